@@ -1,0 +1,39 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROOT ?= build/models
+
+.PHONY: setup serve demo test lint proto lock
+
+setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
+
+$(VENV)/.done: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup  ## train the two demo models, where they are missing
+	$(BIN)/python -m models demo --out $(ROOT)
+
+serve: demo  ## serve them: REST on 8000, gRPC on 9000
+	$(BIN)/seqserve serve --root $(ROOT)
+
+test: setup lint  ## lint, types, import rules, then every test
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+proto: setup  ## generate the message code and stubs beside the .proto files
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
+	    proto/seqserve/v1/*.proto
+
+lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --quiet -o requirements/gateway.txt pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --quiet --all-extras -o requirements/dev.txt pyproject.toml
