@@ -1,0 +1,301 @@
+"""Event sequences to rows: labels to ids, numbers standardized, elapsed time transformed, all checked.
+
+The same functions encode the training data (`models.sequence`) and the requests (`service.core.predict`).
+"""
+
+import datetime
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service import errors
+from service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, Tensor
+from service.contract.padding import NUMPY_TYPES, Array, Row
+
+UNSEEN_EVENT_TYPE = "UNSEEN_EVENT_TYPE"
+UNIT_SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
+LARGEST = {"int32": 2**31 - 1, "int64": 2**53, "float32": float(np.finfo(np.float32).max)}
+"""What a number is refused above, by dtype; for int64, where doubles stop being exact."""
+
+_LONGEST_SHOWN = 60
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
+)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_YEARS_1_TO_9999 = (-62_135_596_800.0, 253_402_300_800.0)  # in seconds, as google.protobuf.Timestamp has them
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A row, and what is worth warning the caller about."""
+
+    row: Row
+    warnings: tuple[str, ...] = ()
+
+
+class SequenceEncoder:
+    """Encodes sequences as one manifest says."""
+
+    def __init__(self, manifest: Manifest, signature: str) -> None:
+        self._manifest = manifest
+        self._inputs = manifest.signatures[signature].inputs
+        self._longest = manifest.limits.sequence_steps or manifest.buckets[-1]
+        self._encoders = {name: _encoder(feature) for name, feature in manifest.features.items()}
+
+    def encode(self, features: Mapping[str, Any]) -> Encoded:
+        """Encode one sequence.
+
+        Args:
+            features: by name, one entry a step: a list of labels (str or whole numbers), numbers or rows of
+                numbers; an array (time) or (time, width) of numbers; or for elapsed time `{"timestamps": …}`,
+                a list of RFC 3339 strings or an array of seconds since 1970.
+
+        Raises:
+            InvalidArgument: the class and its path say which feature, which step, and why.
+        """
+        length = self._checked_length(features)
+        inputs: dict[str, Array] = {}
+        mapped = False
+        for name, encode in self._encoders.items():
+            try:
+                values, unseen = encode(features[name])
+                inputs[name] = _cast(values, self._inputs[name])
+            except errors.InvalidArgument as error:
+                raise error.at(name) from None
+            mapped = mapped or unseen
+        self._check_collision(inputs)
+        return Encoded(Row(inputs, length), (UNSEEN_EVENT_TYPE,) if mapped else ())
+
+    def _checked_length(self, features: Mapping[str, Any]) -> int:
+        """Check what costs nothing, before any value is looked at; returns the number of steps."""
+        self._check_names(features)
+        lengths = {name: self._steps(name, features[name]) for name in self._encoders}
+        longest = max(lengths, key=lambda name: lengths[name])
+        if lengths[longest] > self._longest:
+            message = f"{longest!r} has {lengths[longest]} steps, more than the limit of {self._longest}"
+            raise errors.SequenceTooLong(message, path=(longest,))
+        if len(set(lengths.values())) > 1:
+            shown = ", ".join(f"{name!r} {n}" for name, n in lengths.items())
+            raise errors.UnequalLengths(f"features of unequal length in steps: {shown}", path=(longest,))
+        if lengths[longest] == 0:
+            raise errors.EmptySequence("the sequence has no steps", path=(longest,))
+        return lengths[longest]
+
+    def _check_names(self, features: Mapping[str, Any]) -> None:
+        for name in features:
+            if name not in self._encoders:
+                known = ", ".join(self._encoders)
+                path = (
+                    (name,) if len(name) <= _LONGEST_SHOWN else ()
+                )  # else the error is as long as the request
+                raise errors.UnknownFeature(f"no feature {_shown(name)}; the model has {known}", path=path)
+        for name in self._encoders:
+            if features.get(name) is None:
+                raise errors.MissingFeature(f"feature {name!r} is missing", path=(name,))
+
+    def _steps(self, name: str, values: Any) -> int:
+        if isinstance(values, Mapping):
+            if not isinstance(self._manifest.features[name], Elapsed):
+                message = "a list of one value a step is wanted; timestamps are for elapsed time"
+                raise errors.WrongType(f"{name!r}: {message}", path=(name,))
+            if set(values) != {"timestamps"}:
+                raise errors.WrongType(f'{name!r}: an object is {{"timestamps": [...]}}', path=(name,))
+            values = values["timestamps"]
+        if isinstance(values, list) or (isinstance(values, np.ndarray) and values.ndim in (1, 2)):
+            return len(values)
+        raise errors.WrongType(f"{name!r}: a list of one value a step is wanted", path=(name,))
+
+    def _check_collision(self, inputs: Mapping[str, Array]) -> None:
+        name = self._manifest.masking_input
+        if name is None:
+            return
+        pad = self._inputs[name].pad_value
+        hit = (inputs[name].reshape(len(inputs[name]), -1) == pad).all(axis=1)
+        if hit.any():
+            step = int(hit.argmax())
+            message = f"step {step} encodes to the pad value {pad}: the model would drop it"
+            raise errors.PadCollision(message, path=(name, step))
+
+
+def _cast(values: Array, tensor: Tensor) -> Array:
+    """Return (time, …) values in the input's dtype and with its axes, an axis of 1 made or dropped."""
+    largest = LARGEST[tensor.dtype]
+    flat = values.reshape(len(values), -1)
+    over = ~(np.abs(flat) <= largest).all(axis=1)
+    if over.any():
+        step = int(over.argmax())
+        raise errors.NotFinite(f"step {step} is too large for the model's {tensor.dtype}", path=(step,))
+    shape = (len(values),) if len(tensor.axes) == 2 else flat.shape
+    return flat.astype(NUMPY_TYPES[tensor.dtype]).reshape(shape)
+
+
+Encoder = Callable[[Any], tuple[Array, bool]]  # values to (time, …) and whether an unknown label was mapped
+
+
+def _encoder(feature: Feature) -> Encoder:
+    match feature:
+        case Categories():
+            return _categories(feature)
+        case Numbers():
+            return lambda values: (_standardized(values, feature), False)
+        case Elapsed():
+            return lambda values: (_elapsed(values, feature), False)
+    raise errors.ManifestInvalid(f"features: kind {feature.kind!r} is not one of a sequence model")
+
+
+# --- categories -----------------------------------------------------------------------------------
+
+
+def _categories(feature: Categories) -> Encoder:
+    ids = {label: feature.first_id + place for place, label in enumerate(feature.labels)}
+
+    def encode(values: Any) -> tuple[Array, bool]:
+        labels = [_label(value, step) for step, value in enumerate(_column(values))]
+        found = [ids.get(label, feature.unknown_id) for label in labels]
+        if None in found:
+            step = found.index(None)
+            raise errors.UnknownCategory(f"unknown label {_shown(labels[step])}", path=(step,))
+        return np.array(found, np.int64), any(label not in ids for label in labels)
+
+    return encode
+
+
+def _column(values: Any) -> Sequence[Any]:
+    """Return one value a step: an array (time, 1) is (time)."""
+    if isinstance(values, np.ndarray):
+        column: list[Any] = values.reshape(-1).tolist() if values.size == len(values) else list(values)
+        return column
+    listed: list[Any] = values
+    return listed
+
+
+def _label(value: Any, step: int) -> str:
+    """Read a label: a string, or a whole number as its decimal string (event types are often integers)."""
+    if isinstance(value, str):
+        return value
+    if _is_number(value) and _finite(value, step).is_integer():
+        return str(int(value))
+    raise errors.WrongType(f"step {step} is not a label: a string or an integer is wanted", path=(step,))
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def _standardized(values: Any, feature: Numbers) -> Array:
+    table = _table(values, feature.width)
+    with np.errstate(over="ignore"):
+        scaled: Array = (table - np.array(feature.mean)) / np.array(feature.scale)  # (time, width)
+    return scaled
+
+
+def _table(values: Any, width: int) -> Array:
+    """Return finite numbers as (time, width) doubles; a width of 1 may be a flat list."""
+    if isinstance(values, np.ndarray):
+        return _array_table(values, width)
+    return np.array([_row(value, step, width) for step, value in enumerate(values)], np.float64)
+
+
+def _array_table(values: Array, width: int) -> Array:
+    if values.dtype.kind not in "fiu":
+        raise errors.WrongType("an array of numbers is wanted")
+    table = values.reshape(len(values), -1).astype(np.float64)
+    if table.shape[1] != width:
+        raise _wrong_width(0, table.shape[1], width)
+    wrong = ~np.isfinite(table).all(axis=1)
+    if wrong.any():
+        raise _not_finite(int(wrong.argmax()))
+    return table
+
+
+def _row(value: Any, step: int, width: int) -> list[float]:
+    row = value if isinstance(value, list) else [value]
+    if len(row) != width:
+        raise _wrong_width(step, len(row), width)
+    if not all(_is_number(number) for number in row):
+        raise errors.WrongType(f"step {step} is not a number", path=(step,))
+    return [_finite(number, step) for number in row]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _finite(value: Any, step: int) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _not_finite(step) from None
+    if not math.isfinite(number):
+        raise _not_finite(step)
+    return number
+
+
+def _not_finite(step: int) -> errors.NotFinite:
+    return errors.NotFinite(f"step {step} is NaN, infinite, or beyond a double", path=(step,))
+
+
+def _wrong_width(step: int, columns: int, width: int) -> errors.WrongWidth:
+    return errors.WrongWidth(f"step {step} has {columns} columns, the model {width}", path=(step,))
+
+
+# --- elapsed time ---------------------------------------------------------------------------------
+
+
+def _elapsed(values: Any, feature: Elapsed) -> Array:
+    times = (
+        _between(values["timestamps"], feature) if isinstance(values, Mapping) else _table(values, 1)[:, 0]
+    )
+    if (times < 0).any():
+        step = int((times < 0).argmax())
+        raise errors.NegativeElapsed(f"step {step}: elapsed time {times[step]:g} is negative", path=(step,))
+    with np.errstate(over="ignore"):
+        scaled: Array = (np.log1p(times) if feature.transform == "log1p" else times) / feature.scale  # (time)
+    return scaled
+
+
+def _between(stamps: Any, feature: Elapsed) -> Array:
+    """Return elapsed times from absolute ones: since the previous event, or up to the last."""
+    try:
+        instants = _instants(stamps)
+        steps = np.diff(instants, prepend=instants[:1])
+        if (steps < 0).any():
+            step = int((steps < 0).argmax())
+            raise errors.NegativeElapsed(f"timestamp {step} is before the one it follows", path=(step,))
+    except errors.InvalidArgument as error:
+        raise error.at("timestamps") from None
+    elapsed = steps if feature.origin == "previous" else instants[-1] - instants
+    times: Array = elapsed / (UNIT_SECONDS[feature.unit] * 1e6)
+    return times
+
+
+def _instants(stamps: Any) -> Array:
+    """Return whole microseconds since 1970, so that both doors and both forms give the same differences."""
+    if isinstance(stamps, np.ndarray):
+        return _from_seconds(_array_table(stamps, 1)[:, 0])
+    return np.array([_from_text(stamp, step) for step, stamp in enumerate(stamps)], np.int64)
+
+
+def _from_seconds(seconds: Array) -> Array:
+    outside = (seconds < _YEARS_1_TO_9999[0]) | (seconds >= _YEARS_1_TO_9999[1])
+    if outside.any():
+        step = int(outside.argmax())
+        raise errors.WrongType(f"timestamp {step} is outside the years 1 to 9999", path=(step,))
+    return np.rint(seconds * 1e6).astype(np.int64)
+
+
+def _from_text(stamp: Any, step: int) -> int:
+    try:
+        if not _RFC_3339.fullmatch(stamp):
+            raise ValueError
+        return (datetime.datetime.fromisoformat(stamp.upper()) - _EPOCH) // datetime.timedelta(microseconds=1)
+    except (TypeError, ValueError):
+        message = f"timestamp {step} is not RFC 3339 with an offset, as 2026-05-01T09:30:00+02:00"
+        raise errors.WrongType(message, path=(step,)) from None
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 3] + "...")

@@ -1,0 +1,163 @@
+"""Model outputs to answers: scores to labels and probabilities, numbers to values in their unit.
+
+Used by `service.core.predict`; `models` calibrates with it. A row's outputs have no batch axis here.
+A `ValueError` from here says that the model answered what its manifest does not allow.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from service.contract.items import (
+    ClassAnswer,
+    HeadAnswer,
+    HorizonAnswer,
+    Interval,
+    Labelled,
+    LabelsAnswer,
+    StepsAnswer,
+    ValueAnswer,
+)
+from service.contract.manifest import Head, Numeric, Sigmoid, Softmax
+from service.contract.padding import Array, real_steps
+
+SUM_TOLERANCE = 0.01
+"""How far probabilities may sum from 1 before the model is at fault: half precision stays well inside."""
+
+
+def answer_head(head: Head, values: Array, length: int, padding: str, top_k: int) -> HeadAnswer:
+    """Return one head's answer for one row.
+
+    Args:
+        values: (width), or (time, width) for `per: step`, or (horizon, columns) for `per: horizon`;
+            quantile levels, where the head has them, are a further last axis. A width of 1 needs no axis.
+        length: the row's real steps.
+        top_k: how many labels a softmax head lists, at least 1.
+
+    Raises:
+        ValueError: the output's shape is not the head's, or it holds NaN, infinity or no probabilities.
+    """
+    if head.per == "step":
+        steps = real_steps(values, length, padding)
+        return StepsAnswer(tuple(_one(head, step, top_k) for step in steps))
+    if isinstance(head, Numeric) and head.per == "horizon":
+        return _horizon(head, values)
+    return _one(head, values, top_k)
+
+
+def _one(head: Head, values: Array, top_k: int) -> ClassAnswer | LabelsAnswer | ValueAnswer:
+    match head:
+        case Softmax():
+            return _class(head, values, top_k)
+        case Sigmoid():
+            return _labels(head, values)
+        case Numeric():
+            return _value(head, values)
+
+
+def _class(head: Softmax, scores: Array, top_k: int) -> ClassAnswer:
+    probabilities = softmax_probabilities(head, _shaped(scores, (), len(head.labels), ()))
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    top = tuple(Labelled(head.labels[i], float(probabilities[i])) for i in best)
+    return ClassAnswer(top[0].label, top[0].probability, top)
+
+
+def softmax_probabilities(head: Softmax, scores: Array) -> Array:
+    """Return calibrated probabilities (…, labels) that sum to 1, in float64; a logit of -inf gives 0.
+
+    Raises:
+        ValueError: logits with NaN, +inf or nothing but -inf, or scores that are no probabilities.
+    """
+    exact = scores.astype(np.float64)
+    logits = exact if head.scores == "logits" else _log(exact)
+    best = logits.max(axis=-1, keepdims=True)
+    if not np.isfinite(best).all():
+        raise ValueError("the output has NaN or infinite scores")
+    with np.errstate(over="ignore"):  # a low temperature: the others end at -inf, which is probability 0
+        raised = np.exp((logits - best) / (head.temperature or 1.0))
+    probabilities: Array = raised / raised.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def _log(probabilities: Array) -> Array:
+    off = np.abs(probabilities.sum(axis=-1) - 1)
+    if not ((probabilities >= 0).all() and (off <= SUM_TOLERANCE).all()):
+        raise ValueError("the output is no probabilities: negative, NaN, or not summing to 1")
+    with np.errstate(divide="ignore"):
+        logits: Array = np.log(probabilities)
+    return logits
+
+
+def _labels(head: Sigmoid, scores: Array) -> LabelsAnswer:
+    probabilities = _sigmoid_probabilities(head, _shaped(scores, (), len(head.labels), ()))
+    chosen = [i for i in np.argsort(-probabilities, kind="stable") if probabilities[i] >= head.thresholds[i]]
+    return LabelsAnswer(tuple(Labelled(head.labels[i], float(probabilities[i])) for i in chosen))
+
+
+def _sigmoid_probabilities(head: Sigmoid, scores: Array) -> Array:
+    allowed = (0, 1) if head.scores == "probabilities" else (-np.inf, np.finfo(np.float64).max)
+    if not ((scores >= allowed[0]) & (scores <= allowed[1])).all():
+        raise ValueError(f"the output has scores that are no {head.scores}")
+    if head.scores == "probabilities":
+        return scores
+    with np.errstate(over="ignore"):  # a very negative logit: exp is inf and the probability 0
+        probabilities: Array = 1 / (1 + np.exp(-scores))
+    return probabilities
+
+
+def _value(head: Numeric, values: Array) -> ValueAnswer:
+    by_level = {level: _plain(head, row) for level, row in _natural(head, values, ()).items()}
+    return ValueAnswer(by_level[0.5], head.unit, _intervals(head, by_level), head.columns or None)
+
+
+def _plain(head: Numeric, row: Array) -> float | list[float]:
+    plain: list[float] = row.tolist()
+    return plain if head.columns else plain[0]
+
+
+def _horizon(head: Numeric, values: Array) -> HorizonAnswer:
+    if values.ndim == 0:
+        raise ValueError("the output of a row is one number, its head has a horizon")
+    tables = _natural(head, values, values.shape[:1])
+    by_level = {level: tuple(map(tuple, table.tolist())) for level, table in tables.items()}
+    return HorizonAnswer(by_level[0.5], head.columns, head.unit, _intervals(head, by_level))
+
+
+def _natural(head: Numeric, values: Array, ahead: tuple[int, ...]) -> dict[float, Array]:
+    """Return the values (*ahead, columns) in the head's unit, by quantile level; a plain value is level 0.5.
+
+    Levels that cross are sorted: the monotone rearrangement of Chernozhukov, Fernández-Val and Galichon,
+    2010, https://arxiv.org/abs/0704.3649, which is never further from the true quantiles.
+    """
+    levels = head.quantiles or (0.5,)
+    exact = _shaped(values, ahead, len(head.scale), (len(levels),) if head.quantiles else ())
+    natural = np.sort(_inverse(head, exact.reshape(*ahead, -1, len(levels))), axis=-1)
+    return {level: natural[..., place] for place, level in enumerate(levels)}
+
+
+def _inverse(head: Numeric, values: Array) -> Array:
+    mean, scale = (np.array(column)[:, None] for column in (head.mean, head.scale))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled: Array = values * scale + mean  # (…, columns, levels)
+        natural: Array = np.expm1(scaled) if head.inverse == "expm1" else scaled
+    if not (np.isfinite(scaled) & np.isfinite(natural)).all():
+        raise ValueError("the output is NaN or infinite, or too large to be undone")
+    return natural if head.minimum is None else np.maximum(natural, head.minimum)
+
+
+def _intervals(head: Numeric, by_level: Mapping[float, Any]) -> tuple[Interval, ...]:
+    """Pair each level below the median with its mirror image above, the widest first."""
+    levels = head.quantiles
+    pairs = [(low, high) for low in levels for high in levels if low < 0.5 and abs(low + high - 1) < 1e-9]
+    return tuple(Interval(round(high - low, 6), by_level[low], by_level[high]) for low, high in pairs)
+
+
+def _shaped(values: Array, ahead: tuple[int, ...], width: int, after: tuple[int, ...]) -> Array:
+    """Return the output as doubles (*ahead, width, *after); a width of 1 may have no axis of its own."""
+    wanted = (*ahead, width, *after)
+    if values.shape != wanted and (width > 1 or values.shape != (*ahead, *after)):
+        raise ValueError(f"the output of a row has shape {values.shape}, its head {wanted}")
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"the output has dtype {values.dtype}, its head needs numbers")
+    return values.astype(np.float64).reshape(wanted)

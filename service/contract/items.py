@@ -1,0 +1,172 @@
+"""Requests and answers in their one JSON form: REST bodies, golden examples, and what both doors build.
+
+Bodies are pydantic, strict about types; ranges are the codecs' to check, so that both doors check alike.
+Answers are plain dataclasses; `answers_as_json` and `answers_to_json` are the only way they become JSON.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class Body(BaseModel):
+    """A request body: unknown members and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Sampling(Body):
+    """Draw each piece at random instead of taking the best; not with beams."""
+
+    temperature: float = Field(1.0, description="above 0; below 1 sharpens, above 1 flattens")
+    top_k: int = Field(0, description="draw from the k best pieces only; 0: from all")
+    seed: int = Field(0, description="the same seed gives the same draw")
+
+
+class TranslateBody(Body):
+    """What to translate, and how."""
+
+    texts: list[str] = Field(description="one translation comes back for each, in order")
+    beam_size: int = Field(1, description="hypotheses kept while decoding; 1 is greedy")
+    n_best: int = Field(1, description="hypotheses returned, at most beam_size")
+    length_penalty: float = Field(
+        1.0, description="score = sum of log p / pieces^length_penalty; 0: no penalty"
+    )
+    max_length: int | None = Field(
+        None, description="longest output in pieces; the model's default if absent"
+    )
+    sampling: Sampling | None = Field(None, description="sample instead of searching")
+    alignment: bool = Field(False, description="return which source word each target word attends to")
+    tokens: bool = Field(False, description="return the words of source and target")
+
+
+class PredictBody(Body):
+    """Sequences to predict from: each a map of feature name to values, one a step."""
+
+    sequences: list[dict[str, Any]] = Field(
+        description='by feature: labels, numbers, rows of numbers, or {"timestamps": [RFC 3339, ...]}'
+    )
+    top_k: int = Field(1, description="how many labels `top` lists, best first")
+    heads: list[str] | None = Field(None, description="which heads to answer; all if absent")
+    seed: int = Field(0, description="for models that draw at random")
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A further hypothesis, worse than the one returned."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """One translated text. `alignment[i][j]`: how much target word i attends to source word j."""
+
+    text: str
+    score: float
+    warnings: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] | None = None
+    source_tokens: tuple[str, ...] | None = None
+    target_tokens: tuple[str, ...] | None = None
+    alignment: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A label and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAnswer:
+    """The most probable label, and the `top` ones, best first."""
+
+    label: str
+    probability: float
+    top: tuple[Labelled, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsAnswer:
+    """Every label whose probability reaches its threshold."""
+
+    labels: tuple[Labelled, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The value lies between low and high with probability `level`."""
+
+    level: float
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ValueAnswer:
+    """A value (or one a column) in `unit`."""
+
+    value: Any
+    unit: str
+    intervals: tuple[Interval, ...] = ()
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepsAnswer:
+    """One answer for each real step."""
+
+    steps: tuple[ClassAnswer | LabelsAnswer | ValueAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HorizonAnswer:
+    """Values ahead, one row a step of the horizon, one entry a column."""
+
+    values: tuple[tuple[float, ...], ...]
+    columns: tuple[str, ...]
+    unit: str
+    intervals: tuple[Interval, ...] = ()
+
+
+HeadAnswer = ClassAnswer | LabelsAnswer | ValueAnswer | StepsAnswer | HorizonAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One predicted sequence: an answer for each head."""
+
+    heads: dict[str, HeadAnswer]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an item failed: google.rpc code name, stable reason, message."""
+
+    code: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """Stands in the place of an item that failed, among others that did not."""
+
+    error: Fault
+
+
+Item = Translation | Prediction | FailedItem
+
+_ITEMS: TypeAdapter[Sequence[Item]] = TypeAdapter(Sequence[Item])
+
+
+def answers_as_json(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Return answers as JSON-ready dicts, absent members left out."""
+    plain: list[dict[str, Any]] = _ITEMS.dump_python(items, mode="json", exclude_none=True)
+    return plain

@@ -1,0 +1,397 @@
+"""`manifest.json`: what a model version says about itself.
+
+Written by `models.export`, read by `service.core.catalog` and the backends. Unknown fields are kept.
+A manifest that contradicts itself is refused on loading, by `ManifestInvalid`, which names the field.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import ManifestInvalid
+
+FILE_NAME = "manifest.json"
+SCHEMA_VERSION = 1
+PREDICT_SIGNATURE = "serving_default"
+"""The signature that a sequence model is called by: TensorFlow Serving's own default."""
+MANIFEST_SIGNATURE = "manifest"
+
+Dtype = Literal["bool", "int32", "int64", "float32", "string"]
+Positive = Annotated[int, Field(ge=1)]
+
+
+def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(labels)) != len(labels):
+        raise ValueError("labels are not distinct")
+    return labels
+
+
+Labels = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Part(BaseModel):
+    """A part of a manifest: frozen, and keeps fields that a later schema may add."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Tensor(Part):
+    """One input or output: its dtype, its named axes, and what fills the padded cells of an input."""
+
+    dtype: Dtype
+    axes: tuple[str, ...]
+    pad_value: bool | int | float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Tensor":
+        pad = 0 if self.pad_value is None else self.pad_value
+        if self.dtype in ("int32", "int64") and not (
+            pad == int(pad) and abs(pad) < 2 ** int(self.dtype[3:]) / 2
+        ):
+            raise ValueError(f"pad_value {pad} is no {self.dtype}")
+        return self
+
+
+class Signature(Part):
+    """A callable of the SavedModel. `state`: a step signature's state tensors, by name, with their shapes."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    state: dict[str, tuple[Positive, ...]] | None = None
+
+
+class MaskInput(Part):
+    """The graph is told which steps are real: a bool (batch, time) mask, or int lengths (batch)."""
+
+    input: str
+
+
+class Option(Part):
+    """The request option that feeds an input. Axes [batch]: per row; []: one value for the batch."""
+
+    option: Literal["temperature", "top_k", "seed", "max_length", "beam_size", "length_penalty"]
+    default: int | float
+    minimum: int | float
+    maximum: int | float
+
+    @model_validator(mode="after")
+    def _check(self) -> "Option":
+        if not self.minimum <= self.default <= self.maximum:
+            raise ValueError(f"default {self.default} is outside {self.minimum} to {self.maximum}")
+        return self
+
+
+class SpecialIds(Part):
+    """The vocabulary's ids that are no text."""
+
+    pad: int = 0
+    unknown: int = 1
+    start: int = 2
+    end: int = 3
+
+
+class Tokens(Part):
+    """Text, cut into pieces by a tokenizer that travels with the version."""
+
+    kind: Literal["tokens"] = "tokens"
+    tokenizer: str  # a file, relative to assets/
+    special_ids: SpecialIds = SpecialIds()
+    normalization: str = "nmt_nfkc"  # done by the tokenizer itself
+    add_end: bool = True  # the end-of-sentence id closes every row
+
+
+class Categories(Part):
+    """Labels, one a step; a label's id is its place in `labels` plus `first_id`."""
+
+    kind: Literal["categories"] = "categories"
+    labels: Labels
+    first_id: int = 0
+    unknown: Literal["reject", "map"] = "reject"
+    unknown_id: int | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Categories":
+        if (self.unknown == "map") != (self.unknown_id is not None):
+            raise ValueError("unknown_id goes with unknown: map, and only with it")
+        return self
+
+
+class Numbers(Part):
+    """Numbers, `width` columns a step, standardized as (x - mean) / scale per column."""
+
+    kind: Literal["numbers"] = "numbers"
+    width: Positive = 1
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    columns: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Numbers":
+        for name in ("mean", "scale"):
+            if len(getattr(self, name)) != self.width:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, width is {self.width}")
+        for name in ("columns", "units"):
+            if len(getattr(self, name)) not in (0, self.width):
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, width is {self.width}")
+        if not all(self.scale):
+            raise ValueError("scale has a zero")
+        return self
+
+
+class Elapsed(Part):
+    """Time between events, never negative: since the previous event, or up to the last one."""
+
+    kind: Literal["elapsed"] = "elapsed"
+    unit: Literal["milliseconds", "seconds", "minutes", "hours", "days"]
+    origin: Literal["previous", "last"] = "previous"
+    transform: Literal["none", "log1p"] = "none"
+    scale: Annotated[float, Field(gt=0)] = 1.0  # after the transform: transform(x) / scale
+
+
+Feature = Annotated[Tokens | Categories | Numbers | Elapsed, Field(discriminator="kind")]
+Per = Literal["sequence", "step", "horizon"]
+
+
+class Softmax(Part):
+    """One label out of several. `temperature` divides logits, or log p where scores are probabilities."""
+
+    kind: Literal["softmax"] = "softmax"
+    labels: Labels
+    scores: Literal["logits", "probabilities"]
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    per: Literal["sequence", "step"] = "sequence"
+
+
+class Sigmoid(Part):
+    """Any of several labels, each where its probability reaches its threshold."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    labels: Labels
+    scores: Literal["logits", "probabilities"]
+    thresholds: tuple[float, ...]
+    per: Literal["sequence", "step"] = "sequence"
+
+    @model_validator(mode="after")
+    def _check(self) -> "Sigmoid":
+        if len(self.thresholds) != len(self.labels):
+            raise ValueError(f"thresholds has {len(self.thresholds)} entries for {len(self.labels)} labels")
+        return self
+
+
+class Numeric(Part):
+    """A value in a unit: inverse(output * scale + mean). Quantile levels are the output's last axis."""
+
+    kind: Literal["numeric"] = "numeric"
+    unit: str = ""
+    columns: tuple[str, ...] = ()
+    inverse: Literal["none", "expm1"] = "none"
+    mean: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
+    minimum: float | None = None  # what the quantity can never be below, as 0 for a time
+    quantiles: tuple[float, ...] = ()
+    per: Per = "sequence"
+
+    @model_validator(mode="after")
+    def _check(self) -> "Numeric":
+        width = max(1, len(self.columns))
+        for name in ("mean", "scale"):
+            if len(getattr(self, name)) != width:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, the head {width} columns")
+        if not all(self.scale):
+            raise ValueError("scale has a zero")
+        if list(self.quantiles) != sorted({q for q in self.quantiles if 0 < q < 1}):
+            raise ValueError("quantiles ascend between 0 and 1")
+        if self.quantiles and 0.5 not in self.quantiles:
+            raise ValueError("quantiles hold 0.5, the value")
+        return self
+
+
+Head = Annotated[Softmax | Sigmoid | Numeric, Field(discriminator="kind")]
+
+
+class Decode(Part):
+    """How a translation model is asked to decode, and what it can do."""
+
+    signatures: Annotated[dict[Literal["greedy", "beam", "sample"], str], Field(min_length=1)]
+    max_beams: Positive = 1
+    default_length: Positive
+    max_length: Positive
+    special_ids: SpecialIds = SpecialIds()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Decode":
+        if self.default_length > self.max_length:
+            raise ValueError(f"default_length {self.default_length} is above max_length {self.max_length}")
+        return self
+
+
+class Limits(Part):
+    """What is refused before it costs anything: characters, then pieces, or steps."""
+
+    text_characters: Positive | None = None
+    text_pieces: Positive | None = None
+    sequence_steps: Positive | None = None
+
+
+class Example(Part):
+    """A golden example: a REST body and the items it must be answered with."""
+
+    request: dict[str, Any]
+    items: list[dict[str, Any]]
+
+
+class Tolerance(Part):
+    """How far a golden answer may be off, absolutely and relatively, by class of device."""
+
+    cpu: float = 1e-4
+    gpu: float = 5e-3
+
+
+class Manifest(Part):
+    """A model version's own description; see `docs/manifest.md` for each field."""
+
+    schema_version: Literal[1] = 1
+    task: Literal["translation", "sequence"]
+    name: str
+    version: Positive
+    signatures: dict[str, Signature]
+    mask: Literal["derived"] | MaskInput = "derived"
+    mask_from: str | None = None  # the input whose pad value the graph masks by, where mask is derived
+    padding: Literal["right", "left"] = "right"
+    batching: Literal["shared", "single"] = "shared"
+    options: dict[str, Option] = {}
+    features: Annotated[dict[str, Feature], Field(min_length=1)]
+    heads: dict[str, Head] = {}
+    decode: Decode | None = None
+    limits: Limits
+    buckets: tuple[Positive, ...]
+    examples: tuple[Example, ...] = ()
+    tolerance: Tolerance = Tolerance()
+    profile: dict[str, Any] | None = None
+    card: dict[str, Any] | None = None
+    files: dict[str, str] = {}
+
+    @property
+    def mask_input(self) -> str | None:
+        """The input that carries the mask or the lengths, if the graph does not derive it."""
+        return None if self.mask == "derived" else self.mask.input
+
+    @property
+    def masking_input(self) -> str | None:
+        """The feature whose pad value means "no step" to the graph; None where the mask is an input."""
+        if self.mask_input is not None:
+            return None
+        return self.mask_from or next(iter(self.features))
+
+    @property
+    def serving_signatures(self) -> list[str]:
+        """The signatures that answer requests."""
+        if self.decode is not None:
+            return sorted(set(self.decode.signatures.values()))
+        return [PREDICT_SIGNATURE]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Manifest":
+        if (self.task == "translation") != (self.decode is not None):
+            raise ValueError("decode goes with task: translation, and only with it")
+        if self.task == "sequence" and not self.heads:
+            raise ValueError("heads: a sequence model has at least one")
+        if list(self.buckets) != sorted(set(self.buckets)) or not self.buckets:
+            raise ValueError("buckets: ascending, at least one")
+        if self.padding == "left" and len(self.buckets) > 1:
+            raise ValueError("padding: left is for a fixed time axis, which is one bucket")
+        if self.mask_from is not None and self.mask_from not in self.features:
+            raise ValueError(f"mask_from: {self.mask_from!r} is no feature")
+        for name in self.serving_signatures:
+            self._check_signature(name)
+        self._check_limits()
+        return self
+
+    def _check_signature(self, name: str) -> None:
+        signature = self.signatures.get(name)
+        if signature is None:
+            raise ValueError(f"signatures: {name!r} is called but not listed")
+        for given, tensor in signature.inputs.items():
+            if not self._fed(given):
+                raise ValueError(f"signatures.{name}.inputs.{given}: no feature, option or mask feeds it")
+            if "time" in tensor.axes and given != self.mask_input and tensor.pad_value is None:
+                raise ValueError(f"signatures.{name}.inputs.{given}: has a time axis and no pad_value")
+        if self.mask_input is not None and self.mask_input not in signature.inputs:
+            raise ValueError(f"mask.input: {self.mask_input!r} is not an input of signature {name!r}")
+        for given, feature in self.features.items():
+            if given not in signature.inputs:
+                raise ValueError(f"features.{given}: not an input of signature {name!r}")
+            fault = _unfit(feature, signature.inputs[given])
+            if fault:
+                raise ValueError(f"signatures.{name}.inputs.{given}: {fault}")
+        for head in self.heads:
+            if head not in signature.outputs:
+                raise ValueError(f"heads.{head}: not an output of signature {name!r}")
+
+    def _fed(self, name: str) -> bool:
+        return name in self.features or name in self.options or name == self.mask_input
+
+    def _check_limits(self) -> None:
+        longest = self.buckets[-1]
+        for field in ("text_pieces", "sequence_steps"):
+            limit = getattr(self.limits, field)
+            if limit is not None and limit > longest:
+                raise ValueError(f"limits.{field}: {limit} is above the last bucket, {longest}")
+        needed = ("text_characters", "text_pieces") if self.task == "translation" else ("sequence_steps",)
+        for field in needed:
+            if getattr(self.limits, field) is None:
+                raise ValueError(f"limits.{field}: needed for task {self.task}")
+
+
+def _unfit(feature: Feature, tensor: Tensor) -> str | None:
+    """Say why the feature's rows, (time) or (time, columns), cannot be given to the tensor."""
+    if tensor.dtype in ("bool", "string"):
+        return f"dtype {tensor.dtype} takes no ids and no numbers"
+    if tensor.axes[:2] != ("batch", "time") or len(tensor.axes) > 3:
+        return f"axes are batch, time and at most one more, not {', '.join(tensor.axes)}"
+    if isinstance(feature, Numbers) and feature.width > 1 and len(tensor.axes) == 2:
+        return f"has no axis for the {feature.width} columns"
+    return None
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest from its JSON.
+
+    Raises:
+        ManifestInvalid: not JSON, or not a manifest; the message names each field at fault.
+    """
+    try:
+        orjson.loads(data)  # JSON has no NaN and no Infinity; pydantic would let them in where any value goes
+        return Manifest.model_validate_json(data)
+    except orjson.JSONDecodeError as error:
+        raise ManifestInvalid(f"{FILE_NAME}: not JSON: {error}") from error
+    except ValidationError as error:
+        faults = (f"{'.'.join(str(p) for p in e['loc']) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise ManifestInvalid(f"{FILE_NAME}: {'; '.join(faults)}") from error
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Return the manifest as indented JSON; absent optional fields are left out."""
+    kept = manifest.model_dump(mode="json", exclude_none=True)
+    return orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def sha256(data: bytes) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(manifest_bytes: bytes) -> str:
+    """Return the digest of a version: its manifest lists all other files' hashes, so it covers them all."""
+    return f"sha256:{sha256(manifest_bytes)}"
+
+
+def changed_files(manifest: Manifest, hashes: Mapping[str, str]) -> Iterable[str]:
+    """Yield the files whose hash is not the manifest's, that are missing, or that it does not list."""
+    for path in sorted({*manifest.files, *hashes}):
+        if manifest.files.get(path) != hashes.get(path):
+            yield path

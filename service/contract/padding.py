@@ -1,0 +1,89 @@
+"""Rows of different lengths made one batch, and told apart again. The only code that pads for serving."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.contract.manifest import Manifest, Signature, Tensor
+
+Array = npt.NDArray[Any]
+NUMPY_TYPES: dict[str, type[np.generic]] = {
+    "bool": np.bool_,
+    "int32": np.int32,
+    "int64": np.int64,
+    "float32": np.float32,
+    "string": np.object_,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One encoded item: inputs without their batch axis, and how many steps are real (at least 1)."""
+
+    inputs: Mapping[str, Array]
+    length: int
+
+
+def bucket_of(length: int, buckets: Sequence[int]) -> int:
+    """Return the padded length for a row: the first bucket that holds it.
+
+    Raises:
+        ValueError: none does; the codecs refuse such a row before.
+    """
+    for bucket in buckets:
+        if bucket >= length:
+            return bucket
+    raise ValueError(f"a row of {length} steps is longer than the last bucket of {tuple(buckets)}")
+
+
+def pad_batch(rows: Sequence[Row], length: int, signature: Signature, manifest: Manifest) -> dict[str, Array]:
+    """Stack rows into one batch of `length` steps; the mask input, where there is one, is made here.
+
+    Args:
+        rows: at least one; none longer than `length`, each with at least one real step.
+
+    Returns:
+        By input name (batch, …); inputs with a time axis (batch, length, …).
+    """
+    mask = manifest.mask_input
+    left = manifest.padding == "left"
+    return {
+        name: _mask(rows, length, tensor, left) if name == mask else _stack(rows, name, length, tensor, left)
+        for name, tensor in signature.inputs.items()
+        if "batch" in tensor.axes
+    }
+
+
+def _mask(rows: Sequence[Row], length: int, tensor: Tensor, left: bool) -> Array:
+    lengths = np.array([row.length for row in rows])
+    if "time" not in tensor.axes:
+        return lengths.astype(NUMPY_TYPES[tensor.dtype])  # (batch)
+    steps = np.arange(length)
+    real = steps >= length - lengths[:, None] if left else steps < lengths[:, None]
+    return real.astype(NUMPY_TYPES[tensor.dtype])  # (batch, time)
+
+
+def _stack(rows: Sequence[Row], name: str, length: int, tensor: Tensor, left: bool) -> Array:
+    values = [row.inputs[name] for row in rows]
+    dtype = NUMPY_TYPES[tensor.dtype]
+    if "time" not in tensor.axes:
+        return np.stack(values).astype(dtype, copy=False)  # (batch, …)
+    out = np.full((len(rows), length, *values[0].shape[1:]), tensor.pad_value, dtype)  # (batch, time, …)
+    for target, value in zip(out, values, strict=True):
+        start = length - len(value) if left else 0
+        target[start : start + len(value)] = value
+    return out
+
+
+def real_steps(values: Array, length: int, padding: str) -> Array:
+    """Cut a row's (time, …) output to its real steps.
+
+    Raises:
+        ValueError: the output has no time axis, or fewer steps than are real.
+    """
+    if values.ndim == 0 or len(values) < length:
+        raise ValueError(f"the output of a row has shape {values.shape}, the row {length} steps")
+    return values[len(values) - length :] if padding == "left" else values[:length]

@@ -1,0 +1,127 @@
+"""Text to piece ids and back, by SentencePiece; words and the pieces that make them.
+
+The same class encodes the training data (`models.data`) and the requests (`service.core.translate`).
+SentencePiece: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sentencepiece
+
+from service.contract.manifest import SpecialIds, Tokens
+from service.errors import ManifestInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a text, and for each piece the index of the word it belongs to (-1: none)."""
+
+    words: tuple[str, ...]
+    word_of_piece: tuple[int, ...]
+
+
+class TextCodec:
+    """One tokenizer, with the special ids that the manifest names."""
+
+    def __init__(self, model: bytes, spec: Tokens) -> None:
+        """Load the tokenizer from its file's bytes.
+
+        Raises:
+            ManifestInvalid: the bytes are no SentencePiece model.
+        """
+        self._processor = _load(model, spec.tokenizer)
+        self._spec = spec
+
+    @property
+    def special_ids(self) -> SpecialIds:
+        """The ids that are no text."""
+        return self._spec.special_ids
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many pieces there are, special ones included."""
+        return int(self._processor.get_piece_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the text's pieces, closed by the end id where the manifest says so.
+
+        A text of white space alone has no pieces and no end id. Surrogates that are no pair read as U+FFFD.
+        """
+        ids: list[int] = self._processor.encode(_well_formed(text))
+        if self._spec.add_end and ids:
+            ids.append(self._spec.special_ids.end)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of the ids; pad, start and end ids add nothing to it, unknown ones a ⁇.
+
+        Raises:
+            ValueError: an id is outside the vocabulary.
+        """
+        text: str = self._processor.decode(self._plain(ids))
+        return text
+
+    def source_words(self, text: str) -> Words:
+        """Split as `encode` does and say which word each piece (the end id: none) belongs to."""
+        well_formed = _well_formed(text)
+        mapping = self._processor.encode(well_formed, out_type="offset_mapping")
+        words, owners = _group(well_formed, mapping)
+        ends = [-1] if self._spec.add_end and owners else []
+        return Words(words, (*owners, *ends))
+
+    def target_words(self, ids: Sequence[int]) -> Words:
+        """Say which word of `decode(ids)` each id belongs to; pad, start and end ids belong to none.
+
+        Raises:
+            ValueError: an id is outside the vocabulary.
+        """
+        plain = self._plain(ids)
+        mapping = self._processor.decode(plain, out_type="offset_mapping")
+        words, owners = _group(mapping["text"], mapping)
+        following, kept = iter(owners), set(plain)
+        return Words(words, tuple(next(following) if i in kept else -1 for i in ids))
+
+    def _plain(self, ids: Sequence[int]) -> list[int]:
+        special = self._spec.special_ids
+        plain = [int(i) for i in ids if i not in (special.pad, special.start, special.end)]
+        size = self.vocabulary_size
+        for i in plain:
+            if not 0 <= i < size:
+                raise ValueError(f"id {i} is outside the vocabulary of {size} pieces")
+        return plain
+
+
+def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+    try:
+        processor = sentencepiece.SentencePieceProcessor()
+        processor.load_from_serialized_proto(model)
+    except RuntimeError as error:
+        raise ManifestInvalid(f"features: {name!r} is no SentencePiece model") from error
+    return processor
+
+
+def _well_formed(text: str) -> str:
+    """Return the text with each lone surrogate as U+FFFD, as WHATWG's USVString has it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _group(text: str, mapping: Mapping[str, Any]) -> tuple[tuple[str, ...], list[int]]:
+    """Return the white-space words of the text, and each piece's: the word at or after its first character.
+
+    So a piece that is but the space before a word, or has no character of its own (the first half of a
+    ligature that normalization took apart), goes with the word that it opens.
+    """
+    words = text.split()
+    word_at = _word_at(text, len(words))
+    return tuple(words), [word_at[begin] for begin, _ in mapping["offsets"]]
+
+
+def _word_at(text: str, count: int) -> list[int]:
+    """Return for each character, and for the end, the index of its word or else of the next (-1: none)."""
+    index, place = [], 0
+    for before, character in zip(" " + text, text + " ", strict=True):
+        place += character.isspace() and not before.isspace()
+        index.append(place if place < count else -1)
+    return index

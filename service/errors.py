@@ -1,0 +1,393 @@
+"""The error tree: every way a call can fail, with its canonical code and its stable reason.
+
+Raised everywhere below the transports; turned into HTTP and gRPC by `service.status` alone.
+
+    SeqserveError
+      ├── InvalidArgument      the caller can mend it: one item's text, a feature, an option, the body
+      ├── NotFound             no such model, version, label or route
+      ├── FailedPrecondition   the model is there but cannot do this, or was refused
+      ├── ResourceExhausted    too much is queued; come back later
+      ├── DeadlineExceeded     the caller's time is up
+      ├── Unavailable          nothing to answer with now; retry
+      └── Internal             our fault or the model's
+
+A leaf class is one reason. Its docstring is its line in the documented table (`docs/errors.md`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+Path = tuple[str | int, ...]
+"""Where in the request the fault lies: `("texts", 3)`, `("sequences", 0, "minutes", 2)`."""
+
+
+class Code(StrEnum):
+    """The canonical codes of google.rpc.Code that seqserve uses."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One fault of a request that has several: where, what, and its reason."""
+
+    path: Path
+    message: str
+    reason: str
+
+
+class SeqserveError(Exception):
+    """Base of all: `code` and `reason` say what kind, the message names field, limit and value."""
+
+    code: ClassVar[Code]
+    reason: ClassVar[str]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: Path = (),
+        retry_after: float | None = None,
+        violations: tuple[Violation, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.retry_after = retry_after  # seconds
+        self._violations = violations
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Every fault with its place; empty where no part of the request is at fault."""
+        if self._violations:
+            return self._violations
+        return (Violation(self.path, self.message, self.reason),) if self.path else ()
+
+    def at(self, *prefix: str | int) -> "SeqserveError":
+        """Return the same error with `prefix` before its path: an item's fault seen from the request."""
+        inner = tuple(Violation((*prefix, *v.path), v.message, v.reason) for v in self._violations)
+        return type(self)(
+            self.message, path=(*prefix, *self.path), retry_after=self.retry_after, violations=inner
+        )
+
+    def among(self, violations: tuple[Violation, ...]) -> "SeqserveError":
+        """Return the same error listing `violations`: the request's error when all its items failed."""
+        return type(self)(self.message, retry_after=self.retry_after, violations=violations)
+
+
+class InvalidArgument(SeqserveError):
+    """The request is at fault, whatever the state of the service."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class NotFound(SeqserveError):
+    """What the request names does not exist here."""
+
+    code = Code.NOT_FOUND
+
+
+class FailedPrecondition(SeqserveError):
+    """What the request names exists but cannot serve it."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class ResourceExhausted(SeqserveError):
+    """The service is full."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class Unavailable(SeqserveError):
+    """The service cannot answer now; the same call may succeed later."""
+
+    code = Code.UNAVAILABLE
+
+
+class Internal(SeqserveError):
+    """The service or the model is at fault."""
+
+    code = Code.INTERNAL
+
+
+# --- REST alone ---------------------------------------------------------------------------------
+
+
+class BodyTooLarge(InvalidArgument):
+    """The HTTP body is larger than the service accepts (413)."""
+
+    reason = "BODY_TOO_LARGE"
+
+
+class UnsupportedMediaType(InvalidArgument):
+    """The body's Content-Type is not application/json (415)."""
+
+    reason = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class MalformedJson(InvalidArgument):
+    """The body is not JSON, or not JSON of this request's form."""
+
+    reason = "MALFORMED_JSON"
+
+
+class RouteNotFound(NotFound):
+    """No such path (404)."""
+
+    reason = "ROUTE_NOT_FOUND"
+
+
+class MethodNotAllowed(SeqserveError):
+    """The path has no such method (405)."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "METHOD_NOT_ALLOWED"
+
+
+# --- gRPC alone ---------------------------------------------------------------------------------
+
+
+class MalformedMessage(InvalidArgument):
+    """The request's bytes are not a message of the method's type."""
+
+    reason = "MALFORMED_MESSAGE"
+
+
+# --- both doors: what is asked for --------------------------------------------------------------
+
+
+class ModelNotFound(NotFound):
+    """No model of that name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class VersionNotFound(NotFound):
+    """The model has no such version, or no longer."""
+
+    reason = "VERSION_NOT_FOUND"
+
+
+class LabelNotFound(NotFound):
+    """The model has no version under that label."""
+
+    reason = "LABEL_NOT_FOUND"
+
+
+class WrongTask(FailedPrecondition):
+    """The model does not do what was asked: translation models translate, sequence models predict."""
+
+    reason = "WRONG_TASK"
+
+
+# --- both doors: the request --------------------------------------------------------------------
+
+
+class EmptyRequest(InvalidArgument):
+    """The list of texts or sequences is empty."""
+
+    reason = "EMPTY_REQUEST"
+
+
+class TooManyItems(InvalidArgument):
+    """The request holds more texts or sequences than the service takes at once."""
+
+    reason = "TOO_MANY_ITEMS"
+
+
+class OptionOutOfRange(InvalidArgument):
+    """An option is outside the range that the service or the model allows."""
+
+    reason = "OPTION_OUT_OF_RANGE"
+
+
+class UnknownHead(InvalidArgument):
+    """The model has no head of that name."""
+
+    reason = "UNKNOWN_HEAD"
+
+
+# --- both doors: one item -----------------------------------------------------------------------
+
+
+class EmptyText(InvalidArgument):
+    """The text has nothing to translate."""
+
+    reason = "EMPTY_TEXT"
+
+
+class TextTooLong(InvalidArgument):
+    """The text has more characters or pieces than the model takes."""
+
+    reason = "TEXT_TOO_LONG"
+
+
+class EmptySequence(InvalidArgument):
+    """The sequence has no steps."""
+
+    reason = "EMPTY_SEQUENCE"
+
+
+class SequenceTooLong(InvalidArgument):
+    """The sequence has more steps than the model takes."""
+
+    reason = "SEQUENCE_TOO_LONG"
+
+
+class UnknownFeature(InvalidArgument):
+    """The sequence has a feature that the model does not know."""
+
+    reason = "UNKNOWN_FEATURE"
+
+
+class MissingFeature(InvalidArgument):
+    """The sequence lacks a feature that the model needs."""
+
+    reason = "MISSING_FEATURE"
+
+
+class WrongType(InvalidArgument):
+    """A feature's values are not of its kind: labels, numbers or timestamps."""
+
+    reason = "WRONG_TYPE"
+
+
+class UnequalLengths(InvalidArgument):
+    """The features of one sequence have different numbers of steps."""
+
+    reason = "UNEQUAL_LENGTHS"
+
+
+class WrongWidth(InvalidArgument):
+    """A step of a feature has more or fewer columns than the model's."""
+
+    reason = "WRONG_WIDTH"
+
+
+class UnknownCategory(InvalidArgument):
+    """A label is not among the feature's, and the model does not map unknown ones."""
+
+    reason = "UNKNOWN_CATEGORY"
+
+
+class NotFinite(InvalidArgument):
+    """A number is NaN, infinite, or too large for the model's type."""
+
+    reason = "NOT_FINITE"
+
+
+class NegativeElapsed(InvalidArgument):
+    """An elapsed time is negative, or timestamps decrease."""
+
+    reason = "NEGATIVE_ELAPSED"
+
+
+class PadCollision(InvalidArgument):
+    """A real step looks exactly like padding to the model, which would drop it."""
+
+    reason = "PAD_COLLISION"
+
+
+# --- both doors: the service --------------------------------------------------------------------
+
+
+class QueueFull(ResourceExhausted):
+    """Too much is waiting already; retry after the hint."""
+
+    reason = "QUEUE_FULL"
+
+
+class DeadlineExceeded(SeqserveError):
+    """The caller's deadline passed before there was an answer."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(SeqserveError):
+    """The caller went away before there was an answer."""
+
+    code = Code.CANCELLED
+    reason = "CANCELLED"
+
+
+class BackendUnavailable(Unavailable):
+    """The model server cannot be reached, or is overloaded."""
+
+    reason = "BACKEND_UNAVAILABLE"
+
+
+class BackendFailed(Internal):
+    """The model failed on this input, or answered what its manifest does not allow."""
+
+    reason = "BACKEND_FAILED"
+
+
+class Draining(Unavailable):
+    """The service is shutting down and takes no new work."""
+
+    reason = "DRAINING"
+
+
+class NotReady(Unavailable):
+    """The model is known but no version of it can be called yet."""
+
+    reason = "NOT_READY"
+
+
+class Unexpected(Internal):
+    """A fault of the service itself; the log has it under the request's id."""
+
+    reason = "UNEXPECTED"
+
+
+# --- both doors: why a version is refused -------------------------------------------------------
+
+
+class BackendBatchingOn(FailedPrecondition):
+    """The model server batches by itself; the gateway batches, so that must be off."""
+
+    reason = "BACKEND_BATCHING_ON"
+
+
+class GoldenFailed(FailedPrecondition):
+    """The version does not give the answers that were recorded when it was exported."""
+
+    reason = "GOLDEN_FAILED"
+
+
+class ManifestMissing(FailedPrecondition):
+    """The version carries no manifest."""
+
+    reason = "MANIFEST_MISSING"
+
+
+class ManifestInvalid(FailedPrecondition):
+    """The version's manifest breaks the contract; the message names the field."""
+
+    reason = "MANIFEST_INVALID"
+
+
+class FileChanged(FailedPrecondition):
+    """A file of the version is not the one that was exported; the message names it."""
+
+    reason = "FILE_CHANGED"
+
+
+def leaves(root: type[SeqserveError] = SeqserveError) -> Iterator[type[SeqserveError]]:
+    """Yield every class that is a reason, in the order of this page."""
+    for kind in root.__subclasses__():
+        if hasattr(kind, "reason"):
+            yield kind
+        yield from leaves(kind)

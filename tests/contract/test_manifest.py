@@ -1,0 +1,225 @@
+"""The manifest: golden files of schema 1 load and mean what they did; contradictions are refused."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from service.contract.manifest import (
+    Categories,
+    Elapsed,
+    Manifest,
+    Numbers,
+    Numeric,
+    Sigmoid,
+    Softmax,
+    SpecialIds,
+    Tokens,
+    changed_files,
+    digest_of,
+    dump_manifest,
+    parse_manifest,
+    sha256,
+)
+from service.errors import ManifestInvalid
+
+Golden = Callable[[str], bytes]
+Plain = Callable[[str], dict[str, Any]]
+
+
+def test_golden_translation(golden: Golden) -> None:
+    """A translation manifest of schema 1 means what it meant when it was written."""
+    found = parse_manifest(golden("translation"))
+    assert (found.task, found.name, found.version, found.schema_version) == ("translation", "en-de", 3, 1)
+    assert found.features == {"source": Tokens(tokenizer="tokenizers/en.model")}
+    assert found.features["source"] == Tokens(
+        tokenizer="tokenizers/en.model",
+        special_ids=SpecialIds(pad=0, unknown=1, start=2, end=3),
+        normalization="nmt_nfkc",
+        add_end=True,
+    )
+    assert found.decode is not None
+    assert found.decode.special_ids == SpecialIds(pad=0, unknown=1, start=2, end=3)
+    assert (found.decode.max_beams, found.decode.default_length, found.decode.max_length) == (8, 64, 128)
+    assert found.serving_signatures == ["beam", "greedy", "sample"]
+    assert (found.mask_input, found.masking_input) == (None, "source")
+    assert (found.padding, found.batching) == ("right", "shared")
+    assert found.options["seed"].maximum == 2**63 - 1
+    assert found.signatures["sample"].inputs["temperature"].axes == ("batch",)
+    assert found.signatures["beam"].inputs["source"].pad_value == 0
+    assert (found.tolerance.cpu, found.tolerance.gpu) == (1e-4, 5e-3)
+    assert found.buckets == (16, 32, 64, 128)
+    assert found.examples[0].items == [{"text": "zwei hunde rennen", "score": -0.41}]
+
+
+def test_golden_sequence(golden: Golden) -> None:
+    """A sequence manifest of schema 1 means what it meant when it was written."""
+    found = parse_manifest(golden("sequence"))
+    assert found.features == {
+        "activity": Categories(labels=("Assign", "Wait", "7"), first_id=2, unknown="map", unknown_id=1),
+        "amount": Numbers(
+            width=2, mean=(10.0, 0.0), scale=(2.0, 4.5), columns=("price", "tax"), units=("EUR", "EUR")
+        ),
+        "minutes": Elapsed(unit="minutes", origin="last", transform="log1p", scale=3.0),
+    }
+    three = ("Assign", "Wait", "Resolve")
+    assert found.heads == {
+        "next_activity": Softmax(labels=three, scores="logits", temperature=1.25, per="sequence"),
+        "alarms": Sigmoid(labels=("late", "lost"), scores="probabilities", thresholds=(0.5, 0.2), per="step"),
+        "minutes_to_next": Numeric(
+            unit="minutes",
+            inverse="expm1",
+            mean=(0.5,),
+            scale=(2.0,),
+            minimum=0.0,
+            quantiles=(0.05, 0.5, 0.95),
+        ),
+        "load": Numeric(
+            unit="kW", columns=("north", "south"), mean=(0.0, 1.0), scale=(1.0, 2.0), per="horizon"
+        ),
+    }
+    assert found.serving_signatures == ["serving_default"]
+    assert (found.mask_input, found.masking_input) == ("mask", None)
+    assert (found.padding, found.batching, found.limits.sequence_steps) == ("left", "single", 40)
+    assert found.signatures["serving_default"].inputs["minutes"].pad_value == -1.5
+    assert found.signatures["step"].state == {"state": (1, 48)}
+    assert (found.tolerance.cpu, found.tolerance.gpu) == (1e-5, 2e-3)
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    if isinstance(part, dict):
+        return all(name in whole and _contains(whole[name], value) for name, value in part.items())
+    if isinstance(part, list):
+        return len(whole) == len(part) and all(map(_contains, whole, part))
+    return bool(whole == part)
+
+
+@pytest.mark.parametrize("task", ["translation", "sequence"])
+def test_nothing_is_lost(golden: Golden, task: str) -> None:
+    """Loading and dumping keeps every field, ones of a later schema too, and comes to rest."""
+    first = parse_manifest(golden(task))
+    dumped = dump_manifest(first)
+    assert _contains(orjson.loads(dumped), orjson.loads(golden(task)))
+    assert parse_manifest(dumped) == first
+    assert dump_manifest(parse_manifest(dumped)) == dumped
+
+
+INPUTS = ("signatures", "serving_default", "inputs")
+DROP = object()
+CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
+    ("sequence", ("schema_version",), 2, "schema_version"),
+    ("sequence", ("version",), 0, "version"),
+    ("sequence", ("name",), DROP, "name"),
+    ("sequence", ("task",), "translation", "decode"),
+    ("translation", ("decode",), DROP, "decode"),
+    ("sequence", ("heads",), {}, "heads"),
+    ("sequence", ("features",), {}, "features"),
+    ("sequence", ("buckets",), [], "buckets"),
+    ("translation", ("buckets",), [32, 16, 128], "buckets"),
+    ("translation", ("buckets",), [16, 16, 128], "buckets"),
+    ("sequence", ("buckets",), [25, 50], "padding"),
+    ("translation", ("mask_from",), "target", "mask_from"),
+    ("sequence", ("mask",), {"input": "lengths"}, "serving_default.inputs.mask"),
+    ("sequence", (*INPUTS, "mask"), DROP, "mask.input"),
+    ("translation", ("signatures", "beam"), DROP, "'beam'"),
+    ("sequence", (*INPUTS, "amount"), DROP, "features.amount"),
+    ("sequence", (*INPUTS, "amount", "axes"), ["batch", "time"], "inputs.amount"),
+    ("sequence", (*INPUTS, "amount", "axes"), ["batch", "unit"], "inputs.amount"),
+    ("sequence", (*INPUTS, "amount", "axes"), ["batch", "time", "a", "b"], "inputs.amount"),
+    ("sequence", (*INPUTS, "amount", "dtype"), "string", "inputs.amount"),
+    ("sequence", (*INPUTS, "amount", "dtype"), "float16", "inputs.amount.dtype"),
+    ("sequence", (*INPUTS, "amount", "pad_value"), DROP, "inputs.amount"),
+    ("sequence", (*INPUTS, "activity", "pad_value"), 0.5, "inputs.activity"),
+    ("sequence", (*INPUTS, "activity", "pad_value"), 2**31, "inputs.activity"),
+    ("sequence", (*INPUTS, "extra"), {"dtype": "int32", "axes": ["batch"]}, "inputs.extra"),
+    ("sequence", ("signatures", "serving_default", "outputs", "load"), DROP, "heads.load"),
+    ("sequence", ("options", "seed", "default"), -1, "options.seed"),
+    ("sequence", ("limits", "sequence_steps"), DROP, "limits.sequence_steps"),
+    ("sequence", ("limits", "sequence_steps"), 51, "limits.sequence_steps"),
+    ("translation", ("limits", "text_characters"), DROP, "limits.text_characters"),
+    ("translation", ("limits", "text_pieces"), 129, "limits.text_pieces"),
+    ("translation", ("decode", "signatures"), {}, "decode.signatures"),
+    ("translation", ("decode", "signatures", "fast"), "greedy", "decode.signatures"),
+    ("translation", ("decode", "default_length"), 129, "default_length"),
+    ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
+    ("sequence", ("features", "activity", "labels"), [], "features.activity"),
+    ("sequence", ("features", "activity", "unknown"), "reject", "unknown_id"),
+    ("sequence", ("features", "activity", "unknown_id"), DROP, "unknown_id"),
+    ("sequence", ("features", "amount", "mean"), [0], "mean has 1"),
+    ("sequence", ("features", "amount", "scale"), [1, 1, 1], "scale has 3"),
+    ("sequence", ("features", "amount", "scale"), [1, 0], "scale has a zero"),
+    ("sequence", ("features", "amount", "columns"), ["price"], "columns has 1"),
+    ("sequence", ("features", "amount", "units"), ["EUR"], "units has 1"),
+    ("sequence", ("features", "minutes", "scale"), 0, "features.minutes"),
+    ("sequence", ("features", "minutes", "unit"), "weeks", "features.minutes"),
+    ("sequence", ("features", "minutes", "kind"), "clock", "features.minutes"),
+    ("sequence", ("heads", "next_activity", "labels"), ["a", "a"], "heads.next_activity"),
+    ("sequence", ("heads", "next_activity", "scores"), DROP, "heads.next_activity"),
+    ("sequence", ("heads", "next_activity", "temperature"), 0, "heads.next_activity"),
+    ("sequence", ("heads", "alarms", "labels"), [], "heads.alarms"),
+    ("sequence", ("heads", "alarms", "thresholds"), [0.5], "thresholds has 1"),
+    ("sequence", ("heads", "minutes_to_next", "quantiles"), [0.1, 0.9], "quantiles"),
+    ("sequence", ("heads", "minutes_to_next", "quantiles"), [0.9, 0.5, 0.1], "quantiles"),
+    ("sequence", ("heads", "minutes_to_next", "quantiles"), [0.5, 0.5], "quantiles"),
+    ("sequence", ("heads", "minutes_to_next", "quantiles"), [0.0, 0.5, 1.0], "quantiles"),
+    ("sequence", ("heads", "minutes_to_next", "scale"), [0], "scale has a zero"),
+    ("sequence", ("heads", "load", "mean"), [0], "mean has 1"),
+]
+
+
+@pytest.mark.parametrize(("task", "path", "value", "named"), CONTRADICTIONS)
+def test_contradictions(
+    plain_manifest: Plain, task: str, path: tuple[str | int, ...], value: Any, named: str
+) -> None:
+    """A manifest that is wrong in one place is refused with that place in the message."""
+    plain = plain_manifest(task)
+    place: Any = plain
+    for step in path[:-1]:
+        place = place[step]
+    if value is DROP:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    with pytest.raises(ManifestInvalid, match=r"^manifest\.json: ") as caught:
+        parse_manifest(orjson.dumps(plain))
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"null", b"\xff", b'{"card": {"loss": NaN}}', b"[" * 2000]
+)
+def test_not_a_manifest(data: bytes) -> None:
+    """Bytes that are no JSON object are refused alike."""
+    with pytest.raises(ManifestInvalid, match=r"^manifest\.json: "):
+        parse_manifest(data)
+
+
+def test_nan_is_not_json(golden: Golden) -> None:
+    """NaN is refused even where any value goes: it would come back as null."""
+    with pytest.raises(ManifestInvalid, match="not JSON"):
+        parse_manifest(golden("translation").replace(b"null", b"NaN"))
+
+
+def test_digest(golden: Golden) -> None:
+    """The digest is the SHA-256 of the manifest's own bytes, named as such."""
+    data = golden("sequence")
+    assert digest_of(data) == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert sha256(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize(
+    ("hashes", "changed"),
+    [
+        ({"saved_model.pb": "00", "assets/tokenizers/en.model": "11"}, []),
+        ({"saved_model.pb": "01", "assets/tokenizers/en.model": "11"}, ["saved_model.pb"]),
+        ({"saved_model.pb": "00"}, ["assets/tokenizers/en.model"]),
+        ({"saved_model.pb": "00", "assets/tokenizers/en.model": "11", "extra": "22"}, ["extra"]),
+        ({"extra": "22"}, ["assets/tokenizers/en.model", "extra", "saved_model.pb"]),
+    ],
+)
+def test_changed_files(golden: Golden, hashes: dict[str, str], changed: list[str]) -> None:
+    """Files that differ, are missing or are not listed are named, in order."""
+    manifest: Manifest = parse_manifest(golden("translation"))
+    assert list(changed_files(manifest, hashes)) == changed
