@@ -1,0 +1,1 @@
+"""Training, export and certification of the models that the gateway serves."""

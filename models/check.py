@@ -1,0 +1,256 @@
+"""Certify a version before it ships: padding is invisible, goldens hold, no op that only one device has.
+
+`python -m models check` and `models.export` call `check_version`. What leaks is measured, not guessed
+from layer names: a row's outputs must be the same alone, padded to any bucket, beside any neighbours.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from models.config import ConfigInvalid
+from service import errors
+from service.backend.base import Spec
+from service.backend.embedded import EmbeddedBackend, check_digests
+from service.contract.manifest import Manifest, Signature
+from service.contract.padding import Array, Row, pad_batch, real_steps
+from service.core.catalog import make_served
+from service.core.golden import body_of, run_examples
+from service.core.items import ItemRunner
+from service.core.queue import Budget
+from service.core.scheduler import Scheduler
+from service.core.types import Outputs, Served
+from service.errors import FailedPrecondition
+from service.metrics import Metrics
+
+TOLERANCE = 1e-5
+SECONDS = 120.0
+
+
+class PaddingLeak(FailedPrecondition):
+    """An output of the model depends on padding or on neighbours; the message names it."""
+
+    reason = "PADDING_LEAK"
+
+
+class DeviceOnlyOp(FailedPrecondition):
+    """The graph holds an op that does not run on every device; the message names it."""
+
+    reason = "DEVICE_ONLY_OP"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """One version behind the very code that will serve it."""
+
+    backend: EmbeddedBackend
+    runner: ItemRunner
+    served: Served
+
+
+@asynccontextmanager
+async def pipeline(folder: Path, check_files: bool = True) -> AsyncIterator[Pipeline]:
+    """Load one version directory, NAME/VERSION, and nothing beside it.
+
+    Raises:
+        ManifestMissing, ManifestInvalid, FileChanged, BackendFailed.
+    """
+    folder, name, version = name_and_version(folder)
+    metrics = Metrics(CollectorRegistry())
+    with tempfile.TemporaryDirectory() as root:
+        (Path(root) / name).mkdir()
+        (Path(root) / name / folder.name).symlink_to(folder)
+        backend = EmbeddedBackend(Path(root), check_files=check_files)
+        budget = Budget(rows=64, cells=8192, queue_cells=2**40)
+        async with Scheduler(backend, budget, metrics, slots=1, backend_timeout=SECONDS) as scheduler:
+            try:
+                for state in await backend.versions(name):
+                    if state.error is not None:
+                        raise state.error
+                served = make_served(name, version, await backend.manifest(name, version))
+                yield Pipeline(backend, ItemRunner(scheduler, metrics), served)
+            finally:
+                await backend.close()
+
+
+def name_and_version(folder: Path) -> tuple[Path, str, int]:
+    """Read a version directory's path, …/NAME/NUMBER; returns it absolute, and both.
+
+    Raises:
+        ConfigInvalid: it is no such directory.
+    """
+    folder = Path(os.path.abspath(folder))
+    if not folder.name.isdecimal() or not folder.is_dir():
+        raise ConfigInvalid(f"{folder} is not a version directory: MODEL/NUMBER is wanted")
+    return folder, folder.parent.name, int(folder.name)
+
+
+def check_version(folder: Path) -> list[str]:
+    """Certify a version directory; returns a line for each thing that was checked.
+
+    Raises:
+        FileChanged, ManifestInvalid, DeviceOnlyOp, PaddingLeak, GoldenFailed: what is wrong, named.
+    """
+    return asyncio.run(_check(folder))
+
+
+async def _check(folder: Path) -> list[str]:
+    check_digests(folder)
+    check_ops(folder)
+    async with pipeline(folder) as loaded:
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        await run_examples(loaded.served, loaded.runner, deadline)
+        manifest = loaded.served.manifest
+        lines = [
+            f"{len(manifest.files)} files are as exported",
+            "no op needs one kind of device",
+            f"{len(manifest.examples)} golden examples hold",
+        ]
+        if manifest.batching == "single":
+            return [*lines, "padding leaks: rows go alone, at their exact length (batching: single)"]
+        return [*lines, *[await check_padding(loaded, name) for name in manifest.serving_signatures]]
+
+
+def check_ops(folder: Path) -> None:
+    """Refuse cuDNN ops, and XLA ops or functions marked to be compiled: stock servers run neither.
+
+    Raises:
+        DeviceOnlyOp: naming node and op.
+    """
+    saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    for node in _nodes(saved):
+        compiled = node.attr["_XlaMustCompile"].b if "_XlaMustCompile" in node.attr else False
+        if "cudnn" in node.op.lower() or node.op.startswith("Xla") or compiled:
+            raise DeviceOnlyOp(f"{node.name!r} is a {node.op}{' marked for XLA' if compiled else ''}")
+
+
+def _nodes(saved: SavedModel) -> Iterator[NodeDef]:
+    for meta in saved.meta_graphs:
+        yield from meta.graph_def.node
+        for function in meta.graph_def.library.function:
+            yield from function.node_def
+
+
+async def check_padding(loaded: Pipeline, name: str) -> str:
+    """Compare each row alone and unpadded with itself padded, beside neighbours, and beside garbage.
+
+    Raises:
+        PaddingLeak: naming the output, the case and by how much.
+    """
+    manifest = loaded.served.manifest
+    rows = _rows(loaded.served, name)
+    fixed = len(manifest.buckets) == 1
+    cases = 0
+    for row in rows:
+        alone = (await _outputs(loaded, name, [row], manifest.buckets[0] if fixed else row.length))[0]
+        for how, batch, length, garbage in _cases(row, rows, manifest):
+            got = (await _outputs(loaded, name, batch, length, garbage))[0]
+            _compare(manifest, name, row, alone, got, how)
+            cases += 1
+    return f"signature {name!r}: padding is invisible in {cases} cases of {len(rows)} rows"
+
+
+Case = tuple[str, list[Row], int, bool]
+
+
+def _cases(row: Row, rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
+    """Yield each way to send a row: what to call it, the batch with the row first, length, garbage or not."""
+    others = [other for other in rows if other is not row]
+    for bucket in manifest.buckets:
+        if bucket >= row.length:
+            yield f"padded to {bucket}", [row], bucket, False
+            fitting = [other for other in others if other.length <= bucket]
+            yield f"beside {len(fitting)} neighbours at {bucket}", [row, *fitting], bucket, False
+            if manifest.mask_input is not None:
+                yield f"with garbage in the padding at {bucket}", [row], bucket, True
+
+
+def _rows(served: Served, name: str) -> list[Row]:
+    """Encode the golden examples, and cut the longest short, so that there are rows of several lengths."""
+    rows = []
+    for example in served.manifest.examples:
+        plan = served.codec.plan(body_of(served.manifest, example.request))
+        rows += [plan.encode(item).row for item in plan.items if plan.signature == name]
+    if not rows:
+        raise errors.GoldenFailed(f"examples: none calls signature {name!r}")
+    longest = max(rows, key=lambda row: row.length)
+    inputs = served.manifest.signatures[name].inputs
+    return rows + [_cut(longest, n, inputs) for n in {1, longest.length // 2} if 0 < n < longest.length]
+
+
+def _cut(row: Row, length: int, tensors: dict) -> Row:  # type: ignore[type-arg]
+    values = {n: v[:length] if "time" in tensors[n].axes else v for n, v in row.inputs.items()}
+    return Row(values, length)
+
+
+async def _outputs(
+    loaded: Pipeline, name: str, rows: Sequence[Row], length: int, garbage: bool = False
+) -> list[Outputs]:
+    manifest = loaded.served.manifest
+    signature = manifest.signatures[name]
+    inputs = pad_batch(rows, length, signature, manifest)
+    if garbage:
+        _spoil(inputs, rows[0], signature, manifest)
+    deadline = asyncio.get_running_loop().time() + SECONDS
+    spec = Spec(loaded.served.model, loaded.served.version, name)
+    outputs = await loaded.backend.predict(spec, inputs, deadline)
+    return [{key: value[at] for key, value in outputs.items()} for at in range(len(rows))]
+
+
+def _spoil(inputs: dict[str, Array], row: Row, signature: Signature, manifest: Manifest) -> None:
+    """Put values of the row itself where there is padding: legal ids, wrong place."""
+    for name, tensor in signature.inputs.items():
+        if "time" in tensor.axes and name != manifest.mask_input:
+            cells = inputs[name][0]
+            gap = slice(0, len(cells) - row.length) if manifest.padding == "left" else slice(row.length, None)
+            cells[gap] = np.resize(row.inputs[name][::-1], cells[gap].shape)
+
+
+def _compare(manifest: Manifest, name: str, row: Row, alone: Outputs, got: Outputs, how: str) -> None:
+    ids_differ = manifest.decode is not None and not _same_ids(alone, got)
+    for output, tensor in manifest.signatures[name].outputs.items():
+        if ids_differ and output != "scores":
+            continue  # a tie: two hypotheses whose scores are as close as the tolerance
+        wanted, found = (_real(manifest, x, output, tensor.axes[1:], row) for x in (alone, got))
+        off = _excess(wanted, found)
+        if off is not None:
+            raise PaddingLeak(f"output {output!r} of {name!r} changes by {off:.3g} when a row is {how}")
+
+
+def _same_ids(alone: Outputs, got: Outputs) -> bool:
+    if not np.array_equal(alone["lengths"], got["lengths"]):
+        return False
+    longest = int(alone["lengths"].max())
+    return np.array_equal(alone["ids"][:, :longest], got["ids"][:, :longest])
+
+
+def _real(manifest: Manifest, outputs: Outputs, name: str, axes: Sequence[str], row: Row) -> Array:
+    """Cut an output to what is real: decoded steps, source steps, or a sequence's own steps."""
+    value = outputs[name]
+    for place, axis in enumerate(axes):
+        moved = np.moveaxis(value, place, 0)
+        if axis == "time" and manifest.decode is not None:
+            moved = moved[: int(outputs["lengths"].max())]
+        elif axis in ("time", "source"):
+            moved = real_steps(moved, row.length, manifest.padding)
+        value = np.moveaxis(moved, 0, place)
+    return value
+
+
+def _excess(wanted: Array, got: Array) -> float | None:
+    """Return the largest difference if any is above the tolerance, else None."""
+    if wanted.shape != got.shape:
+        return float("inf")
+    exact = wanted.astype(np.float64)
+    off = np.abs(exact - got.astype(np.float64))
+    allowed = TOLERANCE + TOLERANCE * np.abs(exact)
+    return None if (off <= allowed).all() else float(off.max())

@@ -1,0 +1,149 @@
+"""`python -m models …`: train, evaluate, check and publish versions, and train the demo."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models.config import CONFIGS, Config, load_config
+from service.errors import SeqserveError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+console = Console()
+DEMO = ("demo_translation", "demo_events")
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="a TOML file, or the name of a shipped one, as multi30k or helpdesk")
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="a folder of parallel texts, or a CSV log; none if generated")
+]
+RootOption = Annotated[Path, typer.Option("--out", help="the model root: NAME/VERSION is made in it")]
+VersionArgument = Annotated[Path, typer.Argument(help="a version directory, ROOT/NAME/NUMBER")]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """End a command with the error's own sentence and status 1."""
+    try:
+        yield
+    except SeqserveError as error:
+        reason = getattr(error, "reason", error.code.value)
+        Console(stderr=True).print(f"[bold red]{reason}[/]: {error.message}", highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    out: RootOption,
+    data: DataOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on after the last finished epoch")] = False,
+) -> None:
+    """Train a model, export it as the next version, certify it, and print its quality.
+
+    Example: python -m models train helpdesk --data helpdesk.csv --out build/models
+    """
+    with _told():
+        _train(_configuration(config), data, out, resume)
+
+
+@app.command()
+def demo(out: RootOption = Path("build/models")) -> None:
+    """Train the two demo models on generated data, where they are missing (about two minutes)."""
+    with _told():
+        for name in DEMO:
+            config = load_config(CONFIGS / f"{name}.toml")
+            if not any((out / config.name).glob("[0-9]*")):
+                _train(config, None, out, resume=False)
+
+
+@app.command()
+def evaluate(folder: VersionArgument, data: DataOption = None) -> None:
+    """Measure a version through the pipeline that serves it: a table, then one JSON object.
+
+    Example: python -m models evaluate build/models/helpdesk/1 --data helpdesk.csv
+    """
+    from models.evaluate import evaluate_version
+
+    with _told():
+        figures = asyncio.run(evaluate_version(folder, data))
+        _print_figures(f"{folder.parent.name} version {folder.name}", figures)
+        typer.echo(orjson.dumps(figures))
+
+
+@app.command()
+def check(folder: VersionArgument) -> None:
+    """Certify a version: files unchanged, goldens hold, padding invisible, no op of one device alone."""
+    from models.check import check_version
+
+    with _told():
+        for line in check_version(folder):
+            console.print(f"[green]ok[/] {line}", highlight=False)
+
+
+@app.command()
+def publish(
+    source: VersionArgument,
+    root: Annotated[Path, typer.Argument(help="the model root to copy it to")],
+    version: Annotated[
+        int | None, typer.Option(help="the number to take; the next free one if absent")
+    ] = None,
+) -> None:
+    """Copy a version to a model root, whole or not at all: a roll-out, or a roll-back under a new number."""
+    from models.export import publish as copy
+
+    with _told():
+        console.print(f"published {copy(source, root, version)}", highlight=False)
+
+
+def _configuration(given: Path) -> Config:
+    shipped = CONFIGS / f"{given}.toml"
+    return load_config(shipped if given.suffix != ".toml" and shipped.exists() else given)
+
+
+def _train(config: Config, data: Path | None, root: Path, resume: bool) -> None:
+    started = time.perf_counter()
+    from models.evaluate import measure
+    from models.export import export_version, next_version
+    from models.recipes import recipe_for
+    from models.train import fit, make_reproducible
+
+    console.rule(f"{config.name}: training")
+    make_reproducible(config.training.seed)
+    recipe = recipe_for(config, data)
+    fitted = fit(recipe.task, config, root / ".training" / config.name, console, resume)
+    card = {"config": config.model_dump(mode="json"), "training": fitted, **_data_digest(data)}
+    draft = recipe.draft(next_version(root, config.name), card)
+    with console.status("export: graph, goldens, quality, certification"):
+        target = export_version(draft, root, lambda loaded: measure(loaded, config, data))
+    _print_card(target)
+    console.print(f"{target} in {time.perf_counter() - started:.0f} s", highlight=False)
+
+
+def _data_digest(data: Path | None) -> dict[str, str]:
+    if data is None or not data.is_file():
+        return {}
+    return {"data_sha256": hashlib.sha256(data.read_bytes()).hexdigest()}
+
+
+def _print_card(target: Path) -> None:
+    from service.contract.manifest import FILE_NAME, parse_manifest
+
+    manifest = parse_manifest((target / "assets" / FILE_NAME).read_bytes())
+    _print_figures(f"{manifest.name} version {manifest.version}, held out", (manifest.card or {})["metrics"])
+
+
+def _print_figures(title: str, figures: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in figures.items():
+        table.add_row(name, str(value))
+    console.print(table)

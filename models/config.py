@@ -1,0 +1,137 @@
+"""The training configuration: one TOML file a model, checked before anything is spent.
+
+Read by `models.train`; the shipped ones are in `models/configs/`.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import Code, SeqserveError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class ConfigInvalid(SeqserveError):
+    """A training configuration or contract file is wrong; the message names file and field."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TranslationData(Section):
+    """`parallel`: train.SOURCE.gz, train.TARGET.gz, val.… in a folder. `phrases`: generated."""
+
+    kind: Literal["parallel", "phrases"]
+    source: str = "en"
+    target: str = "de"
+
+
+class EventsData(Section):
+    """`log`: a CSV of CaseID, ActivityID, CompleteTimestamp. `journeys`: generated shop journeys."""
+
+    kind: Literal["log", "journeys"]
+    event: str = "activity"  # what callers name the two features
+    elapsed: str = "elapsed"
+    unit: Literal["seconds", "minutes", "hours", "days"] = "days"
+
+
+class TranslationModel(Section):
+    """Widths and dropout of `models.translation.Translator`."""
+
+    vocabulary_size: Annotated[int, Field(ge=32)] = 6000
+    embedding: int = 256
+    units: int = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+
+
+class EventsModel(Section):
+    """Widths of `models.sequence`, and the weights of its heads in the loss."""
+
+    embedding: int = 32
+    units: int = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    time_weight: Annotated[float, Field(ge=0)] = 1.0
+    auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2
+
+
+class Training(Section):
+    """How long and how fast; the rate rises over `warmup` of the steps, then falls to 0 as a cosine."""
+
+    seed: int = 1
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Serving(Section):
+    """What the exported version takes."""
+
+    buckets: tuple[int, ...] = (8, 16, 32, 64)
+    text_characters: int = 2000
+    output_length: int = 80
+
+
+class TranslationConfig(Section):
+    """The whole file of a translation model."""
+
+    name: str
+    task: Literal["translation"]
+    data: TranslationData
+    model: TranslationModel = TranslationModel()
+    training: Training
+    serving: Serving = Serving()
+
+
+class EventsConfig(Section):
+    """The whole file of an event-sequence model."""
+
+    name: str
+    task: Literal["sequence"]
+    data: EventsData
+    model: EventsModel = EventsModel()
+    training: Training
+    serving: Serving = Serving()
+
+
+Config = TranslationConfig | EventsConfig
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration.
+
+    Raises:
+        ConfigInvalid: no such file, not TOML, or a field is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigInvalid(f"{path}: {error}") from error
+    return read_config(table, str(path))
+
+
+def read_config(table: dict[str, Any], source: str) -> Config:
+    """Check a configuration's table; `source` names it in errors.
+
+    Raises:
+        ConfigInvalid: a field is wrong.
+    """
+    kinds: dict[str, type[TranslationConfig] | type[EventsConfig]]
+    kinds = {"translation": TranslationConfig, "sequence": EventsConfig}
+    kind = kinds.get(str(table.get("task")))
+    if kind is None:
+        raise ConfigInvalid(f"{source}: task is translation or sequence, not {table.get('task')!r}")
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigInvalid(f"{source}: {faults}") from error

@@ -1,0 +1,185 @@
+"""Write a version: graph, contract files, goldens, warm-up records, hashes; certified, then renamed whole.
+
+`python -m models train` and `demo` call `export_version`. Order and reasons: the manifest comes last,
+because it lists the hash of everything else; the folder appears under its number only when it is done.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from models.check import PaddingLeak, Pipeline, check_version, name_and_version, pipeline
+from models.draft import Draft, tensor_spec
+from service import errors
+from service.backend.embedded import check_digests, file_hashes
+from service.contract.manifest import (
+    FILE_NAME,
+    MANIFEST_SIGNATURE,
+    Example,
+    Manifest,
+    dump_manifest,
+)
+from service.contract.padding import pad_batch
+from service.core.golden import answers, body_of
+from service.core.types import Served
+
+WARMUP = Path("assets.extra/tf_serving_warmup_requests")
+SECONDS = 120.0
+Measure = Callable[[Pipeline], Awaitable[dict[str, Any]]]
+"""What the model card says of a version's quality, measured by the pipeline that will serve it."""
+
+
+async def _nothing(_: Pipeline) -> dict[str, Any]:
+    return {}
+
+
+def export_version(draft: Draft, root: Path, measure: Measure = _nothing, allow_leak: bool = False) -> Path:
+    """Write ROOT/NAME/VERSION and return it.
+
+    Args:
+        measure: its result is kept as the card's `metrics`.
+        allow_leak: ship a model whose outputs depend on padding, with `batching: single`.
+
+    Raises:
+        VersionExists: the number is taken.
+        PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: what the certification found.
+    """
+    manifest = draft.manifest
+    target = root / manifest.name / str(manifest.version)
+    if target.exists():
+        raise VersionExists(f"{target} is there already")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # beside the target, so that the last step is a rename within one file system
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as aside:
+        staged = Path(aside) / manifest.name / target.name
+        _save_graph(draft, staged)
+        finished = asyncio.run(_record(draft, staged, measure))
+        _write_manifest(staged, finished)
+        _certify(staged, finished, allow_leak)
+        staged.rename(target)
+    return target
+
+
+class VersionExists(errors.FailedPrecondition):
+    """A version is never written over."""
+
+    reason = "VERSION_EXISTS"
+
+
+def next_version(root: Path, name: str) -> int:
+    """Return the number after the highest one taken."""
+    taken = [int(p.name) for p in (root / name).glob("*") if p.name.isdecimal()]
+    return max(taken, default=0) + 1
+
+
+def publish(source: Path, root: Path, version: int | None = None) -> Path:
+    """Copy a version's bytes to ROOT/NAME under the next free number (or `version`), whole or not at all.
+
+    Raises:
+        FileChanged, ManifestMissing: the source is not as exported.
+        VersionExists: the number is taken.
+    """
+    source, name, _ = name_and_version(source)
+    target = root / name / str(version or next_version(root, name))
+    if target.exists():
+        raise VersionExists(f"{target} is there already")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=target.parent) as aside:
+        copy = Path(aside) / target.name
+        shutil.copytree(source, copy)
+        check_digests(copy)
+        copy.rename(target)
+    return target
+
+
+class _Module(tf.Module):
+    """What is saved: the network, its variables as TF Serving's loader finds them, and the contract files."""
+
+    def __init__(self, draft: Draft, files: Mapping[str, Path]) -> None:
+        super().__init__()
+        self.network = draft.network
+        # the C++ loader does not find variables that only Keras tracks (keras#20095, serving#2250)
+        self.values = [variable.value for variable in draft.network.variables]
+        self.files = [tf.saved_model.Asset(str(path)) for path in files.values()]
+        self._names = list(files)
+
+    def manifest(self) -> dict[str, tf.Tensor]:
+        """Return the contract files' names and bytes, read where the version lies."""
+        contents = [tf.io.read_file(asset.asset_path) for asset in self.files]
+        return {"names": tf.constant(self._names), "contents": tf.stack(contents)}
+
+
+def _save_graph(draft: Draft, folder: Path) -> None:
+    """Save the graph with a placeholder for the manifest, which is written last."""
+    with tempfile.TemporaryDirectory() as aside:
+        files = {FILE_NAME: b"{}", **draft.files}
+        paths = {name: Path(aside) / name for name in files}
+        for name, path in paths.items():
+            path.write_bytes(files[name])
+        module = _Module(draft, paths)
+        signatures = {MANIFEST_SIGNATURE: tf.function(module.manifest).get_concrete_function()}
+        for name, function in draft.functions.items():
+            inputs = draft.manifest.signatures[name].inputs
+            specs = {key: tensor_spec(key, tensor, draft.manifest) for key, tensor in inputs.items()}
+            signatures[name] = tf.function(function).get_concrete_function(**specs)
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+async def _record(draft: Draft, staged: Path, measure: Measure) -> Manifest:
+    """Answer the golden requests with the staged version; return the manifest with goldens and hashes."""
+    path = staged / "assets" / FILE_NAME
+    path.write_bytes(dump_manifest(draft.manifest))
+    async with pipeline(staged, check_files=False) as loaded:
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        examples = []
+        for request in draft.requests:
+            items = await answers(loaded.served, loaded.runner, request, deadline)
+            examples.append(Example(request=request, items=items))
+        _write_warmup(staged, loaded.served, draft)
+        card = {**(draft.manifest.card or {}), "metrics": await measure(loaded)}
+    update = {"examples": tuple(examples), "card": card, "files": file_hashes(staged)}
+    return Manifest.model_validate({**dict(draft.manifest), **update})
+
+
+def _write_manifest(staged: Path, manifest: Manifest) -> None:
+    (staged / "assets" / FILE_NAME).write_bytes(dump_manifest(manifest))
+
+
+def _certify(staged: Path, manifest: Manifest, allow_leak: bool) -> None:
+    try:
+        check_version(staged)
+    except PaddingLeak:
+        if not allow_leak:
+            raise
+        _write_manifest(staged, manifest.model_copy(update={"batching": "single"}))
+        check_version(staged)
+
+
+def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
+    """Write a PredictionLog for each golden row and bucket: TF Serving replays them when it loads."""
+    path = staged / WARMUP
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in draft.requests:
+            plan = served.codec.plan(body_of(served.manifest, request))
+            signature = served.manifest.signatures[plan.signature]
+            for row in (plan.encode(item).row for item in plan.items):
+                for length in (b for b in served.manifest.buckets if b >= row.length):
+                    inputs = pad_batch([row], length, signature, served.manifest)
+                    writer.write(_prediction_log(served, plan.signature, inputs).SerializeToString())
+
+
+def _prediction_log(served: Served, signature: str, inputs: Mapping[str, Any]) -> Any:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = served.manifest.name
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    log = prediction_log_pb2.PredictLog(request=request)
+    return prediction_log_pb2.PredictionLog(predict_log=log)

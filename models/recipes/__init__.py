@@ -1,0 +1,34 @@
+"""All that lies between a configuration and a version: data, rows, network, draft. One module a task."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from models.config import Config, EventsConfig
+from models.draft import Draft
+from models.train import Task
+
+
+class Recipe(Protocol):
+    """What `models.train` needs of a task."""
+
+    @property
+    def task(self) -> Task:
+        """The network and its batches."""
+
+    def draft(self, version: int, card: dict[str, Any]) -> Draft:
+        """Return the trained model as a version to be written."""
+
+
+def recipe_for(config: Config, data: Path | None) -> Recipe:
+    """Read the data and build the recipe; only the task asked for is imported.
+
+    Raises:
+        ConfigInvalid: the data is missing or cannot be read.
+    """
+    if isinstance(config, EventsConfig):
+        from models.recipes.events import EventsRecipe
+
+        return EventsRecipe(config, data)
+    from models.recipes.translation import TranslationRecipe
+
+    return TranslationRecipe(config, data)

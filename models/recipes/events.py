@@ -1,0 +1,232 @@
+"""Event sequences: cases to rows, an `EventModel` trained on every step, and its signature."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.config import ConfigInvalid, EventsConfig, EventsData
+from models.data import END, Case, pad_right, read_log
+from models.draft import Draft
+from models.journeys import EVENTS, journeys
+from models.recipes.translation import MANIFEST_OUTPUTS
+from models.sequence import PAD, EventModel
+from models.train import Batch, Task, schedule
+from service.contract.features import UNIT_SECONDS, SequenceEncoder
+from service.contract.manifest import (
+    MANIFEST_SIGNATURE,
+    PREDICT_SIGNATURE,
+    Categories,
+    Elapsed,
+    Limits,
+    Manifest,
+    Numeric,
+    Signature,
+    Softmax,
+    Tensor,
+)
+
+TRAINING_JOURNEYS = 12_000
+HELD_OUT_JOURNEYS = 3_000
+VALIDATION_SHARE = 0.1
+
+
+def read_cases(data: EventsData, path: Path | None, split: str) -> list[Case]:
+    """Return the cases of a split, `train` or `val`; a log's last tenth is `val`.
+
+    Raises:
+        ConfigInvalid: the data lies in a file and no path was given, or it cannot be read.
+    """
+    if data.kind == "journeys":
+        return journeys(*((TRAINING_JOURNEYS, 1) if split == "train" else (HELD_OUT_JOURNEYS, 2)))
+    if path is None:
+        raise ConfigInvalid("data.kind is log: give --data FILE.csv")
+    cases = read_log(path)
+    first = int(len(cases) * (1 - VALIDATION_SHARE))
+    return cases[:first] if split == "train" else cases[first:]
+
+
+def features_of(case: Case, data: EventsData) -> dict[str, list[Any]]:
+    """Return a case as a caller would send it: labels, and time since the previous event."""
+    steps = np.diff(case.seconds, prepend=0.0) / UNIT_SECONDS[data.unit]
+    return {data.event: list(case.events), data.elapsed: steps.tolist()}
+
+
+class EventsRecipe:
+    """One configuration, its cases encoded, and the network to train on them."""
+
+    def __init__(self, config: EventsConfig, data: Path | None) -> None:
+        self._config = config
+        self._cases = read_cases(config.data, data, "train")
+        self._held_out = read_cases(config.data, data, "val")
+        self._labels = self._known_labels()
+        self._scales = self._measured_scales()
+        self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
+        self._rows = [self._encode(case) for case in self._cases]
+        self._network = self._build()
+
+    @property
+    def task(self) -> Task:
+        """The network, and batches of ((events, elapsed), targets, weights), one entry a step."""
+        size = self._config.training.batch_size
+        held_out = [self._encode(case) for case in self._held_out if self._is_known(case)]
+        ids, reals = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.float32)
+        heads = {"next_event": ids, "to_next": reals, "to_end": reals}
+        return Task(
+            network=self._network,
+            lengths=[len(row["events"]) for row in self._rows],
+            batch=lambda indices: _batch([self._rows[i] for i in indices]),
+            validation=[_batch(held_out[at : at + size]) for at in range(0, len(held_out), size)],
+            signature=((ids, reals), heads, dict.fromkeys(heads, reals)),
+        )
+
+    def draft(self, version: int, card: dict[str, Any]) -> Draft:
+        """Return the signature that answers at the last real step, and the manifest."""
+        manifest = self._manifest(version, card)
+        names = dict(zip(("next_event", "to_next", "to_end"), manifest.heads, strict=True))
+        data = self._config.data
+
+        def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            answers = self._network.last(inputs[data.event], inputs[data.elapsed])
+            return {names[head]: value for head, value in answers.items()}
+
+        requests = [{"sequences": [sequence]} for sequence in self._examples()]
+        return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
+
+    def _known_labels(self) -> tuple[str, ...]:
+        if self._config.data.kind == "journeys":
+            return EVENTS
+        return tuple(sorted({event for case in self._cases for event in case.events}))
+
+    def _is_known(self, case: Case) -> bool:
+        return set(case.events) <= set(self._labels)
+
+    def _measured_scales(self) -> dict[str, tuple[float, float]]:
+        """Return mean and deviation of log1p of each time, in the unit, over the training cases."""
+        unit = UNIT_SECONDS[self._config.data.unit]
+        steps = np.concatenate([np.diff(case.seconds) for case in self._cases]) / unit
+        to_end = np.concatenate([case.seconds[-1] - np.asarray(case.seconds) for case in self._cases]) / unit
+        logs = {"to_next": np.log1p(steps), "to_end": np.log1p(to_end)}
+        return {name: (float(x.mean()), float(x.std()) or 1.0) for name, x in logs.items()}
+
+    def _encode(self, case: Case) -> dict[str, np.ndarray]:
+        """Return inputs, targets and weights of a case, one entry a step, cut at the longest bucket."""
+        steps = min(len(case.events), self._config.serving.buckets[-1])
+        cut = Case(case.events[:steps], case.seconds[:steps])
+        inputs = self._encoder.encode(features_of(cut, self._config.data)).row.inputs
+        events, elapsed = inputs.values()
+        following = [*case.events[1 : steps + 1], END][:steps]
+        return {
+            "events": events,
+            "elapsed": elapsed,
+            "next_event": np.array([(*self._labels, END).index(e) for e in following], np.int32),
+            **self._times(case, steps),
+        }
+
+    def _times(self, case: Case, steps: int) -> dict[str, np.ndarray]:
+        seconds = np.asarray(case.seconds)
+        to_next = np.append(np.diff(seconds), 0.0)[:steps]  # nothing follows the last event
+        to_end = (seconds[-1] - seconds)[:steps]
+        known = np.arange(steps) < len(seconds) - 1
+        targets = {"to_next": self._scaled("to_next", to_next), "to_end": self._scaled("to_end", to_end)}
+        return {**targets, "to_next_known": known.astype(np.float32)}
+
+    def _scaled(self, head: str, seconds: np.ndarray) -> np.ndarray:
+        mean, scale = self._scales[head]
+        logs = np.log1p(seconds / UNIT_SECONDS[self._config.data.unit])
+        return ((logs - mean) / scale).astype(np.float32)
+
+    def _build(self) -> EventModel:
+        model, training = self._config.model, self._config.training
+        network = EventModel(len(self._labels), model.embedding, model.units, model.dropout)
+        cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        # absolute error: the answer is a median, and a median survives the inverse transform
+        loss = {"next_event": cross_entropy, "to_next": AbsoluteError(), "to_end": AbsoluteError()}
+        weights = {"next_event": 1.0, "to_next": model.time_weight, "to_end": model.auxiliary_weight}
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        optimizer = keras.optimizers.Adam(schedule(training, len(self._rows)), clipnorm=1.0)
+        network.compile(optimizer, loss, loss_weights=weights, weighted_metrics={"next_event": [accuracy]})
+        return network
+
+    def _examples(self) -> list[dict[str, list[Any]]]:
+        """Choose prefixes of held-out cases: a short, a middling and a long one."""
+        cases = sorted(
+            (c for c in self._held_out if self._is_known(c)), key=lambda c: (len(c.events), c.events)
+        )
+        chosen = [cases[len(cases) * share // 100] for share in (10, 50, 95)]
+        longest = self._config.serving.buckets[-1]
+        prefixes = [max(1, min(longest, len(case.events) - 1)) for case in chosen]
+        cut = [Case(c.events[:n], c.seconds[:n]) for c, n in zip(chosen, prefixes, strict=True)]
+        return [features_of(case, self._config.data) for case in cut]
+
+    def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
+        data, longest = self._config.data, self._config.serving.buckets[-1]
+        to_next, to_end = f"{data.unit}_to_next", f"{data.unit}_to_end"
+        batch, steps = ("batch",), ("batch", "time")
+        real = Tensor(dtype="float32", axes=batch)
+        logits = Tensor(dtype="float32", axes=("batch", "label"))
+        inputs = {
+            data.event: Tensor(dtype="int32", axes=steps, pad_value=PAD),
+            data.elapsed: Tensor(dtype="float32", axes=steps, pad_value=0.0),
+        }
+        next_event = f"next_{data.event}"
+        return Manifest(
+            task="sequence",
+            name=self._config.name,
+            version=version,
+            signatures={
+                PREDICT_SIGNATURE: Signature(
+                    inputs=inputs, outputs={next_event: logits, to_next: real, to_end: real}
+                ),
+                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
+            },
+            mask_from=data.event,
+            features={
+                data.event: Categories(labels=self._labels, first_id=PAD + 1),
+                data.elapsed: Elapsed(unit=data.unit, transform="log1p", scale=self._scales["to_next"][1]),
+            },
+            heads={
+                next_event: Softmax(labels=(*self._labels, END), scores="logits"),
+                to_next: self._time_head("to_next"),
+                to_end: self._time_head("to_end"),
+            },
+            limits=Limits(sequence_steps=longest),
+            buckets=self._config.serving.buckets,
+            profile=self._profile(),
+            card=card,
+        )
+
+    def _time_head(self, name: str) -> Numeric:
+        mean, scale = self._scales[name]
+        return Numeric(
+            unit=self._config.data.unit, inverse="expm1", mean=(mean,), scale=(scale,), minimum=0.0
+        )
+
+    def _profile(self) -> dict[str, Any]:
+        """Describe the training cases: what live traffic can be measured against."""
+        lengths = np.array([len(case.events) for case in self._cases])
+        events = [event for case in self._cases for event in case.events]
+        return {
+            "sequences": len(self._cases),
+            "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+            "categories": {self._config.data.event: {label: events.count(label) for label in self._labels}},
+        }
+
+
+@keras.saving.register_keras_serializable("seqserve")
+class AbsoluteError(keras.losses.Loss):
+    """|y_true - y_pred| per step, (batch, time): Keras' own would average the time axis, masked or not."""
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        return keras.ops.abs(y_true - y_pred)
+
+
+def _batch(rows: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+    padded = {name: pad_right([row[name] for row in rows], 0) for name in rows[0]}
+    real = pad_right([np.ones(len(row["events"]), np.float32) for row in rows], 0)  # (batch, time)
+    targets = {name: padded[name] for name in ("next_event", "to_next", "to_end")}
+    weights = {"next_event": real, "to_next": padded["to_next_known"], "to_end": real}
+    return (padded["events"], padded["elapsed"]), targets, weights

@@ -1,0 +1,144 @@
+"""The translation model: bidirectional GRU encoder, Bahdanau attention, GRU decoder.
+
+Built by `models.train`, exported by `models.export`, which wraps `encode` and `step` in the decoding
+loops of `models.decoding`. Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
+"""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+
+from models.layers import BahdanauAttention
+from service.contract.manifest import SpecialIds
+
+
+class Memory(NamedTuple):
+    """The encoded source, constant while a row is decoded."""
+
+    keys: tf.Tensor  # (batch, source, units)
+    values: tf.Tensor  # (batch, source, 2 * units)
+    mask: tf.Tensor  # bool (batch, source)
+
+
+@keras.saving.register_keras_serializable("seqserve")
+class Translator(keras.Model):
+    """Source ids and shifted target ids in, a logit per target piece out.
+
+    One embedding is shared by source, target and output (Press and Wolf, 2017, arXiv:1608.05859).
+
+    Args:
+        vocabulary_size: pieces of the shared vocabulary.
+        embedding: width of an embedding.
+        units: width of a GRU state; the attention compares in the same width.
+        dropout: dropped share of embeddings, encodings and readouts, in training.
+        special_ids: the ids that are no text, as the manifest has them.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding: int,
+        units: int,
+        dropout: float,
+        special_ids: dict[str, int],
+        **kwargs: object,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = {
+            "vocabulary_size": vocabulary_size,
+            "embedding": embedding,
+            "units": units,
+            "dropout": dropout,
+            "special_ids": special_ids,
+        }
+        self.special_ids = SpecialIds(**special_ids)
+        self.units = units
+        self.embedding = layers.Embedding(
+            vocabulary_size, embedding, keras.initializers.RandomNormal(stddev=embedding**-0.5)
+        )
+        gru = layers.GRU(units, return_sequences=True, use_cudnn=False)
+        self.encoder = layers.Bidirectional(gru)
+        self.bridge = layers.Dense(units, activation="tanh")
+        self.attention = BahdanauAttention(units)
+        self.cell = layers.GRUCell(units)
+        self.readout = layers.Dense(embedding, activation="tanh")
+        self.dropout = layers.Dropout(dropout)
+        self._create(embedding, units)
+
+    def _create(self, embedding: int, units: int) -> None:
+        self.embedding.build((None, None))
+        self.encoder.build((None, None, embedding))
+        self.bridge.build((None, units))
+        self.attention.build((None, units), (None, None, 2 * units))
+        self.cell.build((None, embedding + 2 * units))
+        self.readout.build((None, embedding + 3 * units))
+        self.bias = self.add_weight(shape=(self.config["vocabulary_size"],), initializer="zeros", name="bias")
+        self.built = True
+
+    def encode(self, source_ids: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, Memory]:
+        """Return the decoder's first state (batch, units) and the memory it attends to."""
+        mask = ops.not_equal(source_ids, self.special_ids.pad)  # (batch, source)
+        embedded = self.dropout(self.embedding(source_ids), training=training)
+        values = self.encoder(embedded, mask=mask, training=training)  # (batch, source, 2 * units)
+        values = self.dropout(values, training=training)
+        # the backward half at the first step has read the whole source
+        state = self.bridge(values[:, 0, self.units :])  # (batch, units)
+        return state, Memory(self.attention.keys(values), values, mask)
+
+    def step(
+        self, state: tf.Tensor, embedded: tf.Tensor, memory: Memory
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Advance one target piece: new state, context and attention weights."""
+        context, weights = self.attention.attend(state, *memory)  # (batch, 2 * units), (batch, source)
+        state, _ = self.cell(ops.concatenate([embedded, context], axis=-1), [state])  # (batch, units)
+        return state, context, weights
+
+    def logits(
+        self, state: tf.Tensor, context: tf.Tensor, embedded: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """Return the scores of the next piece, (…, vocabulary)."""
+        joined = ops.concatenate([state, context, embedded], axis=-1)
+        readout = self.dropout(self.readout(joined), training=training)  # (…, embedding)
+        return ops.matmul(readout, ops.transpose(self.embedding.embeddings)) + self.bias
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> tf.Tensor:
+        source_ids, target_ids = inputs  # (batch, source), (batch, time)
+        state, memory = self.encode(source_ids, training)
+        embedded = self.dropout(self.embedding(target_ids), training=training)
+        by_step = ops.transpose(embedded, (1, 0, 2))  # (time, batch, embedding)
+
+        def advance(carry: tuple[tf.Tensor, tf.Tensor], piece: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self.step(carry[0], piece, memory)[:2]
+
+        states, contexts = tf.scan(advance, by_step, (state, ops.zeros_like(memory.values[:, 0])))
+        states, contexts = (ops.transpose(x, (1, 0, 2)) for x in (states, contexts))
+        return self.logits(states, contexts, embedded, training)  # (batch, time, vocabulary)
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), **self.config}
+
+
+@keras.saving.register_keras_serializable("seqserve")
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """Cross entropy against targets smoothed over the vocabulary (Szegedy et al., 2016, §7).
+
+    y_true: ids (batch, time); y_pred: logits (batch, time, vocabulary). Weighted by the mask, so
+    padded steps count for nothing.
+    """
+
+    def __init__(self, smoothing: float = 0.0, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        truth = ops.cast(y_true, "int32")
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, y_pred)  # (batch, time)
+        if not self.smoothing:
+            return loss
+        uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)  # (batch, time)
+        return (1 - self.smoothing) * loss + self.smoothing * uniform
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "smoothing": self.smoothing}
