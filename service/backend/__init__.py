@@ -1,0 +1,1 @@
+"""What turns tensors into tensors: one Protocol, one implementation a module."""

@@ -1,0 +1,212 @@
+"""SavedModels run in this process, from the same directories that TensorFlow Serving reads.
+
+Loads as TensorFlow Serving does, by graph and Session, so that what loads, fails and is refused here
+is what does there. TensorFlow is imported on first use, and nowhere else in the gateway.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service import errors
+from service.backend.base import Spec, State, Tensors, VersionState
+from service.contract.manifest import (
+    FILE_NAME,
+    MANIFEST_SIGNATURE,
+    changed_files,
+    parse_manifest,
+    sha256,
+)
+from service.contract.padding import Array
+
+log = logging.getLogger(__name__)
+KEPT_VERSIONS = 2
+"""The newest versions that are loaded, TensorFlow Serving's policy `latest { num_versions: 2 }`."""
+MANIFEST_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version in memory: a session, and each signature's tensor names."""
+
+    session: Any
+    signatures: dict[str, tuple[dict[str, str], dict[str, str]]]  # inputs and outputs: name to tensor name
+    stamp: Hashable
+
+
+def _tensorflow() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow
+
+    return tensorflow
+
+
+class EmbeddedBackend:
+    """Serves ROOT/MODEL/VERSION directories; looks at them anew at each call of `versions`."""
+
+    def __init__(self, root: Path, threads: int = 2, check_files: bool = True) -> None:
+        self._root = root
+        self._check_files = check_files
+        self._pool = ThreadPoolExecutor(threads, "embedded")
+        self._loaded: dict[tuple[str, int], Loaded] = {}
+        self._failed: dict[tuple[str, int], tuple[Hashable, errors.SeqserveError]] = {}
+
+    async def models(self) -> list[str]:
+        """Return every folder of the root that holds a numbered folder."""
+        if not self._root.is_dir():
+            return []
+        folders = (path for path in self._root.iterdir() if path.is_dir() and path.name[0] != ".")
+        return sorted(path.name for path in folders if _numbers(path))
+
+    async def versions(self, model: str) -> list[VersionState]:
+        """Load what is new, unload what is gone, and return the newest versions' states."""
+        present = _numbers(self._root / model)[:KEPT_VERSIONS]
+        for gone in [
+            key for key in (*self._loaded, *self._failed) if key[0] == model and key[1] not in present
+        ]:
+            self._unload(gone)
+        return [await self._state(model, version) for version in present]
+
+    async def manifest(self, model: str, version: int) -> dict[str, bytes]:
+        """Return the contract files, as the version's own signature gives them."""
+        loaded = self._get(model, version)
+        if MANIFEST_SIGNATURE not in loaded.signatures:
+            raise errors.ManifestMissing(f"{model} version {version} has no signature {MANIFEST_SIGNATURE!r}")
+        spec = Spec(model, version, MANIFEST_SIGNATURE)
+        deadline = asyncio.get_running_loop().time() + MANIFEST_SECONDS
+        outputs = await self.predict(spec, {}, deadline)
+        return {n.decode(): c for n, c in zip(outputs["names"], outputs["contents"], strict=True)}
+
+    async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
+        """Run one batch in a thread; TensorFlow itself stops it at the deadline."""
+        loaded = self._get(spec.model, spec.version)
+        if spec.signature not in loaded.signatures:
+            raise errors.BackendFailed(f"{spec.model} version {spec.version} has no {spec.signature!r}")
+        loop = asyncio.get_running_loop()
+        left = deadline - loop.time()
+        if left <= 0:
+            raise errors.DeadlineExceeded("the deadline passed before the batch was run")
+        return await loop.run_in_executor(self._pool, _run, loaded, spec, inputs, left)
+
+    async def close(self) -> None:
+        """Wait for the runs under way, then close every session."""
+        await asyncio.to_thread(self._pool.shutdown)
+        for key in list(self._loaded):
+            self._unload(key)
+
+    def _get(self, model: str, version: int) -> Loaded:
+        loaded = self._loaded.get((model, version))
+        if loaded is None:
+            raise errors.VersionNotFound(f"model {model!r} has no version {version}")
+        return loaded
+
+    async def _state(self, model: str, version: int) -> VersionState:
+        key, folder = (model, version), self._root / model / str(version)
+        stamp = _stamp(folder)
+        if key in self._loaded and self._loaded[key].stamp != stamp:
+            self._unload(key)
+        if key not in self._loaded and self._failed.get(key, (None,))[0] != stamp:
+            await self._load(key, folder, stamp)
+        if key in self._loaded:
+            return VersionState(version, State.AVAILABLE, stamp=stamp)
+        return VersionState(version, State.FAILED, self._failed[key][1], stamp)
+
+    async def _load(self, key: tuple[str, int], folder: Path, stamp: Hashable) -> None:
+        try:
+            self._loaded[key] = await asyncio.to_thread(_load, folder, stamp, self._check_files)
+            self._failed.pop(key, None)
+        except errors.SeqserveError as error:
+            log.warning("cannot load %s version %d: %s", *key, error.message)
+            self._failed[key] = (stamp, error)
+
+    def _unload(self, key: tuple[str, int]) -> None:
+        self._failed.pop(key, None)
+        loaded = self._loaded.pop(key, None)
+        if loaded is not None:
+            loaded.session.close()
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Return the version numbers in a model's folder, newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir()), reverse=True)
+
+
+def _stamp(folder: Path) -> Hashable:
+    """Return what changes when a file of the version does."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple((str(p.relative_to(folder)), s.st_size, s.st_mtime_ns) for p in files for s in [p.stat()])
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a version but its manifest, by relative path."""
+    manifest = folder / "assets" / FILE_NAME
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest)
+    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in files}
+
+
+def check_digests(folder: Path) -> None:
+    """Compare every file of a version with the hash that its manifest lists.
+
+    Raises:
+        ManifestMissing: there is no manifest.
+        FileChanged: a file is missing, added, or not the one that was exported.
+    """
+    path = folder / "assets" / FILE_NAME
+    if not path.exists():
+        raise errors.ManifestMissing(f"{folder.name}: assets/{FILE_NAME} is not there")
+    for name in changed_files(parse_manifest(path.read_bytes()), file_hashes(folder)):
+        raise errors.FileChanged(f"{name} is not the file that was exported")
+
+
+def _load(folder: Path, stamp: Hashable, check_files: bool) -> Loaded:
+    if check_files:
+        check_digests(folder)
+    tf = _tensorflow()
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    try:
+        with session.graph.as_default():
+            meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
+        session.close()
+        log.warning("loading %s", folder, exc_info=True)
+        raise errors.BackendFailed(f"{folder.name}: the SavedModel cannot be loaded") from error
+    signatures = {
+        key: ({k: v.name for k, v in s.inputs.items()}, {k: v.name for k, v in s.outputs.items()})
+        for key, s in meta.signature_def.items()
+    }
+    return Loaded(session, signatures, stamp)
+
+
+def _run(loaded: Loaded, spec: Spec, inputs: Tensors, seconds: float) -> dict[str, Array]:
+    tf = _tensorflow()
+    feeds, fetches = loaded.signatures[spec.signature]
+    if set(inputs) != set(feeds):
+        raise errors.BackendFailed(f"{spec.signature!r} takes {sorted(feeds)}, not {sorted(inputs)}")
+    options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000)))
+    try:
+        outputs = loaded.session.run(fetches, {feeds[k]: v for k, v in inputs.items()}, options=options)
+    except Exception as error:
+        raise _translated(tf, error, spec) from error
+    return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def _translated(tf: Any, error: Exception, spec: Spec) -> errors.SeqserveError:
+    """Return ours for TensorFlow's, without its message: that names nodes of the graph."""
+    where = f"{spec.model} version {spec.version}"
+    if isinstance(error, tf.errors.DeadlineExceededError):
+        return errors.DeadlineExceeded(f"{where} did not answer in time")
+    if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)):
+        return errors.BackendUnavailable(f"{where} has no room to compute")
+    if isinstance(error, RuntimeError) and "closed" in str(error):  # Session.run after Session.close
+        return errors.VersionNotFound(f"{where} was just unloaded")
+    log.warning("%s failed", where, exc_info=error)
+    return errors.BackendFailed(f"{where} failed on this input")

@@ -1,0 +1,1 @@
+"""Protocol-neutral inference: from a request's items to answers, through codecs, batches, a backend."""

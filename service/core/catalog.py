@@ -1,0 +1,241 @@
+"""The model versions that can be called now: followed at the backend, admitted by their golden examples.
+
+One task, started by `service.main`, calls `refresh` again and again; it alone changes the catalog.
+The gateway reads it through `resolve`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from service import errors
+from service.backend.base import Backend, State, VersionState
+from service.contract.manifest import FILE_NAME, Manifest, digest_of, parse_manifest, sha256
+from service.core.golden import TRANSIENT, run_examples
+from service.core.items import ItemRunner
+from service.core.predict import PredictCodec
+from service.core.translate import TranslateCodec
+from service.core.types import Codec, ModelRef, Served
+from service.errors import SeqserveError
+from service.metrics import NONE, Metrics
+
+log = logging.getLogger(__name__)
+ADMISSION_SECONDS = 60.0
+
+
+class Standing(StrEnum):
+    """What can be said of a version: only ROUTABLE ones answer."""
+
+    LOADING = "LOADING"
+    ROUTABLE = "ROUTABLE"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionReport:
+    """One version as callers see it; `error` says why it is refused."""
+
+    version: int
+    standing: Standing
+    served: Served | None = None
+    error: SeqserveError | None = None
+
+
+@dataclass(slots=True)
+class _Version:
+    report: VersionReport
+    seen: Hashable  # what the backend said of it: its state and stamp
+
+
+@dataclass(slots=True)
+class _Model:
+    versions: dict[int, _Version] = field(default_factory=dict)
+    was_ready: bool = False
+
+    def routable(self) -> list[Served]:
+        """Return what can be called, newest first."""
+        found = [v.report.served for v in self.versions.values() if v.report.served is not None]
+        return sorted(found, key=lambda served: -served.version)
+
+
+class Catalog:
+    """Owner of what is routable. `on_change` is called after a refresh that changed something."""
+
+    def __init__(self, backend: Backend, runner: ItemRunner, metrics: Metrics) -> None:
+        self._backend = backend
+        self._runner = runner
+        self._metrics = metrics
+        self._models: dict[str, _Model] = {}
+        self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def is_ready(self) -> bool:
+        """True once every model there is has been routable once."""
+        return bool(self._models) and all(model.was_ready for model in self._models.values())
+
+    def models(self) -> dict[str, list[VersionReport]]:
+        """Return every model's versions, newest first."""
+        return {name: self.versions(name) for name in sorted(self._models)}
+
+    def versions(self, name: str) -> list[VersionReport]:
+        """Return a model's versions, newest first; raises ModelNotFound."""
+        found = self._find(name).versions
+        return [found[number].report for number in sorted(found, reverse=True)]
+
+    def current(self, name: str) -> Served | None:
+        """Return the version that answers a call which names none; None where there is none."""
+        return next(iter(self._find(name).routable()), None)
+
+    def resolve(self, ref: ModelRef) -> Served:
+        """Return the version that a caller means: the one named, or the newest routable.
+
+        Raises:
+            ModelNotFound, VersionNotFound, LabelNotFound, NotReady; or why the version is refused.
+        """
+        model = self._find(ref.name)
+        if ref.label is not None:
+            raise errors.LabelNotFound(f"model {ref.name!r} has no label {ref.label[:60]!r}")
+        if ref.version is not None:
+            return self._pinned(ref.name, model, ref.version)
+        for served in model.routable():
+            return served
+        refused = [v.report.error for v in model.versions.values() if v.report.error is not None]
+        why = f": {refused[-1].reason}: {refused[-1].message}" if refused else " yet"
+        raise errors.NotReady(f"no version of model {ref.name!r} can be called{why}", retry_after=1.0)
+
+    def _find(self, name: str) -> _Model:
+        if name not in self._models:
+            raise errors.ModelNotFound(
+                f"no model {name[:60]!r}; there are: {', '.join(sorted(self._models))}"
+            )
+        return self._models[name]
+
+    def _pinned(self, name: str, model: _Model, version: int) -> Served:
+        if version not in model.versions:
+            there = ", ".join(map(str, sorted(model.versions)))
+            raise errors.VersionNotFound(f"model {name!r} has no version {version}; it has {there or 'none'}")
+        report = model.versions[version].report
+        if report.error is not None:
+            raise report.error.at()
+        if report.served is None:
+            raise errors.NotReady(f"model {name!r} version {version} is loading", retry_after=1.0)
+        return report.served
+
+    async def watch(self, seconds: float) -> None:
+        """Refresh for ever, `seconds` apart; a failing look is logged and does not end the watch."""
+        while True:
+            try:
+                await self.refresh()
+            except SeqserveError as error:
+                log.warning("the backend cannot be looked at: %s", error.message)
+            except Exception:
+                log.exception("looking for versions failed unexpectedly")
+            await asyncio.sleep(seconds)
+
+    async def refresh(self) -> None:
+        """Look once: admit versions that are new, forget those that are gone."""
+        names = await self._backend.models()
+        for gone in set(self._models) - set(names):
+            for number in list(self._models[gone].versions):
+                self._forget(gone, number)
+            del self._models[gone]
+            self._metrics.retire(gone, NONE)
+            self._metrics.ready.remove_by_labels({"model": gone})
+        for name in names:
+            self._models.setdefault(name, _Model())
+        looks = (self._refresh_model(name) for name in names)
+        failed = await asyncio.gather(*looks, return_exceptions=True)  # each ends before the next refresh
+        self.on_change()
+        for error in filter(None, failed):
+            raise error
+
+    async def _refresh_model(self, name: str) -> None:
+        states = {state.version: state for state in await self._backend.versions(name)}
+        model = self._models[name]
+        for number, state in states.items():
+            known = model.versions.get(number)
+            if known is not None and known.seen != _seen(state):
+                # no more what its rows are encoded for: not to be called while it is examined
+                self._set(name, VersionReport(number, Standing.LOADING), state)
+                known = None
+            if known is None or known.report.standing is Standing.LOADING:
+                await self._consider(name, state)
+        for number in set(model.versions) - set(states):
+            self._forget(name, number)
+        model.was_ready = model.was_ready or bool(model.routable())
+        self._metrics.ready.labels(name).set(bool(model.routable()))
+
+    async def _consider(self, name: str, state: VersionState) -> None:
+        """Set a version's report: admitted, refused with the reason, or loading where nothing is known."""
+        report = VersionReport(state.version, Standing.LOADING)
+        try:
+            if state.error is not None:
+                raise state.error
+            if state.state is State.AVAILABLE:
+                served = await self._admit(name, state.version)
+                report = VersionReport(state.version, Standing.ROUTABLE, served)
+        except TRANSIENT as error:
+            log.warning("%s version %d cannot be examined yet: %s", name, state.version, error.message)
+        except SeqserveError as error:
+            report = VersionReport(state.version, Standing.REFUSED, error=error)
+        except Exception:
+            log.exception("examining %s version %d failed unexpectedly", name, state.version)
+            fault = errors.Unexpected("examining it failed unexpectedly; the log has it")
+            report = VersionReport(state.version, Standing.REFUSED, error=fault)
+        self._set(name, report, state)
+
+    def _set(self, name: str, report: VersionReport, state: VersionState) -> None:
+        self._forget(name, state.version)
+        self._models[name].versions[state.version] = _Version(report, _seen(state))
+        self._tell(name, report)
+
+    async def _admit(self, name: str, number: int) -> Served:
+        """Fetch the contract from the version itself and run its golden examples."""
+        served = make_served(name, number, await self._backend.manifest(name, number))
+        deadline = asyncio.get_running_loop().time() + ADMISSION_SECONDS
+        await run_examples(served, self._runner, deadline)
+        return served
+
+    def _tell(self, name: str, report: VersionReport) -> None:
+        fields = {"model": name, "version": report.version, "standing": report.standing.value}
+        if report.served is not None:
+            self._metrics.version_info.labels(name, str(report.version), report.served.digest).set(1)
+            log.info("version admitted", extra={"fields": fields})
+        if report.error is not None:
+            reason = report.error.reason
+            self._metrics.version_refused.labels(name, str(report.version), reason).set(1)
+            log.warning(
+                "version refused: %s", report.error.message, extra={"fields": {**fields, "reason": reason}}
+            )
+
+    def _forget(self, name: str, number: int) -> None:
+        if self._models[name].versions.pop(number, None) is not None:
+            self._metrics.retire(name, str(number))
+
+
+def _seen(state: VersionState) -> Hashable:
+    return (state.state, state.stamp)
+
+
+def make_served(name: str, number: int, files: dict[str, bytes]) -> Served:
+    """Build what can be called from a version's contract files, by path relative to assets/.
+
+    Raises:
+        ManifestMissing, ManifestInvalid; FileChanged, naming a contract file that is not as exported.
+    """
+    if FILE_NAME not in files:
+        raise errors.ManifestMissing(f"{name} version {number} carries no {FILE_NAME}")
+    manifest = parse_manifest(files[FILE_NAME])
+    for path, content in files.items():
+        listed = manifest.files.get(f"assets/{path}")
+        if path != FILE_NAME and listed is not None and listed != sha256(content):
+            raise errors.FileChanged(f"assets/{path} is not the file that was exported")
+    return Served(name, number, digest_of(files[FILE_NAME]), manifest, _codec(manifest, files))
+
+
+def _codec(manifest: Manifest, files: dict[str, bytes]) -> Codec:
+    if manifest.task == "translation":
+        return TranslateCodec(manifest, files)
+    return PredictCodec(manifest)

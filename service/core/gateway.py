@@ -1,0 +1,167 @@
+"""The one door behind both transports: look the model up, answer its items, count and time everything.
+
+`service.rest` and `service.rpc` convert and call; nothing else reaches a model.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service import errors
+from service.contract.items import FailedItem, Fault, Item, PredictBody, TranslateBody
+from service.core.catalog import Catalog, VersionReport
+from service.core.items import ItemRunner
+from service.core.types import Answered, Body, Call, ModelRef, Outcome, Served
+from service.errors import SeqserveError
+from service.metrics import NONE, OTHER, Metrics
+
+OK = "OK"
+NO_REASON = ""
+TASKS = {"translate": "translation", "predict": "sequence"}
+MEMBERS = {"translate": "texts", "predict": "sequences"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """A model as both doors show it."""
+
+    name: str
+    versions: tuple[VersionReport, ...]
+    current: Served | None
+
+
+class Gateway:
+    """Answers requests from the catalog's versions; refuses them while it drains."""
+
+    def __init__(self, catalog: Catalog, runner: ItemRunner, metrics: Metrics, max_items: int) -> None:
+        self._catalog = catalog
+        self._runner = runner
+        self._metrics = metrics
+        self._max_items = max_items
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    @property
+    def is_ready(self) -> bool:
+        """True once every model has been routable, and not while draining."""
+        return self._catalog.is_ready and not self._draining
+
+    async def translate(self, ref: ModelRef, body: TranslateBody, call: Call) -> Answered:
+        """Translate texts; an item's fault is in its place, the request's is raised."""
+        return await self._counted("translate", ref, body, call)
+
+    async def predict(self, ref: ModelRef, body: PredictBody, call: Call) -> Answered:
+        """Predict from sequences; an item's fault is in its place, the request's is raised."""
+        return await self._counted("predict", ref, body, call)
+
+    def models(self) -> list[ModelReport]:
+        """Return every model."""
+        return [self.model(name) for name in self._catalog.models()]
+
+    def model(self, name: str) -> ModelReport:
+        """Return one model; raises ModelNotFound."""
+        return ModelReport(name, tuple(self._catalog.versions(name)), self._catalog.current(name))
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new request, and wait up to `seconds` for those that are open."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            pass  # the transports cancel what is left
+
+    async def _counted(self, task: str, ref: ModelRef, body: Body, call: Call) -> Answered:
+        """Own a request's count and time, whatever its end."""
+        loop = asyncio.get_running_loop()
+        started, labels, code, reason = loop.time(), (OTHER, NONE), "INTERNAL", errors.Unexpected.reason
+        self._enter(call)
+        try:
+            served = self._find(task, ref)
+            labels = (served.model, str(served.version))
+            answered = await self._answer(task, served, body, call)
+            code, reason = OK, NO_REASON
+            return answered
+        except SeqserveError as error:
+            labels = labels if labels[0] != OTHER else self._known(ref)
+            code, reason = error.code.value, error.reason
+            raise
+        except asyncio.CancelledError:
+            code, reason = errors.Cancelled.code.value, errors.Cancelled.reason
+            raise
+        finally:
+            self._leave(call)
+            self._metrics.requests.labels(*labels, task, call.transport, code, reason).inc()
+            seconds = loop.time() - started
+            self._metrics.request_seconds.labels(*labels, task, call.transport).observe(seconds)
+
+    def _enter(self, call: Call) -> None:
+        self._open += 1
+        self._idle.clear()
+        self._metrics.in_flight.labels(call.transport).inc()
+
+    def _leave(self, call: Call) -> None:
+        self._open -= 1
+        self._metrics.in_flight.labels(call.transport).dec()
+        if not self._open:
+            self._idle.set()
+
+    def _known(self, ref: ModelRef) -> tuple[str, str]:
+        """Return metric labels for a request that reached no version: only names that exist."""
+        return (ref.name if ref.name in self._catalog.models() else OTHER, NONE)
+
+    def _find(self, task: str, ref: ModelRef) -> Served:
+        if self._draining:
+            raise errors.Draining("the service is shutting down", retry_after=1.0)
+        served = self._catalog.resolve(ref)
+        if served.manifest.task != TASKS[task]:
+            raise errors.WrongTask(f"model {ref.name!r} is for {served.manifest.task}; it cannot {task}")
+        return served
+
+    async def _answer(self, task: str, served: Served, body: Body, call: Call) -> Answered:
+        member = MEMBERS[task]
+        count = len(getattr(body, member))
+        if not count:
+            raise errors.EmptyRequest(f"{member} is empty", path=(member,))
+        if count > self._max_items:
+            message = f"{member} has {count} entries, more than the limit of {self._max_items}"
+            raise errors.TooManyItems(message, path=(member,))
+        outcomes = await self._runner.run(served, body, call.deadline)
+        self._count_items(task, served, call, outcomes)
+        return Answered(served.model, served.version, served.digest, _settled(member, outcomes))
+
+    def _count_items(self, task: str, served: Served, call: Call, outcomes: Sequence[Outcome]) -> None:
+        version = (served.model, str(served.version))
+        for outcome in outcomes:
+            if isinstance(outcome, SeqserveError):
+                code, reason = outcome.code.value, outcome.reason
+                if not isinstance(outcome, errors.InvalidArgument):
+                    self._metrics.rejected.labels(reason).inc()
+            else:
+                code, reason = OK, NO_REASON
+                for warning in getattr(outcome, "warnings", ()):
+                    self._metrics.warnings.labels(*version, warning).inc()
+            self._metrics.items.labels(*version, task, call.transport, code, reason).inc()
+
+
+def _settled(member: str, outcomes: Sequence[Outcome]) -> tuple[Item, ...]:
+    """Put each fault in its item's place.
+
+    Raises:
+        SeqserveError: every item failed; the first one's error, with a violation for each.
+    """
+    faults = [
+        outcome.at(member, place)
+        for place, outcome in enumerate(outcomes)
+        if isinstance(outcome, SeqserveError)
+    ]
+    if len(faults) == len(outcomes):
+        raise faults[0].among(tuple(violation for fault in faults for violation in fault.violations))
+    return tuple(
+        FailedItem(Fault(outcome.code.value, outcome.reason, outcome.message))
+        if isinstance(outcome, SeqserveError)
+        else outcome
+        for outcome in outcomes
+    )

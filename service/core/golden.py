@@ -1,0 +1,94 @@
+"""Golden examples: recorded when a version was exported, compared with what it answers here.
+
+Used by `service.core.catalog` before a version becomes routable and by `models.check`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from service import errors
+from service.contract.items import PredictBody, TranslateBody, answers_as_json
+from service.contract.manifest import Manifest
+from service.core.items import ItemRunner
+from service.core.types import Body, Served
+from service.errors import SeqserveError
+
+TRANSIENT = (
+    errors.Unavailable,
+    errors.DeadlineExceeded,
+    errors.ResourceExhausted,
+    errors.VersionNotFound,
+)
+"""What says nothing about the version: it is examined again later."""
+
+
+async def run_examples(served: Served, runner: ItemRunner, deadline: float, device: str = "cpu") -> None:
+    """Run every golden example through the whole pipeline.
+
+    Args:
+        device: the class of device whose tolerance counts, `cpu` or `gpu`.
+
+    Raises:
+        GoldenFailed: an answer is not the recorded one, or the model failed on an example.
+        TRANSIENT: nothing can be said now.
+    """
+    tolerance = float(getattr(served.manifest.tolerance, device))
+    for number, example in enumerate(served.manifest.examples):
+        got = await answers(served, runner, example.request, deadline)
+        difference = first_difference(example.items, got, tolerance)
+        if difference:
+            raise errors.GoldenFailed(f"examples.{number}: {difference}")
+
+
+async def answers(
+    served: Served, runner: ItemRunner, request: dict[str, Any], deadline: float
+) -> list[dict[str, Any]]:
+    """Answer a REST body by one version, as JSON.
+
+    Raises:
+        GoldenFailed: the body does not fit, or an item failed.
+        TRANSIENT: nothing can be said now.
+    """
+    try:
+        outcomes = await runner.run(served, body_of(served.manifest, request), deadline)
+        failed = next((outcome for outcome in outcomes if isinstance(outcome, SeqserveError)), None)
+        if failed is not None:
+            raise failed
+    except TRANSIENT:
+        raise
+    except (SeqserveError, ValidationError) as error:
+        raise errors.GoldenFailed(f"examples: {error}") from error
+    return answers_as_json([outcome for outcome in outcomes if not isinstance(outcome, SeqserveError)])
+
+
+def body_of(manifest: Manifest, request: dict[str, Any]) -> Body:
+    """Read a REST body as the one that the version's task answers; raises pydantic's ValidationError."""
+    kind = TranslateBody if manifest.task == "translation" else PredictBody
+    return kind.model_validate(request)
+
+
+def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items") -> str | None:
+    """Say where two JSON values differ by more than `tolerance * (1 + |wanted|)`; None where nowhere."""
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        if wanted.keys() != got.keys():
+            return f"{path} has members {sorted(got)}, recorded {sorted(wanted)}"
+        pairs: Sequence[tuple[Any, Any, Any]] = [(key, wanted[key], got[key]) for key in wanted]
+    elif isinstance(wanted, list) and isinstance(got, list):
+        if len(wanted) != len(got):
+            return f"{path} has {len(got)} entries, recorded {len(wanted)}"
+        pairs = [(place, *pair) for place, pair in enumerate(zip(wanted, got, strict=True))]
+    else:
+        return None if _close(wanted, got, tolerance) else f"{path} is {got!r}, recorded {wanted!r}"
+    found = (first_difference(w, g, tolerance, f"{path}.{key}") for key, w, g in pairs)
+    return next((difference for difference in found if difference), None)
+
+
+def _close(wanted: Any, got: Any, tolerance: float) -> bool:
+    numbers = (int, float)
+    if isinstance(wanted, bool) or isinstance(got, bool):
+        return wanted is got  # Python's True is 1, JSON's is not
+    if isinstance(wanted, numbers) and isinstance(got, numbers):
+        return abs(wanted - got) <= tolerance * (1 + abs(wanted))
+    return bool(wanted == got)

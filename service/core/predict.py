@@ -1,0 +1,78 @@
+"""The codec of sequence models: features to a row, heads to labels and values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service import errors
+from service.contract.features import SequenceEncoder
+from service.contract.heads import answer_head
+from service.contract.items import PredictBody, Prediction
+from service.contract.manifest import PREDICT_SIGNATURE, Head, Manifest
+from service.contract.padding import Array, Row
+from service.core.options import check_range, option_inputs
+from service.core.types import BatchOptions, Encoded, Outputs
+
+MOST_LABELS = 1000
+
+
+class PredictCodec:
+    """Encodes sequences and decodes heads as one manifest says."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+
+    def plan(self, body: PredictBody) -> "PredictPlan":
+        """Check top_k, heads and seed."""
+        check_range("top_k", body.top_k, 1, MOST_LABELS)
+        wanted = self._manifest.heads if body.heads is None else self._chosen(body.heads)
+        rows, shared = option_inputs(self._manifest, PREDICT_SIGNATURE, {"seed": body.seed})
+        return PredictPlan(self._manifest, self._encoder, wanted, body.top_k, rows, shared, body.sequences)
+
+    def _chosen(self, names: Sequence[str]) -> dict[str, Head]:
+        for place, name in enumerate(names):
+            if name not in self._manifest.heads:
+                known = ", ".join(self._manifest.heads)
+                raise errors.UnknownHead(
+                    f"no head {name[:60]!r}; the model has {known}", path=("heads", place)
+                )
+        if not names:
+            raise errors.UnknownHead("heads is empty; leave it out for all", path=("heads",))
+        return {name: self._manifest.heads[name] for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class PredictPlan:
+    """A checked request to a sequence model."""
+
+    manifest: Manifest
+    encoder: SequenceEncoder
+    heads: Mapping[str, Head]
+    top_k: int
+    row_options: Mapping[str, Array]
+    batch_options: BatchOptions
+    items: Sequence[dict[str, Any]]
+
+    @property
+    def signature(self) -> str:
+        """Sequence models answer by the default signature."""
+        return PREDICT_SIGNATURE
+
+    def encode(self, item: dict[str, Any]) -> Encoded:
+        """Return a sequence's row; see `SequenceEncoder.encode`."""
+        encoded = self.encoder.encode(item)
+        row = Row({**encoded.row.inputs, **self.row_options}, encoded.row.length)
+        return Encoded(row, warnings=encoded.warnings)
+
+    def decode(self, encoded: Encoded, outputs: Outputs) -> Prediction:
+        """Return the answers of the heads asked for."""
+        padding, length = self.manifest.padding, encoded.row.length
+        try:
+            heads = {
+                name: answer_head(head, outputs[name], length, padding, self.top_k)
+                for name, head in self.heads.items()
+            }
+        except ValueError as error:
+            raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
+        return Prediction(heads, encoded.warnings)

@@ -1,0 +1,178 @@
+"""The codec of translation models: text to pieces, decoded ids to text, score, words and alignment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service import errors
+from service.contract.items import Alternative, TranslateBody, Translation
+from service.contract.manifest import Decode, Manifest, Tokens
+from service.contract.padding import Array, Row
+from service.contract.text import TextCodec, Words
+from service.core.options import check_range, option_inputs
+from service.core.types import BatchOptions, Encoded, Outputs
+
+TRUNCATED = "TRUNCATED"
+HIGH_UNKNOWN = "HIGH_UNKNOWN"
+UNKNOWN_FACTOR = 2.5
+"""Times the training texts' pieces per word, past which a text is not what the model knows."""
+
+
+Table = tuple[tuple[float, ...], ...]
+WordsAnswer = tuple[tuple[str, ...] | None, tuple[str, ...] | None, Table | None]
+
+
+class TranslateCodec:
+    """Encodes texts and decodes hypotheses as one manifest says."""
+
+    def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        self._manifest = manifest
+        self._source, spec = _only_text(manifest)
+        if spec.tokenizer not in files:
+            raise errors.ManifestInvalid(f"features.{self._source}.tokenizer: no file {spec.tokenizer!r}")
+        self._text = TextCodec(files[spec.tokenizer], spec)
+
+    def plan(self, body: TranslateBody) -> "TranslatePlan":
+        """Check the decoding options and choose the signature."""
+        decode = self._manifest.decode
+        assert decode is not None  # a translation manifest without it does not load
+        signature = _signature(body, decode)
+        sampling = body.sampling
+        given = {
+            "beam_size": body.beam_size,
+            "length_penalty": body.length_penalty,
+            "max_length": body.max_length,
+            **(sampling.model_dump() if sampling is not None else {}),
+        }
+        rows, shared = option_inputs(self._manifest, signature, given)
+        return TranslatePlan(self._manifest, self._text, self._source, body, signature, rows, shared)
+
+
+def _only_text(manifest: Manifest) -> tuple[str, Tokens]:
+    texts = {name: spec for name, spec in manifest.features.items() if isinstance(spec, Tokens)}
+    if len(texts) != 1 or len(manifest.features) != 1:
+        raise errors.ManifestInvalid("features: a translation model has one, of kind tokens")
+    return next(iter(texts.items()))
+
+
+def _signature(body: TranslateBody, decode: Decode) -> str:
+    check_range("beam_size", body.beam_size, 1, decode.max_beams)
+    check_range("n_best", body.n_best, 1, body.beam_size)
+    if body.sampling is not None and body.beam_size > 1:
+        raise errors.OptionOutOfRange("sampling does not go with beam_size above 1", path=("sampling",))
+    kind = "sample" if body.sampling is not None else "beam" if body.beam_size > 1 else "greedy"
+    if kind not in decode.signatures:
+        known = ", ".join(sorted(decode.signatures))
+        raise errors.OptionOutOfRange(
+            f"this model does not decode by {kind}; it has {known}",
+            path=("sampling" if kind == "sample" else "beam_size",),
+        )
+    return decode.signatures[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatePlan:
+    """A checked request to a translation model."""
+
+    manifest: Manifest
+    text: TextCodec
+    source: str
+    body: TranslateBody
+    signature: str
+    row_options: Mapping[str, Array]
+    batch_options: BatchOptions
+
+    @property
+    def items(self) -> Sequence[str]:
+        """The texts, in order."""
+        return self.body.texts
+
+    def encode(self, item: str) -> Encoded:
+        """Return a text's row: characters are limited before tokenizing, pieces right after.
+
+        Raises:
+            EmptyText, TextTooLong.
+        """
+        limits = self.manifest.limits
+        if limits.text_characters is not None and len(item) > limits.text_characters:
+            raise _too_long(len(item), limits.text_characters, "characters")
+        ids = self.text.encode(item)
+        if not ids:
+            raise errors.EmptyText("the text is empty")
+        longest = limits.text_pieces or self.manifest.buckets[-1]
+        if len(ids) > longest:
+            raise _too_long(len(ids), longest, "pieces")
+        dtype = self.manifest.signatures[self.signature].inputs[self.source].dtype
+        inputs = {self.source: np.array(ids, dtype), **self.row_options}
+        return Encoded(Row(inputs, len(ids)), item, self._source_warnings(item, len(ids)))
+
+    def decode(self, encoded: Encoded, outputs: Outputs) -> Translation:
+        """Return the best hypothesis, with what else was asked for."""
+        try:
+            hypotheses = self._hypotheses(outputs)
+            text = [self.text.decode(ids) for ids in hypotheses]
+            source, target, table = self._words(encoded, hypotheses[0], outputs["attention"])
+        except (ValueError, IndexError) as error:
+            raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
+        scores = outputs["scores"].tolist()
+        others = tuple(Alternative(t, s) for t, s in zip(text[1:], scores[1 : len(text)], strict=True))
+        ended = hypotheses[0][-1] == self.text.special_ids.end
+        warnings = (*encoded.warnings, *(() if ended else (TRUNCATED,)))
+        return Translation(text[0], scores[0], warnings, others or None, source, target, table)
+
+    def _source_warnings(self, text: str, pieces: int) -> tuple[str, ...]:
+        usual = (self.manifest.profile or {}).get("pieces_per_word")
+        words = max(1, len(text.split()))
+        return (HIGH_UNKNOWN,) if usual and pieces / words > UNKNOWN_FACTOR * usual else ()
+
+    def _hypotheses(self, outputs: Outputs) -> list[list[int]]:
+        """Return the ids of each hypothesis asked for, best first, cut to their lengths.
+
+        Raises:
+            ValueError: lengths outside the ids' time axis, or scores that are not finite.
+        """
+        ids, lengths, scores = outputs["ids"], outputs["lengths"], outputs["scores"]
+        if not np.isfinite(scores).all():
+            raise ValueError("a score is not finite")
+        if lengths.min() < 1 or lengths.max() > ids.shape[1]:
+            raise ValueError(f"lengths {lengths.tolist()} for {ids.shape[1]} ids")
+        return [ids[beam, : lengths[beam]].tolist() for beam in range(self.body.n_best)]
+
+    def _words(self, encoded: Encoded, ids: Sequence[int], attention: Array) -> WordsAnswer:
+        """Return source words, target words and alignment; None for what was not asked for."""
+        if not (self.body.alignment or self.body.tokens):
+            return None, None, None
+        source, target = self.text.source_words(encoded.source), self.text.target_words(ids)
+        if not self.body.alignment:
+            return source.words, target.words, None
+        weights = attention[0, : len(ids), : encoded.row.length]  # (pieces out, pieces in)
+        if not np.isfinite(weights).all():
+            raise ValueError("an attention weight is not finite")
+        return source.words, target.words, align_words(weights, source, target)
+
+
+def _too_long(length: int, limit: int, unit: str) -> errors.TextTooLong:
+    return errors.TextTooLong(f"the text has {length} {unit}, more than the limit of {limit}")
+
+
+def align_words(weights: Array, source: Words, target: Words) -> Table:
+    """Return how much each target word attends to each source word.
+
+    A target word is the mean of its pieces, a source word the sum of its; the end id belongs to no
+    word, so a row sums to at most 1.
+
+    Args:
+        weights: (target pieces, source pieces).
+    """
+    into = _membership(source)  # (source words, source pieces)
+    out = _membership(target)  # (target words, target pieces)
+    means = out / np.maximum(out.sum(axis=1, keepdims=True), 1)
+    table = means @ weights.astype(np.float64) @ into.T  # (target words, source words)
+    return tuple(tuple(row) for row in table.tolist())
+
+
+def _membership(words: Words) -> Array:
+    owners = np.array(words.word_of_piece)
+    member: Array = owners == np.arange(len(words.words))[:, None]
+    return member.astype(np.float64)

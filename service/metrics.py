@@ -1,0 +1,85 @@
+"""Every metric: name, labels, buckets. One object a process, handed to whoever counts.
+
+Labels come from closed sets only: models and versions of the catalog (`_other` for names it does not
+have), codes and reasons of the error table. Series of retired versions are removed.
+"""
+
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+Family = TypeVar("Family", bound=MetricWrapperBase)
+OTHER = "_other"
+NONE = "_none"
+"""The version of a request that never reached one."""
+
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+STAGE_BUCKETS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CELL_BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+MODEL = ("model", "version")
+OUTCOME = (*MODEL, "task", "transport", "code", "reason")
+
+
+class Metrics:
+    """All families, on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._by_model: list[MetricWrapperBase] = []
+        self.requests = self._counter("requests", "Requests answered, by outcome.", OUTCOME)
+        self.items = self._counter("items", "Texts and sequences answered, by outcome.", OUTCOME)
+        self.request_seconds = self._histogram(
+            "request_seconds",
+            "From the request's arrival to its answer, all outcomes.",
+            (*MODEL, "task", "transport"),
+            REQUEST_BUCKETS,
+        )
+        self.stage_seconds = self._histogram(
+            "stage_seconds",
+            "Per item: validate, encode, queue, decode; per batch: pad, backend.",
+            (*MODEL, "stage"),
+            STAGE_BUCKETS,
+        )
+        self.batch_rows = self._histogram("batch_rows", "Rows in a batch.", MODEL, ROW_BUCKETS)
+        self.batch_cells = self._histogram(
+            "batch_cells", "Cells in a batch: rows times padded length.", MODEL, CELL_BUCKETS
+        )
+        self.padding_cells = self._counter("padding_cells", "Cells that held padding.", MODEL)
+        self.real_cells = self._counter("real_cells", "Cells that held a real step.", MODEL)
+        self.warnings = self._counter("warnings", "Warnings given with answers.", (*MODEL, "warning"))
+        self.version_info = self._gauge(
+            "model_version_info", "1 for each version that can be called.", (*MODEL, "digest")
+        )
+        self.version_refused = self._gauge(
+            "model_version_refused", "1 for each version that is refused.", (*MODEL, "reason")
+        )
+        self.ready = self._gauge(
+            "model_ready", "1 while some version of the model can be called.", ("model",)
+        )
+        self.queue_cells = self._gauge("queue_cells", "Cells waiting for a batch.", ())
+        self.in_flight = self._gauge("in_flight", "Requests being answered.", ("transport",))
+        self.rejected = self._counter("rejected", "Items refused for the service's state.", ("reason",))
+
+    def retire(self, model: str, version: str) -> None:
+        """Remove every series of a version that is gone."""
+        for family in self._by_model:
+            family.remove_by_labels({"model": model, "version": version})
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return self._kept(Counter(f"seqserve_{name}", text, labels, registry=self.registry), labels)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return self._kept(Gauge(f"seqserve_{name}", text, labels, registry=self.registry), labels)
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        family = Histogram(f"seqserve_{name}", text, labels, registry=self.registry, buckets=buckets)
+        return self._kept(family, labels)
+
+    def _kept(self, family: Family, labels: tuple[str, ...]) -> Family:
+        if labels[:2] == MODEL:
+            self._by_model.append(family)
+        return family

@@ -1,0 +1,37 @@
+"""THE table: canonical code to HTTP status and gRPC status. Nothing else chooses a status.
+
+The HTTP column is google.rpc.Code's documentation. REST's own reasons, which no RPC has, stand below it.
+"""
+
+import grpc
+
+from service import errors
+from service.errors import Code, SeqserveError
+
+TABLE: dict[Code, tuple[int, grpc.StatusCode]] = {
+    Code.INVALID_ARGUMENT: (400, grpc.StatusCode.INVALID_ARGUMENT),
+    Code.NOT_FOUND: (404, grpc.StatusCode.NOT_FOUND),
+    Code.FAILED_PRECONDITION: (400, grpc.StatusCode.FAILED_PRECONDITION),
+    Code.RESOURCE_EXHAUSTED: (429, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    Code.DEADLINE_EXCEEDED: (504, grpc.StatusCode.DEADLINE_EXCEEDED),
+    Code.UNAVAILABLE: (503, grpc.StatusCode.UNAVAILABLE),
+    Code.UNIMPLEMENTED: (501, grpc.StatusCode.UNIMPLEMENTED),
+    Code.CANCELLED: (499, grpc.StatusCode.CANCELLED),
+    Code.INTERNAL: (500, grpc.StatusCode.INTERNAL),
+}
+EDGE: dict[type[SeqserveError], int] = {
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.RouteNotFound: 404,
+    errors.MethodNotAllowed: 405,
+}
+
+
+def http_status(error: SeqserveError) -> int:
+    """Return the HTTP status of an error."""
+    return EDGE.get(type(error), TABLE[error.code][0])
+
+
+def grpc_status(error: SeqserveError) -> grpc.StatusCode:
+    """Return the gRPC status of an error."""
+    return TABLE[error.code][1]
