@@ -1,0 +1,134 @@
+"""A small client of a running service, through either door. Used by the command line."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.rpc import error_details_pb2, status_pb2
+from seqserve.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc, translation_pb2_grpc
+from seqserve.v1 import translation_pb2 as translation
+
+SECONDS = 60.0
+
+
+class CallFailed(Exception):
+    """The service answered with an error, or not at all; the text is fit to be shown."""
+
+
+class Client(Protocol):
+    """What the command line asks of a service; answers in the JSON form of their door."""
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return every model."""
+
+    def translate(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return a translation, or an `error`, for each text of a REST body."""
+
+    def predict(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return a prediction, or an `error`, for each sequence of a REST body."""
+
+
+class RestClient:
+    """Calls the REST door at http://HOST:PORT."""
+
+    def __init__(self, address: str) -> None:
+        self._base = f"http://{address}/v1/models"
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return every model."""
+        found: list[dict[str, Any]] = self._call("", None)["models"]
+        return found
+
+    def translate(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return a translation, or an `error`, for each text."""
+        found: list[dict[str, Any]] = self._call(f"/{model}:translate", body)["translations"]
+        return found
+
+    def predict(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return a prediction, or an `error`, for each sequence."""
+        found: list[dict[str, Any]] = self._call(f"/{model}:predict", body)["predictions"]
+        return found
+
+    def _call(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._base + path, data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            problem = json.loads(error.read() or b"{}")
+            raise CallFailed(f"{problem.get('reason', error.code)}: {problem.get('detail', '')}") from None
+        except OSError as error:
+            raise CallFailed(f"no service answers at {self._base}: {error}") from None
+
+
+class GrpcClient:
+    """Calls the gRPC door at HOST:PORT."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)])
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return every model."""
+        stub = model_pb2_grpc.ModelServiceStub(self._channel)
+        found: list[dict[str, Any]] = self._call(stub.ListModels, model_pb2.ListModelsRequest())["models"]
+        return found
+
+    def translate(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return a translation, or an `error`, for each text."""
+        options = {name: value for name, value in body.items() if name != "texts"}
+        content = {"model": {"name": model}, "texts": body["texts"], "options": options}
+        request = ParseDict(content, translation.TranslateRequest())
+        stub = translation_pb2_grpc.TranslationServiceStub(self._channel)
+        return _outcomes(self._call(stub.Translate, request), "translation")
+
+    def predict(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return a prediction, or an `error`, for each sequence."""
+        sequences = [{"features": {k: _feature(v) for k, v in s.items()}} for s in body["sequences"]]
+        content = {"model": {"name": model}, **body, "sequences": sequences}
+        request = ParseDict(content, sequence_pb2.PredictRequest())
+        stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        return _outcomes(self._call(stub.Predict, request), "prediction")
+
+    def _call(self, method: Any, request: Any) -> dict[str, Any]:
+        try:
+            answer = method(request, timeout=SECONDS)
+        except grpc.RpcError as error:
+            raise CallFailed(_grpc_reason(error, self._address)) from None
+        found: dict[str, Any] = MessageToDict(
+            answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        return found
+
+
+def _feature(values: Any) -> dict[str, Any]:
+    """Return a REST feature as the JSON form of a Feature message."""
+    if isinstance(values, Mapping):
+        return {"timestamps": {"values": values["timestamps"]}}
+    if values and isinstance(values[0], str):
+        return {"strings": {"values": values}}
+    rows = [value if isinstance(value, list) else [value] for value in values]
+    width = len(rows[0]) if rows else 1
+    return {"numbers": {"values": [number for row in rows for number in row], "width": width}}
+
+
+def _outcomes(answer: Mapping[str, Any], member: str) -> list[dict[str, Any]]:
+    return [result.get(member, result) for result in answer["results"]]
+
+
+def _grpc_reason(error: Any, address: str) -> str:
+    """Return reason and message of a gRPC error."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return f"{info.reason}: {error.details()}"
+    return f"{error.code().name} from {address}: {error.details()}"

@@ -1,0 +1,125 @@
+"""The composition root: build everything, start both doors, drain and stop on SIGTERM or SIGINT.
+
+`seqserve serve` calls `run`; tests and `models` use `running`, which is the same without signals.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+import uvloop
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from service.backend.base import Backend
+from service.backend.embedded import EmbeddedBackend
+from service.core.catalog import Catalog
+from service.core.gateway import Gateway
+from service.core.items import ItemRunner
+from service.core.queue import Budget
+from service.core.scheduler import Scheduler
+from service.metrics import Metrics
+from service.rest.app import create_app
+from service.rpc.server import RpcServer
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started service: what it answers with, and where it listens."""
+
+    gateway: Gateway
+    catalog: Catalog
+    rest_port: int
+    grpc_port: int
+
+
+@asynccontextmanager
+async def running(settings: Settings, backend: Backend | None = None) -> AsyncIterator[Running]:
+    """Start the service and yield it with every version examined once; on exit drain it and stop.
+
+    Args:
+        backend: instead of the one that the settings describe.
+    """
+    backend = backend or EmbeddedBackend(settings.root, threads=settings.slots)
+    metrics = Metrics(_registry())
+    budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
+    async with Scheduler(
+        backend, budget, metrics, slots=settings.slots, backend_timeout=settings.backend_timeout
+    ) as scheduler:
+        runner = ItemRunner(scheduler, metrics)
+        catalog = Catalog(backend, runner, metrics)
+        gateway = Gateway(catalog, runner, metrics, settings.max_items)
+        rpc = RpcServer(gateway, settings)
+        catalog.on_change = rpc.publish
+        async with _rest(gateway, metrics, settings) as rest_port:
+            grpc_port = await rpc.start()
+            await catalog.refresh()
+            watch = asyncio.create_task(catalog.watch(settings.poll_seconds), name="catalog")
+            try:
+                yield Running(gateway, catalog, rest_port, grpc_port)
+            finally:
+                await rpc.leave()  # health checkers first, while everything is still answered
+                await gateway.drain(settings.drain_seconds)
+                await rpc.stop(grace=1.0)
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+    await backend.close()
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+class _WebServer(uvicorn.Server):
+    """uvicorn without its signal handling, which would raise the signal again after the drain."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def _rest(gateway: Gateway, metrics: Metrics, settings: Settings) -> AsyncIterator[int]:
+    """Serve the REST door, and yield its port."""
+    listening = socket.create_server((settings.host, settings.rest_port), backlog=2048)
+    config = uvicorn.Config(
+        create_app(gateway, metrics, settings),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    server = _WebServer(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]), name="rest")
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+def run(settings: Settings, on_start: Callable[[Running], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `on_start` is called once every version has been examined."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signalled(settings, on_start))
+
+
+async def _until_signalled(settings: Settings, on_start: Callable[[Running], None]) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as started:
+        log.info("serving", extra={"fields": {"rest": started.rest_port, "grpc": started.grpc_port}})
+        on_start(started)
+        await stop.wait()
+        log.info("draining")

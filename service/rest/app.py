@@ -1,0 +1,213 @@
+"""The FastAPI application: routes in one list, conversion and nothing else. Built by `service.main`."""
+
+import asyncio
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import errors
+from service.contract.items import PredictBody, TranslateBody, answers_as_json
+from service.core.gateway import Gateway
+from service.core.types import Answered, Call, ModelRef
+from service.logs import REQUEST_ID
+from service.metrics import Metrics
+from service.rest import openapi
+from service.rest.bodies import read_body
+from service.rest.models import model_as_json
+from service.rest.problems import problem
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+JSON = "application/json"
+REQUEST_ID_FORM = re.compile(r"[\x21-\x7e]{1,128}")
+TIMEOUT_FORM = re.compile(r"(\d{1,8})([HMSmun])")
+TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+LONGEST_NUMBER = 18
+"""Digits of a version number that can be one: the next longer ones do not fit 64 bits."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAPI:
+    """Return the application; all it needs is handed in."""
+    app = FastAPI(title="seqserve", version=openapi.VERSION, description=openapi.DESCRIPTION)
+    door = Door(gateway, metrics, settings)
+    models = "/v1/models"
+    routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
+        ("GET", "/healthz", door.healthz, openapi.HEALTHZ),
+        ("GET", "/readyz", door.readyz, openapi.READYZ),
+        ("GET", "/metrics", door.metrics, openapi.METRICS),
+        ("GET", models, door.list_models, openapi.LIST_MODELS),
+        ("GET", models + "/{model}", door.get_model, openapi.GET_MODEL),
+    ]
+    for place in ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}"):
+        routes.append(("POST", f"{models}{place}:translate", door.translate, openapi.TRANSLATE))
+        routes.append(("POST", f"{models}{place}:predict", door.predict, openapi.PREDICT))
+    for method, path, handler, described in routes:
+        app.add_api_route(path, handler, methods=[method], response_class=Response, **described)
+    app.add_exception_handler(errors.SeqserveError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_edge)
+    app.add_exception_handler(Exception, _answer_unexpected)
+    app.add_middleware(RequestId)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+class Door:
+    """The handlers: each reads a request, calls the gateway, writes the answer."""
+
+    def __init__(self, gateway: Gateway, metrics: Metrics, settings: Settings) -> None:
+        self._gateway = gateway
+        self._metrics = metrics
+        self._settings = settings
+
+    async def healthz(self, request: Request) -> Response:
+        """Tell that the process is alive."""
+        return _json({"status": "alive"})
+
+    async def readyz(self, request: Request) -> Response:
+        """Tell whether every model has been callable once, and the service is not shutting down."""
+        if not self._gateway.is_ready:
+            raise errors.NotReady("not every model can be called yet, or the service is shutting down")
+        return _json({"status": "ready"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Return all metrics in Prometheus' text format."""
+        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def list_models(self, request: Request) -> Response:
+        """Return every model, with its versions and what it takes."""
+        return _json({"models": [model_as_json(report) for report in self._gateway.models()]})
+
+    async def get_model(self, request: Request) -> Response:
+        """Return one model, with its versions and what it takes."""
+        return _json(model_as_json(self._gateway.model(request.path_params["model"])))
+
+    async def translate(self, request: Request) -> Response:
+        """Translate texts."""
+        call, ref = self._call(request), _ref(request)
+        body = await read_body(request, TranslateBody, self._settings.max_message_bytes)
+        answered = await _unless_gone(request, self._gateway.translate(ref, body, call))
+        return _answer(answered, "translations")
+
+    async def predict(self, request: Request) -> Response:
+        """Predict from sequences."""
+        call, ref = self._call(request), _ref(request)
+        body = await read_body(request, PredictBody, self._settings.max_message_bytes)
+        answered = await _unless_gone(request, self._gateway.predict(ref, body, call))
+        return _answer(answered, "predictions")
+
+    def _call(self, request: Request) -> Call:
+        """Return the absolute deadline that Grpc-Timeout asks for, at most the service's own."""
+        seconds = self._settings.default_timeout
+        given = request.headers.get("grpc-timeout")
+        if given is not None:
+            found = TIMEOUT_FORM.fullmatch(given)
+            if found is None:
+                message = f"Grpc-Timeout is {given[:20]!r}; digits and one of H M S m u n are wanted"
+                raise errors.OptionOutOfRange(message)
+            seconds = int(found[1]) * TIMEOUT_UNITS[found[2]]
+        return Call("rest", asyncio.get_running_loop().time() + seconds)
+
+
+class RequestId:
+    """ASGI middleware: takes X-Request-Id or makes one, and echoes it in every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if REQUEST_ID_FORM.fullmatch(given) else uuid.uuid4().hex
+        token = REQUEST_ID.set(request_id)
+
+        async def echo(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, echo)
+        finally:
+            REQUEST_ID.reset(token)
+
+
+async def _unless_gone(request: Request, work: Awaitable[Answered]) -> Answered:
+    """Await an answer, and cancel the work as soon as the caller has gone."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise errors.Cancelled("the caller went away")
+        return task.result()
+    finally:
+        for pending in (task, watch):
+            pending.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Return when the connection is closed; the body has been read, so nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _ref(request: Request) -> ModelRef:
+    given = request.path_params
+    version = given.get("version")
+    if version is None:
+        return ModelRef(given["model"], label=given.get("label"))
+    if not (version.isdecimal() and version.isascii() and len(version) <= LONGEST_NUMBER):
+        raise errors.VersionNotFound(f"version {version[:20]!r} is not a number")
+    return ModelRef(given["model"], int(version))
+
+
+def _answer(answered: Answered, member: str) -> Response:
+    model = {"name": answered.model, "version": answered.version, "digest": answered.digest}
+    return _json({"model": model, member: answers_as_json(answered.items)})
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type=JSON)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.SeqserveError)
+    return problem(error)
+
+
+async def _answer_edge(request: Request, error: Exception) -> Response:
+    """Give the router's own errors our form."""
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path[:200]}"
+    if error.status_code == 405:
+        response = problem(errors.MethodNotAllowed(f"{where}: the path has no such method"))
+        response.headers.update(error.headers or {})
+        return response
+    return problem(errors.RouteNotFound(f"{where}: no such path; /docs lists them"))
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected", exc_info=error)
+    return problem(errors.Unexpected("an unexpected fault; the log has it under the request's id"))
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(openapi.schemas())
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,28 @@
+"""A model as JSON: versions and their standing, and what the current one takes and gives."""
+
+from typing import Any
+
+from service.contract.describe import as_json, describe
+from service.core.catalog import VersionReport
+from service.core.gateway import ModelReport
+
+
+def model_as_json(report: ModelReport) -> dict[str, Any]:
+    """Return what `GET /v1/models/{model}` answers."""
+    current = report.current
+    return {
+        "name": report.name,
+        "task": current.manifest.task if current else None,
+        "current": current.version if current else None,
+        "versions": [_version(version) for version in report.versions],
+        **(as_json(describe(current.manifest)) if current else {}),
+    }
+
+
+def _version(report: VersionReport) -> dict[str, Any]:
+    shown: dict[str, Any] = {"version": report.version, "standing": report.standing.value}
+    if report.served is not None:
+        shown["digest"] = report.served.digest
+    if report.error is not None:
+        shown |= {"reason": report.error.reason, "message": report.error.message}
+    return shown
