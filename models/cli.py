@@ -53,7 +53,7 @@ def train(
     Example: python -m models train helpdesk --data helpdesk.csv --out build/models
     """
     with _told():
-        _train(_configuration(config), data, out, resume)
+        train_model(_configuration(config), data, out, resume)
 
 
 @app.command()
@@ -63,7 +63,7 @@ def demo(out: RootOption = Path("build/models")) -> None:
         for name in DEMO:
             config = load_config(CONFIGS / f"{name}.toml")
             if not any((out / config.name).glob("[0-9]*")):
-                _train(config, None, out, resume=False)
+                train_model(config, None, out, resume=False)
 
 
 @app.command()
@@ -110,7 +110,8 @@ def _configuration(given: Path) -> Config:
     return load_config(shipped if given.suffix != ".toml" and shipped.exists() else given)
 
 
-def _train(config: Config, data: Path | None, root: Path, resume: bool) -> None:
+def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> Path:
+    """Train, export and certify the next version of a configuration's model; returns its directory."""
     started = time.perf_counter()
     from models.evaluate import measure
     from models.export import export_version, next_version
@@ -127,6 +128,7 @@ def _train(config: Config, data: Path | None, root: Path, resume: bool) -> None:
         target = export_version(draft, root, lambda loaded: measure(loaded, config, data))
     _print_card(target)
     console.print(f"{target} in {time.perf_counter() - started:.0f} s", highlight=False)
+    return target
 
 
 def _data_digest(data: Path | None) -> dict[str, str]:

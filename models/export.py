@@ -59,9 +59,12 @@ def export_version(draft: Draft, root: Path, measure: Measure = _nothing, allow_
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as aside:
         staged = Path(aside) / manifest.name / target.name
         _save_graph(draft, staged)
-        finished = asyncio.run(_record(draft, staged, measure))
-        _write_manifest(staged, finished)
-        _certify(staged, finished, allow_leak)
+        try:
+            _finish(draft, manifest, staged, measure)
+        except PaddingLeak:
+            if not allow_leak:
+                raise
+            _finish(draft, manifest.model_copy(update={"batching": "single"}), staged, measure)
         staged.rename(target)
     return target
 
@@ -131,10 +134,16 @@ def _save_graph(draft: Draft, folder: Path) -> None:
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-async def _record(draft: Draft, staged: Path, measure: Measure) -> Manifest:
-    """Answer the golden requests with the staged version; return the manifest with goldens and hashes."""
+def _finish(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> None:
+    """Record with a draft of the manifest, write the whole one last, and certify what lies there."""
     path = staged / "assets" / FILE_NAME
-    path.write_bytes(dump_manifest(draft.manifest))
+    path.write_bytes(dump_manifest(manifest))
+    path.write_bytes(dump_manifest(asyncio.run(_record(draft, manifest, staged, measure))))
+    check_version(staged)
+
+
+async def _record(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> Manifest:
+    """Answer the golden requests with the staged version; return the manifest with goldens and hashes."""
     async with pipeline(staged, check_files=False) as loaded:
         deadline = asyncio.get_running_loop().time() + SECONDS
         examples = []
@@ -142,35 +151,26 @@ async def _record(draft: Draft, staged: Path, measure: Measure) -> Manifest:
             items = await answers(loaded.served, loaded.runner, request, deadline)
             examples.append(Example(request=request, items=items))
         _write_warmup(staged, loaded.served, draft)
-        card = {**(draft.manifest.card or {}), "metrics": await measure(loaded)}
+        card = {**(manifest.card or {}), "metrics": await measure(loaded)}
     update = {"examples": tuple(examples), "card": card, "files": file_hashes(staged)}
-    return Manifest.model_validate({**dict(draft.manifest), **update})
-
-
-def _write_manifest(staged: Path, manifest: Manifest) -> None:
-    (staged / "assets" / FILE_NAME).write_bytes(dump_manifest(manifest))
-
-
-def _certify(staged: Path, manifest: Manifest, allow_leak: bool) -> None:
-    try:
-        check_version(staged)
-    except PaddingLeak:
-        if not allow_leak:
-            raise
-        _write_manifest(staged, manifest.model_copy(update={"batching": "single"}))
-        check_version(staged)
+    return Manifest.model_validate({**dict(manifest), **update})
 
 
 def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
-    """Write a PredictionLog for each golden row and bucket: TF Serving replays them when it loads."""
+    """Write a PredictionLog for each golden row and bucket: TF Serving replays them when it loads.
+
+    A model that takes rows alone gets them at their own length.
+    """
+    alone = served.manifest.batching == "single"
     path = staged / WARMUP
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in draft.requests:
             plan = served.codec.plan(body_of(served.manifest, request))
             signature = served.manifest.signatures[plan.signature]
             for row in (plan.encode(item).row for item in plan.items):
-                for length in (b for b in served.manifest.buckets if b >= row.length):
+                buckets = [b for b in served.manifest.buckets if b >= row.length]
+                for length in [row.length] if alone else buckets:
                     inputs = pad_batch([row], length, signature, served.manifest)
                     writer.write(_prediction_log(served, plan.signature, inputs).SerializeToString())
 

@@ -54,7 +54,7 @@ class BahdanauAttention(keras.layers.Layer):
         """
         compared = ops.tanh(self.W1(query)[:, None, :] + keys)  # (batch, source, units)
         scores = ops.squeeze(self.V(compared), axis=-1)  # (batch, source)
-        weights = ops.softmax(ops.where(mask, scores, NEVER), axis=-1)  # (batch, source)
+        weights = tf.nn.softmax(ops.where(mask, scores, NEVER))  # (batch, source)
         context = ops.squeeze(ops.matmul(weights[:, None, :], values), axis=1)  # (batch, width)
         return context, weights
 

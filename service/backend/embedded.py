@@ -45,6 +45,7 @@ def _tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow
 
+    tensorflow.get_logger().setLevel("ERROR")  # else it advises against the loader that we need
     return tensorflow
 
 
@@ -96,10 +97,9 @@ class EmbeddedBackend:
         return await loop.run_in_executor(self._pool, _run, loaded, spec, inputs, left)
 
     async def close(self) -> None:
-        """Wait for the runs under way, then close every session."""
+        """Wait for the runs under way, then let go of every session."""
         await asyncio.to_thread(self._pool.shutdown)
-        for key in list(self._loaded):
-            self._unload(key)
+        self._loaded.clear()
 
     def _get(self, model: str, version: int) -> Loaded:
         loaded = self._loaded.get((model, version))
@@ -127,10 +127,9 @@ class EmbeddedBackend:
             self._failed[key] = (stamp, error)
 
     def _unload(self, key: tuple[str, int]) -> None:
+        """Forget a version. Its session ends with the last run that holds it: closing would cancel them."""
         self._failed.pop(key, None)
-        loaded = self._loaded.pop(key, None)
-        if loaded is not None:
-            loaded.session.close()
+        self._loaded.pop(key, None)
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -206,7 +205,5 @@ def _translated(tf: Any, error: Exception, spec: Spec) -> errors.SeqserveError:
         return errors.DeadlineExceeded(f"{where} did not answer in time")
     if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)):
         return errors.BackendUnavailable(f"{where} has no room to compute")
-    if isinstance(error, RuntimeError) and "closed" in str(error):  # Session.run after Session.close
-        return errors.VersionNotFound(f"{where} was just unloaded")
     log.warning("%s failed", where, exc_info=error)
     return errors.BackendFailed(f"{where} failed on this input")

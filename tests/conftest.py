@@ -1,0 +1,71 @@
+"""What every test shares: hypothesis without its clock, and two small models trained once a run."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("seqserve", deadline=None)  # the machine may be busy
+settings.load_profile("seqserve")
+
+TRANSLATION: dict[str, Any] = {
+    "name": "en-de",
+    "task": "translation",
+    "data": {"kind": "parallel"},
+    "model": {"vocabulary_size": 120, "embedding": 16, "units": 24, "dropout": 0.1},
+    "training": {"epochs": 3, "batch_size": 32, "learning_rate": 0.01},
+    "serving": {"buckets": [8, 16, 48], "text_characters": 200, "output_length": 24},
+}
+EVENTS: dict[str, Any] = {
+    "name": "shop",
+    "task": "sequence",
+    "data": {"kind": "log", "event": "event", "elapsed": "minutes", "unit": "minutes"},
+    "model": {"embedding": 8, "units": 12, "dropout": 0.1},
+    "training": {"epochs": 3, "batch_size": 32, "learning_rate": 0.01},
+    "serving": {"buckets": [4, 8, 32]},
+}
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of parallel texts, as files of the form that Multi30k has."""
+    from models.phrases import phrase_pairs
+
+    folder = tmp_path_factory.mktemp("texts")
+    for split, name, count in (("train", "train", 400), ("validation", "val", 40)):
+        pairs = phrase_pairs(split, count, seed=1)  # type: ignore[arg-type]
+        for language, lines in (("en", [p.source for p in pairs]), ("de", [p.target for p in pairs])):
+            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode())
+            (folder / f"{name}.{language}.gz").write_bytes(packed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def log_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An event log, as a file of the form that the public ones have."""
+    import datetime
+
+    from models.journeys import journeys
+
+    path = tmp_path_factory.mktemp("log") / "shop.csv"
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    lines = ["CaseID,ActivityID,CompleteTimestamp"]
+    for number, case in enumerate(journeys(200, seed=1)):
+        for event, seconds in zip(case.events, case.seconds, strict=True):
+            lines.append(f"{number},{event},{start + datetime.timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Path) -> Path:
+    """A model root with a small `en-de` and a small `shop`, trained by the real command."""
+    from models.cli import train_model
+    from models.config import read_config
+
+    folder = tmp_path_factory.mktemp("models")
+    train_model(read_config(TRANSLATION, "tests"), text_data, folder, resume=False)
+    train_model(read_config(EVENTS, "tests"), log_data, folder, resume=False)
+    return folder

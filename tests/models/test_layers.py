@@ -1,0 +1,90 @@
+"""The layers: attention over real values only, a forget gate driven by time."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.layers import BahdanauAttention, TimeAwareLSTMCell
+from models.translation import Translator
+
+SPECIAL = {"pad": 0, "unknown": 1, "start": 2, "end": 3}
+
+
+@given(st.integers(1, 5), st.integers(0, 4), st.integers(0, 2**31))
+def test_attention_sees_real_values_only(real: int, padding: int, seed: int) -> None:
+    """Weights sum to 1 over real values, are 0 on padding, and what lies in the padding changes nothing."""
+    random = np.random.default_rng(seed)
+    layer = BahdanauAttention(4)
+    query = random.normal(size=(2, 3)).astype("float32")
+    values = random.normal(size=(2, real + padding, 6)).astype("float32")
+    mask = np.broadcast_to(np.arange(real + padding) < real, (2, real + padding))
+    context, weights = layer(query, values, mask)
+    spoiled = values.copy()
+    spoiled[:, real:] = 1e6
+    np.testing.assert_allclose(np.sum(weights, axis=1), 1, rtol=1e-6)
+    assert np.all(np.asarray(weights)[:, real:] == 0)
+    np.testing.assert_array_equal(layer(query, spoiled, mask)[0], context)
+
+
+def test_attention_is_the_formula_of_the_paper() -> None:
+    """score = V · tanh(W1·query + W2·values): no activation on V, so scores may be of any size and sign."""
+    random = np.random.default_rng(0)
+    query, values = random.normal(size=(1, 3)), random.normal(size=(1, 2, 5))
+    layer = BahdanauAttention(4)
+    context, weights = layer(query, values, np.ones((1, 2), bool))
+    w1, w2, v = (np.asarray(part.kernel) for part in (layer.W1, layer.W2, layer.V))
+    scores = np.tanh(query @ w1 + values[0] @ w2 + np.asarray(layer.W2.bias)) @ v  # (2, 1)
+    wanted = np.exp(scores[:, 0]) / np.exp(scores[:, 0]).sum()
+    np.testing.assert_allclose(weights[0], wanted, atol=1e-6)
+    np.testing.assert_allclose(context[0], wanted @ values[0], atol=1e-6)
+
+
+def test_time_gate_without_time_is_the_standard_lstm() -> None:
+    """With no elapsed time the cell computes what Keras' LSTMCell does, on the same weights."""
+    cell = TimeAwareLSTMCell(4)
+    states = [np.random.default_rng(n).normal(size=(2, 4)).astype("float32") for n in (1, 2)]
+    features = np.random.default_rng(3).normal(size=(2, 3)).astype("float32")
+    inputs = np.concatenate([features, np.zeros((2, 1), "float32")], axis=1)
+    got, (hidden, memory) = cell(inputs, states)
+    wanted, (wanted_hidden, wanted_memory) = cell.cell(features, states)
+    for a, b in ((got, wanted), (hidden, wanted_hidden), (memory, wanted_memory)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_memory_falls_with_elapsed_time() -> None:
+    """The longer ago the last event, the less of the memory that it left reaches the new one."""
+    cell = TimeAwareLSTMCell(4)
+    zeros, ones = np.zeros((1, 4), "float32"), np.ones((1, 4), "float32")
+
+    def kept(elapsed: float) -> np.ndarray:
+        step = np.array([[0.0, 0.0, 0.0, elapsed]], "float32")
+        with_memory, without = (cell(step, [zeros, memory])[1][1] for memory in (ones, zeros))
+        return np.asarray(with_memory) - np.asarray(without)
+
+    shares = [kept(elapsed) for elapsed in (0.0, 0.5, 2.0, 50.0)]
+    assert all((later < earlier).all() for earlier, later in itertools.pairwise(shares))
+    assert (shares[0] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [BahdanauAttention(3), TimeAwareLSTMCell(3), Translator(40, 4, 6, 0.1, SPECIAL)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_config_round_trip(layer: keras.layers.Layer) -> None:
+    """A layer can be rebuilt from its configuration."""
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+def test_source_padding_is_invisible_in_training_too() -> None:
+    """A row's logits are the same alone and beside a longer one."""
+    network = Translator(40, 8, 6, 0.0, SPECIAL)
+    target = np.array([[2, 7, 8]])
+    alone = network((np.array([[5, 6, 3]]), target), training=True)
+    padded = network((np.array([[5, 6, 3, 0, 0], [9, 9, 9, 9, 3]]), np.repeat(target, 2, 0)), training=True)
+    np.testing.assert_allclose(padded[0], alone[0], atol=1e-6)

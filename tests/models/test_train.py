@@ -1,0 +1,173 @@
+"""Training: resumable, reproducible, and blind to padding."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.config import ConfigInvalid, load_config, read_config
+from models.data import epoch_batches, read_log, read_pairs
+from models.recipes import recipe_for
+
+CONFIG = """
+name = "shop"
+task = "sequence"
+[data]
+kind = "log"
+event = "event"
+unit = "minutes"
+[model]
+embedding = 8
+units = 8
+dropout = 0.3
+[training]
+epochs = 4
+batch_size = 16
+seed = 7
+[serving]
+buckets = [4, 8, 32]
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration file."""
+    path = tmp_path_factory.mktemp("config") / "shop.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def start(config: Path, data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    """Start the real command."""
+    command = [sys.executable, "-m", "models", "train", str(config), "--data", str(data), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def weights(version: Path) -> dict[str, np.ndarray]:
+    """Read an exported version's variables."""
+    reader = tf.train.load_checkpoint(str(version / "variables" / "variables"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, tmp_path: Path) -> None:
+    """Killed by SIGKILL in its third epoch and resumed, a run ends with an uninterrupted run's weights."""
+    whole = start(config, log_data, tmp_path / "whole")
+    killed = start(config, log_data, tmp_path / "killed")
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if line.startswith("epoch 2/4"):
+            killed.kill()
+            break
+    killed.communicate()
+    assert not (tmp_path / "killed" / "shop").exists()
+    resumed = start(config, log_data, tmp_path / "killed", "--resume")
+    said, _ = resumed.communicate(timeout=120)
+    whole.communicate(timeout=120)
+    assert (whole.returncode, resumed.returncode) == (0, 0)
+    assert "resumed after epoch 2" in said or "resumed after epoch 3" in said
+    one, other = weights(tmp_path / "whole/shop/1"), weights(tmp_path / "killed/shop/1")
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_checkpoints_of_another_configuration_are_refused(
+    config: Path, log_data: Path, tmp_path: Path
+) -> None:
+    """Resuming with a changed configuration says so instead of mixing two runs."""
+    work = tmp_path / ".training" / "shop"
+    work.mkdir(parents=True)
+    other = read_config({**tomllib.loads(CONFIG), "training": {"epochs": 9, "batch_size": 1}}, "test")
+    (work / "config.json").write_text(other.model_dump_json())
+    run = start(config, log_data, tmp_path, "--resume")
+    run.communicate(timeout=60)
+    assert run.returncode == 1
+
+
+@pytest.mark.parametrize("kind", ["translation", "sequence"])
+def test_padding_adds_nothing_to_the_loss(kind: str, config: Path, text_data: Path, log_data: Path) -> None:
+    """A short row's loss and metrics are the same alone and padded beside a long one."""
+    tables: dict[str, dict[str, Any]] = {
+        "translation": {
+            "name": "t",
+            "task": "translation",
+            "data": {"kind": "parallel"},
+            "model": {"vocabulary_size": 120, "embedding": 8, "units": 8, "dropout": 0.0},
+            "training": {"epochs": 1, "batch_size": 2, "label_smoothing": 0.1},
+        },
+        "sequence": tomllib.loads(CONFIG),
+    }
+    recipe = recipe_for(read_config(tables[kind], "test"), text_data if kind == "translation" else log_data)
+    task = recipe.task
+    order = np.argsort(task.lengths)
+    short, long = order[:1], order[-1:]
+    x, y, weights = task.batch(np.concatenate([short, long]))
+    answers = task.network(x)
+    whole = float(task.network.compute_loss(x, y, answers, weights))
+    spoiled = float(task.network.compute_loss(x, _spoil(y, weights), answers, weights))
+    assert whole == pytest.approx(spoiled, rel=1e-6)
+    alone = [_accuracy(task.network, task.batch(rows)) for rows in (short, long)]
+    hits = sum(share * steps for share, steps in alone)
+    share, steps = _accuracy(task.network, (x, y, weights))
+    assert share * steps == pytest.approx(hits, abs=1e-4)
+    assert steps == sum(steps for _, steps in alone)
+
+
+def _accuracy(network: Any, batch: Any) -> tuple[float, float]:
+    """Return the masked accuracy of a batch, and how many steps it is over."""
+    x, y, weights = batch
+    found = network.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    share = next(value for name, value in found.items() if name.endswith("accuracy"))
+    return share, float((weights["next_event"] if isinstance(weights, dict) else weights).sum())
+
+
+def _spoil(targets: Any, weights: Any) -> Any:
+    """Put another legal target wherever the weight is 0."""
+    if isinstance(targets, dict):
+        return {name: _spoil(targets[name], weights[name]) for name in targets}
+    return np.where(weights == 0, targets.dtype.type(1), targets)
+
+
+def test_every_row_is_seen_once_an_epoch_in_another_order() -> None:
+    """Batches are a function of seed and epoch, and hold every row exactly once."""
+    lengths = np.random.default_rng(0).integers(1, 30, 257).tolist()
+
+    def rows(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(list(epoch_batches(lengths, 16, seed, epoch))).tolist()
+
+    assert sorted(rows(1, 0)) == list(range(257))
+    assert rows(1, 0) == rows(1, 0)
+    assert rows(1, 0) != rows(1, 1)
+    assert rows(1, 0) != rows(2, 0)
+
+
+def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
+    """A missing file, a missing column, unequal line counts and an unknown key are each named."""
+    (tmp_path / "train.en").write_text("a\nb\n")
+    (tmp_path / "train.de").write_text("a\n")
+    (tmp_path / "log.csv").write_text("Case,What\n1,2\n")
+    (tmp_path / "bad.toml").write_text(CONFIG.replace("dropout", "droput"))
+    faults = [
+        (lambda: read_pairs(tmp_path, "train", "en", "de"), "2 en and 1 de lines"),
+        (lambda: read_pairs(tmp_path, "val", "en", "de"), "val.en"),
+        (lambda: read_log(tmp_path / "log.csv"), "CaseID"),
+        (lambda: load_config(tmp_path / "bad.toml"), "model.droput"),
+        (lambda: load_config(tmp_path / "none.toml"), "none.toml"),
+    ]
+    for action, told in faults:
+        with pytest.raises(ConfigInvalid, match=told):
+            action()
+
+
+def test_a_line_is_what_ends_in_a_newline(tmp_path: Path) -> None:
+    """Characters that only look like line ends do not tear a text from its translation."""
+    for language in ("en", "de"):
+        (tmp_path / f"train.{language}").write_text("one\u2028still one\x85\ntwo\n")
+    pairs = read_pairs(tmp_path, "train", "en", "de")
+    assert [pair.source for pair in pairs] == ["one\u2028still one", "two"]
