@@ -116,6 +116,8 @@ def _feature(values: Any) -> dict[str, Any]:
         return {"strings": {"values": values}}
     rows = [value if isinstance(value, list) else [value] for value in values]
     width = len(rows[0]) if rows else 1
+    if any(len(row) != width for row in rows):
+        raise CallFailed("WRONG_WIDTH: the steps of a feature have different numbers of columns")
     return {"numbers": {"values": [number for row in rows for number in row], "width": width}}
 
 

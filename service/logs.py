@@ -1,13 +1,21 @@
 """Logs as one JSON object a line, each with the id of the request it belongs to. No texts, no values."""
 
 import logging
+import re
 import sys
+import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
 import orjson
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+_ID_FORM = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def request_id(given: str) -> str:
+    """Return the caller's id where it is fit for a log line and a header, else a new one."""
+    return given if _ID_FORM.fullmatch(given) else uuid.uuid4().hex
 
 
 class JsonFormatter(logging.Formatter):

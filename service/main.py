@@ -60,17 +60,26 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         catalog.on_change = rpc.publish
         async with _rest(gateway, metrics, settings) as rest_port:
             grpc_port = await rpc.start()
-            await catalog.refresh()
-            watch = asyncio.create_task(catalog.watch(settings.poll_seconds), name="catalog")
             try:
-                yield Running(gateway, catalog, rest_port, grpc_port)
+                async with _watched(catalog, settings.poll_seconds):
+                    yield Running(gateway, catalog, rest_port, grpc_port)
+                    await rpc.leave()  # health checkers first, while everything is still answered
+                    await gateway.drain(settings.drain_seconds)
             finally:
-                await rpc.leave()  # health checkers first, while everything is still answered
-                await gateway.drain(settings.drain_seconds)
                 await rpc.stop(grace=1.0)
-                watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
-    await backend.close()
+                await backend.close()
+
+
+@asynccontextmanager
+async def _watched(catalog: Catalog, seconds: float) -> AsyncIterator[None]:
+    """Examine every version once, then follow the backend until the end."""
+    await catalog.refresh()
+    watch = asyncio.create_task(catalog.watch(seconds), name="catalog")
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
 
 
 def _registry() -> CollectorRegistry:

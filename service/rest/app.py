@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from service import errors
 from service.contract.items import PredictBody, TranslateBody, answers_as_json
 from service.core.gateway import Gateway
 from service.core.types import Answered, Call, ModelRef
-from service.logs import REQUEST_ID
+from service.logs import REQUEST_ID, request_id
 from service.metrics import Metrics
 from service.rest import openapi
 from service.rest.bodies import read_body
@@ -28,7 +27,6 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 JSON = "application/json"
-REQUEST_ID_FORM = re.compile(r"[\x21-\x7e]{1,128}")
 TIMEOUT_FORM = re.compile(r"(\d{1,8})([HMSmun])")
 TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 LONGEST_NUMBER = 18
@@ -129,12 +127,12 @@ class RequestId:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if REQUEST_ID_FORM.fullmatch(given) else uuid.uuid4().hex
-        token = REQUEST_ID.set(request_id)
+        echoed = request_id(given)
+        token = REQUEST_ID.set(echoed)
 
         async def echo(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], (b"x-request-id", echoed.encode())]
             await send(message)
 
         try:

@@ -1,0 +1,1 @@
+"""The gRPC door: `seqserve.v1`, health and reflection over one gateway."""

@@ -1,0 +1,210 @@
+"""Messages to the bodies and items of `service.contract` and back: pure functions, nothing else.
+
+Called by `service.rpc.servicers`. What an option's absence means, and what is out of range, is not known
+here: an absent option is left out of the body, whose defaults are REST's, and the codecs check both doors.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from google.protobuf.message import Message
+from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
+
+from service.contract import items
+from service.contract.items import FailedItem, PredictBody, Sampling, TranslateBody
+from service.contract.padding import Array
+from service.core.types import Answered, ModelRef
+from service.rpc.faults import item_status
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def model_ref(selector: model_pb2.ModelSelector) -> ModelRef:
+    """Return the model that a selector names."""
+    match selector.WhichOneof("choice"):
+        case "version":
+            return ModelRef(selector.name, version=selector.version)
+        case "label":
+            return ModelRef(selector.name, label=selector.label)
+    return ModelRef(selector.name)
+
+
+def translate_body(request: translation_pb2.TranslateRequest) -> TranslateBody:
+    """Return the body that REST would have read."""
+    given = _present(request.options)
+    if "sampling" in given:
+        given["sampling"] = Sampling(**_present(request.options.sampling))
+    return TranslateBody(texts=list(request.texts), **given)
+
+
+def predict_body(request: sequence_pb2.PredictRequest) -> PredictBody:
+    """Return the body that REST would have read; numbers and timestamps are arrays."""
+    given = {name: value for name, value in _present(request).items() if name in ("top_k", "seed")}
+    return PredictBody(
+        sequences=[_features(sequence) for sequence in request.sequences],
+        heads=list(request.heads) or None,
+        **given,
+    )
+
+
+def _present(message: Message) -> dict[str, Any]:
+    return {field.name: value for field, value in message.ListFields()}
+
+
+def _features(sequence: sequence_pb2.Sequence) -> dict[str, Any]:
+    return {name: _values(feature) for name, feature in sorted(sequence.features.items())}
+
+
+def _values(feature: sequence_pb2.Feature) -> Any:
+    """Return the values as `SequenceEncoder.encode` takes them; None, which it refuses, where none is set."""
+    match feature.WhichOneof("values"):
+        case "strings":
+            return list(feature.strings.values)
+        case "numbers":
+            return _rows(list(feature.numbers.values), feature.numbers.width or 1)
+        case "timestamps":
+            return {"timestamps": _seconds(feature.timestamps)}
+    return None
+
+
+def _rows(values: list[float], width: int) -> Array | list[list[float]]:
+    """Return (time) or (time, width) numbers; rows of unequal length where they are no multiple of width."""
+    if width == 1:
+        return np.array(values, np.float64)
+    if width > 1 and len(values) % width == 0:
+        return np.array(values, np.float64).reshape(-1, width)
+    return _misfits(values, width)
+
+
+def _misfits(values: list[float], width: int) -> list[list[float]]:
+    """Return rows of which the encoder refuses one, whatever width the model has.
+
+    The last row is short; where it is the only one it is empty, since the model's width may be just that
+    short. A negative width makes as many empty rows as there are values.
+    """
+    if width < 1:
+        return [[] for _ in values]
+    rows = [values[start : start + width] for start in range(0, len(values), width)]
+    return rows if len(rows) > 1 else [[]]
+
+
+def _seconds(timestamps: sequence_pb2.Timestamps) -> Array:
+    """Return seconds since 1970 (time), cut to whole microseconds as REST's timestamps are."""
+    seconds = [stamp.seconds + stamp.nanos // 1000 / 1e6 for stamp in timestamps.values]
+    return np.array(seconds, np.float64)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def translate_response(answered: Answered) -> translation_pb2.TranslateResponse:
+    """Return the translations, with each failed text's error in its place."""
+    results = [
+        translation_pb2.TranslateResult(error=item_status(item.error))
+        if isinstance(item, FailedItem)
+        else translation_pb2.TranslateResult(translation=_translation(cast(items.Translation, item)))
+        for item in answered.items
+    ]
+    return translation_pb2.TranslateResponse(model=_version(answered), results=results)
+
+
+def predict_response(answered: Answered) -> sequence_pb2.PredictResponse:
+    """Return the predictions, with each failed sequence's error in its place."""
+    results = [
+        sequence_pb2.PredictResult(error=item_status(item.error))
+        if isinstance(item, FailedItem)
+        else sequence_pb2.PredictResult(prediction=_prediction(cast(items.Prediction, item)))
+        for item in answered.items
+    ]
+    return sequence_pb2.PredictResponse(model=_version(answered), results=results)
+
+
+def _version(answered: Answered) -> model_pb2.ModelVersion:
+    return model_pb2.ModelVersion(name=answered.model, version=answered.version, digest=answered.digest)
+
+
+def _translation(item: items.Translation) -> translation_pb2.Translation:
+    return translation_pb2.Translation(
+        text=item.text,
+        score=item.score,
+        alternatives=[
+            translation_pb2.Alternative(text=other.text, score=other.score)
+            for other in item.alternatives or ()
+        ],
+        source_tokens=item.source_tokens or (),
+        target_tokens=item.target_tokens or (),
+        alignment=[translation_pb2.AlignmentRow(weights=row) for row in item.alignment or ()],
+        warnings=item.warnings,
+    )
+
+
+def _prediction(item: items.Prediction) -> sequence_pb2.Prediction:
+    heads = {name: _head(answer) for name, answer in item.heads.items()}
+    return sequence_pb2.Prediction(heads=heads, warnings=item.warnings)
+
+
+def _head(answer: items.HeadAnswer) -> sequence_pb2.HeadAnswer:
+    match answer:
+        case items.StepsAnswer():
+            steps = sequence_pb2.StepsAnswer(steps=map(_step, answer.steps))
+            return sequence_pb2.HeadAnswer(steps_answer=steps)
+        case items.HorizonAnswer():
+            return sequence_pb2.HeadAnswer(horizon_answer=_horizon(answer))
+    return sequence_pb2.HeadAnswer(**_one(answer))
+
+
+def _step(answer: items.ClassAnswer | items.LabelsAnswer | items.ValueAnswer) -> sequence_pb2.StepAnswer:
+    return sequence_pb2.StepAnswer(**_one(answer))
+
+
+def _one(answer: items.ClassAnswer | items.LabelsAnswer | items.ValueAnswer) -> dict[str, Any]:
+    """Return the member of HeadAnswer, or of StepAnswer, that the answer is."""
+    match answer:
+        case items.ClassAnswer():
+            return {"class_answer": _class(answer)}
+        case items.LabelsAnswer():
+            return {"labels_answer": sequence_pb2.LabelsAnswer(labels=_labelled(answer.labels))}
+        case items.ValueAnswer():
+            return {"value_answer": _value(answer)}
+
+
+def _class(answer: items.ClassAnswer) -> sequence_pb2.ClassAnswer:
+    return sequence_pb2.ClassAnswer(
+        label=answer.label, probability=answer.probability, top=_labelled(answer.top)
+    )
+
+
+def _labelled(labels: Iterable[items.Labelled]) -> list[sequence_pb2.Labelled]:
+    return [sequence_pb2.Labelled(label=one.label, probability=one.probability) for one in labels]
+
+
+def _value(answer: items.ValueAnswer) -> sequence_pb2.ValueAnswer:
+    single = answer.columns is None
+    return sequence_pb2.ValueAnswer(
+        value=answer.value if single else None,
+        values=() if single else answer.value,
+        columns=answer.columns or (),
+        unit=answer.unit,
+        intervals=[_interval(interval, single) for interval in answer.intervals],
+    )
+
+
+def _interval(interval: items.Interval, single: bool) -> sequence_pb2.Interval:
+    if single:
+        return sequence_pb2.Interval(level=interval.level, low=interval.low, high=interval.high)
+    return sequence_pb2.Interval(level=interval.level, lows=interval.low, highs=interval.high)
+
+
+def _horizon(answer: items.HorizonAnswer) -> sequence_pb2.HorizonAnswer:
+    intervals = [
+        sequence_pb2.HorizonInterval(level=one.level, low=_table(one.low), high=_table(one.high))
+        for one in answer.intervals
+    ]
+    return sequence_pb2.HorizonAnswer(
+        values=_table(answer.values), columns=answer.columns, unit=answer.unit, intervals=intervals
+    )
+
+
+def _table(rows: Sequence[Sequence[float]]) -> list[sequence_pb2.HorizonRow]:
+    return [sequence_pb2.HorizonRow(values=row) for row in rows]

@@ -1,0 +1,71 @@
+"""The grpc.aio server over one gateway: services, health, reflection, limits. Built by `service.main`."""
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from service.core.gateway import Gateway
+from service.rpc.edge import handler
+from service.rpc.health import Health
+from service.rpc.servicers import services
+from service.settings import Settings
+
+
+class RpcServer:
+    """Serves one gateway: `start`, `publish` whenever the catalog changed, `leave`, `stop`.
+
+    Build it inside the running event loop.
+    """
+
+    def __init__(self, gateway: Gateway, settings: Settings) -> None:
+        self._gateway = gateway
+        self._address = _address(settings.host, settings.grpc_port)
+        methods = services(gateway)
+        self._health = Health(tuple(methods))
+        self._server = grpc.aio.server(options=_options(settings))
+        for service, of_service in methods.items():
+            handlers = {
+                name: grpc.unary_unary_rpc_method_handler(handler(method, settings.default_timeout))
+                for name, method in of_service.items()
+            }
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
+        names = (*methods, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> int:
+        """Listen, and return the port: the one of the settings, or the one taken where that is 0.
+
+        Raises:
+            RuntimeError: the address cannot be bound.
+        """
+        port = self._server.add_insecure_port(self._address)
+        self._health.publish(self._gateway)
+        await self._health.settle()
+        await self._server.start()
+        return port
+
+    def publish(self) -> None:
+        """Bring health up to date with the gateway; cheap where nothing changed. For `Catalog.on_change`."""
+        self._health.publish(self._gateway)
+
+    async def leave(self) -> None:
+        """Tell health checkers NOT_SERVING, for good; calls are still answered. Comes before the draining."""
+        await self._health.leave()
+
+    async def stop(self, grace: float) -> None:
+        """Take no new call and cancel, after `grace` seconds, those that are still open."""
+        await self.leave()
+        await self._server.stop(grace)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # else two servers share a port, and neither is told
+    ]

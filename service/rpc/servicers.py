@@ -1,0 +1,52 @@
+"""The services of `seqserve.v1`: convert, call the gateway, convert back. Served by `service.rpc.server`."""
+
+from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
+
+from service.core.gateway import Gateway
+from service.core.types import Call
+from service.rpc import convert, describe
+from service.rpc.edge import Method
+
+TRANSLATION = translation_pb2.DESCRIPTOR.services_by_name["TranslationService"].full_name
+SEQUENCE = sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name
+MODEL = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+
+
+def services(gateway: Gateway) -> dict[str, dict[str, Method]]:
+    """Return every method, by the service's full name and the method's."""
+    served = Servicers(gateway)
+    return {
+        TRANSLATION: {"Translate": Method(translation_pb2.TranslateRequest, served.translate)},
+        SEQUENCE: {"Predict": Method(sequence_pb2.PredictRequest, served.predict)},
+        MODEL: {
+            "ListModels": Method(model_pb2.ListModelsRequest, served.list_models),
+            "GetModel": Method(model_pb2.GetModelRequest, served.get_model),
+        },
+    }
+
+
+class Servicers:
+    """The methods of all services. Every error they raise is of `service.errors`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def translate(
+        self, request: translation_pb2.TranslateRequest, call: Call
+    ) -> translation_pb2.TranslateResponse:
+        """Translate texts."""
+        ref, body = convert.model_ref(request.model), convert.translate_body(request)
+        return convert.translate_response(await self._gateway.translate(ref, body, call))
+
+    async def predict(self, request: sequence_pb2.PredictRequest, call: Call) -> sequence_pb2.PredictResponse:
+        """Predict from sequences."""
+        ref, body = convert.model_ref(request.model), convert.predict_body(request)
+        return convert.predict_response(await self._gateway.predict(ref, body, call))
+
+    async def list_models(self, _: model_pb2.ListModelsRequest, __: Call) -> model_pb2.ListModelsResponse:
+        """List every model."""
+        return model_pb2.ListModelsResponse(models=map(describe.model, self._gateway.models()))
+
+    async def get_model(self, request: model_pb2.GetModelRequest, _: Call) -> model_pb2.GetModelResponse:
+        """Return one model."""
+        return model_pb2.GetModelResponse(model=describe.model(self._gateway.model(request.name)))
