@@ -50,7 +50,7 @@ class PredictBody(Body):
     )
     top_k: int = Field(1, description="how many labels `top` lists, best first")
     heads: list[str] | None = Field(None, description="which heads to answer; all if absent")
-    seed: int = Field(0, description="for models that draw at random")
+    seed: int | None = Field(None, description="for models that draw at random; theirs if absent")
 
 
 @dataclass(frozen=True, slots=True)

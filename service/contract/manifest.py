@@ -18,6 +18,8 @@ SCHEMA_VERSION = 1
 PREDICT_SIGNATURE = "serving_default"
 """The signature that a sequence model is called by: TensorFlow Serving's own default."""
 MANIFEST_SIGNATURE = "manifest"
+DECODED = ("ids", "lengths", "scores", "attention")
+"""The outputs of every decoding signature."""
 
 Dtype = Literal["bool", "int32", "int64", "float32", "string"]
 Positive = Annotated[int, Field(ge=1)]
@@ -331,6 +333,9 @@ class Manifest(Part):
         for head in self.heads:
             if head not in signature.outputs:
                 raise ValueError(f"heads.{head}: not an output of signature {name!r}")
+        for output in DECODED if self.decode is not None else ():
+            if output not in signature.outputs:
+                raise ValueError(f"signatures.{name}.outputs: {output!r} is missing")
 
     def _fed(self, name: str) -> bool:
         return name in self.features or name in self.options or name == self.mask_input

@@ -61,7 +61,7 @@ class _Model:
 
 
 class Catalog:
-    """Owner of what is routable. `on_change` is called after a refresh that changed something."""
+    """Owner of what is routable. `on_change` is called after each refresh."""
 
     def __init__(self, backend: Backend, runner: ItemRunner, metrics: Metrics) -> None:
         self._backend = backend
@@ -101,8 +101,8 @@ class Catalog:
             return self._pinned(ref.name, model, ref.version)
         for served in model.routable():
             return served
-        refused = [v.report.error for v in model.versions.values() if v.report.error is not None]
-        why = f": {refused[-1].reason}: {refused[-1].message}" if refused else " yet"
+        refused = [report.error for report in self.versions(ref.name) if report.error is not None]
+        why = f": {refused[0].reason}: {refused[0].message}" if refused else " yet"
         raise errors.NotReady(f"no version of model {ref.name!r} can be called{why}", retry_after=1.0)
 
     def _find(self, name: str) -> _Model:

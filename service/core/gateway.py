@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from service import errors
 from service.contract.items import FailedItem, Fault, Item, PredictBody, TranslateBody
@@ -75,8 +76,12 @@ class Gateway:
 
     async def _counted(self, task: str, ref: ModelRef, body: Body, call: Call) -> Answered:
         """Own a request's count and time, whatever its end."""
-        loop = asyncio.get_running_loop()
-        started, labels, code, reason = loop.time(), (OTHER, NONE), "INTERNAL", errors.Unexpected.reason
+        started, labels, code, reason = (
+            perf_counter(),
+            (OTHER, NONE),
+            "INTERNAL",
+            errors.Unexpected.reason,
+        )
         self._enter(call)
         try:
             served = self._find(task, ref)
@@ -94,7 +99,7 @@ class Gateway:
         finally:
             self._leave(call)
             self._metrics.requests.labels(*labels, task, call.transport, code, reason).inc()
-            seconds = loop.time() - started
+            seconds = perf_counter() - started
             self._metrics.request_seconds.labels(*labels, task, call.transport).observe(seconds)
 
     def _enter(self, call: Call) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 from service.core.scheduler import Scheduler
@@ -52,10 +53,9 @@ class ItemRunner:
 
     @contextmanager
     def _timed(self, served: Served, stage: str) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = perf_counter()
         try:
             yield
         finally:
             labels = (served.model, str(served.version), stage)
-            self._metrics.stage_seconds.labels(*labels).observe(loop.time() - started)
+            self._metrics.stage_seconds.labels(*labels).observe(perf_counter() - started)

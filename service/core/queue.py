@@ -30,7 +30,7 @@ class Entry:
     key: BatchKey
     row: Row
     deadline: float  # absolute, on the event loop's clock
-    arrived: float
+    arrived: float  # on time.perf_counter: a loop's clock may tick in milliseconds
     future: asyncio.Future[Outputs]
 
     @property

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from time import perf_counter
 
 import numpy as np
 from prometheus_client import Histogram
@@ -66,7 +67,7 @@ class Scheduler:
             raise _draining()
         loop = asyncio.get_running_loop()
         key = BatchKey(served, signature, options)
-        entry = Entry(key, row, deadline, loop.time(), loop.create_future())
+        entry = Entry(key, row, deadline, perf_counter(), loop.create_future())
         try:
             self._queue.append(entry, loop.time())
         finally:  # also when refused: dead entries may have been dropped
@@ -95,7 +96,7 @@ class Scheduler:
 
     async def _answer(self, batch: list[Entry]) -> None:
         try:
-            served, now = batch[0].key.served, asyncio.get_running_loop().time()
+            served, now = batch[0].key.served, perf_counter()
             for entry in batch:
                 self._stage(served, "queue").observe(now - entry.arrived)
             await self._settle(batch)
@@ -108,7 +109,7 @@ class Scheduler:
     async def _settle(self, batch: list[Entry]) -> None:
         """End every entry's future; halve a batch that the model failed on, so that one row fails alone."""
         try:
-            answers = await self._compute(batch)
+            outputs = await self._compute(batch)
         except errors.Internal as error:
             if len(batch) == 1:
                 return _fail(batch, error)
@@ -119,23 +120,20 @@ class Scheduler:
         except errors.SeqserveError as error:
             _fail(batch, error)
         else:
-            for entry, answer in zip(batch, answers, strict=True):
-                if not entry.future.done():
-                    entry.future.set_result(answer)
+            _deliver(batch, outputs)
 
-    async def _compute(self, batch: list[Entry]) -> list[Outputs]:
+    async def _compute(self, batch: list[Entry]) -> Outputs:
         loop, key = asyncio.get_running_loop(), batch[0].key
-        started = loop.time()
+        started = perf_counter()
         inputs = self._padded(batch)
-        padded = loop.time()
+        padded = perf_counter()
         self._stage(key.served, "pad").observe(padded - started)
-        deadline = min(padded + self._timeout, max(entry.deadline for entry in batch))
+        deadline = min(loop.time() + self._timeout, max(entry.deadline for entry in batch))
         spec = Spec(key.served.model, key.served.version, key.signature)
         try:
-            outputs = await self._backend.predict(spec, inputs, deadline)
+            return await self._backend.predict(spec, inputs, deadline)
         finally:
-            self._stage(key.served, "backend").observe(loop.time() - padded)
-        return _rows(outputs, len(batch), key)
+            self._stage(key.served, "backend").observe(perf_counter() - padded)
 
     def _padded(self, batch: list[Entry]) -> dict[str, Array]:
         key, rows = batch[0].key, [entry.row for entry in batch]
@@ -169,6 +167,17 @@ def _fail(batch: list[Entry], error: errors.SeqserveError) -> None:
             # each its own copy: a traceback belongs to one caller
             entry.future.set_exception(error.at())
             entry.future.exception()  # retrieved: a caller may have gone meanwhile
+
+
+def _deliver(batch: list[Entry], outputs: Outputs) -> None:
+    """Give each entry its row; outputs that break the manifest fail the batch, which halving cannot mend."""
+    try:
+        answers = _rows(outputs, len(batch), batch[0].key)
+    except errors.BackendFailed as error:
+        return _fail(batch, error)
+    for entry, answer in zip(batch, answers, strict=True):
+        if not entry.future.done():
+            entry.future.set_result(answer)
 
 
 def _rows(outputs: Outputs, rows: int, key: BatchKey) -> list[Outputs]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from service import errors
-from service.contract.items import Alternative, TranslateBody, Translation
+from service.contract.items import Alternative, Sampling, TranslateBody, Translation
 from service.contract.manifest import Decode, Manifest, Tokens
 from service.contract.padding import Array, Row
 from service.contract.text import TextCodec, Words
-from service.core.options import check_range, option_inputs
+from service.core.options import Given, check_range, option_inputs
 from service.core.types import BatchOptions, Encoded, Outputs
 
 TRUNCATED = "TRUNCATED"
@@ -38,14 +38,7 @@ class TranslateCodec:
         decode = self._manifest.decode
         assert decode is not None  # a translation manifest without it does not load
         signature = _signature(body, decode)
-        sampling = body.sampling
-        given = {
-            "beam_size": body.beam_size,
-            "length_penalty": body.length_penalty,
-            "max_length": body.max_length,
-            **(sampling.model_dump() if sampling is not None else {}),
-        }
-        rows, shared = option_inputs(self._manifest, signature, given)
+        rows, shared = option_inputs(self._manifest, signature, _given(body))
         return TranslatePlan(self._manifest, self._text, self._source, body, signature, rows, shared)
 
 
@@ -69,6 +62,22 @@ def _signature(body: TranslateBody, decode: Decode) -> str:
             path=("sampling" if kind == "sample" else "beam_size",),
         )
     return decode.signatures[kind]
+
+
+def _given(body: TranslateBody) -> dict[str, Given]:
+    neutral, sampling = TranslateBody(texts=[]), body.sampling or Sampling()
+    return {
+        # what beams there are is checked by then: a signature without the input searches with one
+        "beam_size": Given(body.beam_size, ("beam_size",), body.beam_size),
+        **{
+            name: Given(getattr(body, name), (name,), getattr(neutral, name))
+            for name in ("length_penalty", "max_length")
+        },
+        **{
+            name: Given(getattr(sampling, name), ("sampling", name), getattr(Sampling(), name))
+            for name in ("temperature", "top_k", "seed")
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +119,16 @@ class TranslatePlan:
     def decode(self, encoded: Encoded, outputs: Outputs) -> Translation:
         """Return the best hypothesis, with what else was asked for."""
         try:
-            hypotheses = self._hypotheses(outputs)
+            hypotheses, scores = self._hypotheses(outputs), outputs["scores"].tolist()
             text = [self.text.decode(ids) for ids in hypotheses]
             source, target, table = self._words(encoded, hypotheses[0], outputs["attention"])
+            others = zip(text[1:], scores[1 : len(text)], strict=True)
+            alternatives = tuple(Alternative(*other) for other in others)
         except (ValueError, IndexError) as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
-        scores = outputs["scores"].tolist()
-        others = tuple(Alternative(t, s) for t, s in zip(text[1:], scores[1 : len(text)], strict=True))
         ended = hypotheses[0][-1] == self.text.special_ids.end
         warnings = (*encoded.warnings, *(() if ended else (TRUNCATED,)))
-        return Translation(text[0], scores[0], warnings, others or None, source, target, table)
+        return Translation(text[0], scores[0], warnings, alternatives or None, source, target, table)
 
     def _source_warnings(self, text: str, pieces: int) -> tuple[str, ...]:
         usual = (self.manifest.profile or {}).get("pieces_per_word")

@@ -1,0 +1,309 @@
+"""A backend that is a function, two models for it, and the whole of core on top of it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from service import errors
+from service.backend.base import Spec, State, Tensors, VersionState
+from service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
+from service.contract.padding import Array, Row
+from service.core import gateway as gateway_module
+from service.core import items as items_module
+from service.core import scheduler as scheduler_module
+from service.core.catalog import Catalog
+from service.core.gateway import Gateway
+from service.core.items import ItemRunner
+from service.core.predict import PredictCodec
+from service.core.queue import Budget
+from service.core.scheduler import Scheduler
+from service.core.types import Call, Served
+from service.metrics import Metrics
+
+Function = Callable[[Spec, Tensors], dict[str, Array]]
+BUDGET = Budget(rows=8, cells=64, queue_cells=100_000)
+POISON = 666.0
+NEVER = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A call that reached the backend."""
+
+    spec: Spec
+    inputs: Tensors
+    deadline: float
+    started: float
+
+    @property
+    def rows(self) -> int:
+        return len(self.inputs["x"])
+
+
+@dataclass(slots=True)
+class Published:
+    """A version as the backend has it: its state, its contract files, or why it gives none."""
+
+    state: VersionState
+    files: Mapping[str, bytes] | errors.SeqserveError
+
+
+class FakeBackend:
+    """Answers by `function`; remembers every call, waits at gates, fails where it is told to."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.batches: list[Batch] = []
+        self.seconds = 0.0  # that a batch takes
+        self.gates: dict[int, asyncio.Event] = {}  # by version
+        self.failing: dict[str, Exception] = {}  # by model: what `versions` raises
+        self.published: dict[str, dict[int, Published]] = {}
+
+    def put(
+        self,
+        model: str,
+        version: int,
+        files: Mapping[str, bytes] | errors.SeqserveError,
+        **state: Any,
+    ) -> None:
+        """Publish a version; AVAILABLE if nothing else is said."""
+        said = VersionState(version, **{"state": State.AVAILABLE, **state})
+        self.published.setdefault(model, {})[version] = Published(said, files)
+
+    async def models(self) -> list[str]:
+        return list(self.published)
+
+    async def versions(self, model: str) -> list[VersionState]:
+        await asyncio.sleep(0)
+        if model in self.failing:
+            raise self.failing[model]
+        return [version.state for version in self.published.get(model, {}).values()]
+
+    async def manifest(self, model: str, version: int) -> dict[str, bytes]:
+        files = self.published[model][version].files
+        if isinstance(files, errors.SeqserveError):
+            raise files
+        return dict(files)
+
+    async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
+        self.batches.append(Batch(spec, inputs, deadline, asyncio.get_running_loop().time()))
+        if spec.version in self.gates:
+            await self.gates[spec.version].wait()
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        return self.function(spec, inputs)
+
+    async def close(self) -> None:
+        pass
+
+
+# --- a sequence model: numbers in, their weighted sum out -----------------------------------------
+
+
+def totals(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+    """Weigh each real step by its place, so that a row mixed up with another, or shifted, is told apart.
+
+    Fails on a batch that holds POISON, as a model that dies of one row does.
+    """
+    x, mask = inputs["x"], inputs["mask"]
+    if (x == POISON).any():
+        raise errors.BackendFailed("poisoned")
+    sums = (x * mask * (1 + np.arange(x.shape[1]))).sum(axis=1) * (1 + inputs["boost"])
+    size = np.stack([mask.sum(axis=1), np.full(len(x), 2.5)], axis=1)
+    return {"total": sums.astype(np.float32)[:, None], "size": size.astype(np.float32)}
+
+
+def total(values: list[float], boost: float = 0.0) -> float:
+    """Return what `totals` answers one row with."""
+    return (1 + boost) * sum(value * (place + 1) for place, value in enumerate(values))
+
+
+def sequence_manifest(**changes: Any) -> dict[str, Any]:
+    """Return a manifest that `totals` keeps, as a dict."""
+    axes = ["batch", "time"]
+    return {
+        "task": "sequence",
+        "name": "totals",
+        "version": 1,
+        "signatures": {
+            PREDICT_SIGNATURE: {
+                "inputs": {
+                    "x": {"dtype": "float32", "axes": axes, "pad_value": 0.0},
+                    "mask": {"dtype": "bool", "axes": axes},
+                    "boost": {"dtype": "float32", "axes": []},
+                },
+                "outputs": {
+                    "total": {"dtype": "float32", "axes": ["batch", "unit"]},
+                    "size": {"dtype": "float32", "axes": ["batch", "label"]},
+                },
+            }
+        },
+        "mask": {"input": "mask"},
+        "options": {"boost": {"option": "seed", "default": 0, "minimum": 0, "maximum": 9}},
+        "features": {"x": {"kind": "numbers", "mean": [0], "scale": [1]}},
+        "heads": {
+            "total": {"kind": "numeric", "unit": "points"},
+            "size": {"kind": "softmax", "labels": ["long", "short"], "scores": "logits"},
+        },
+        "limits": {"sequence_steps": 16},
+        "buckets": [4, 8, 16],
+        **changes,
+    }
+
+
+def example(values: list[float], answer: float) -> dict[str, Any]:
+    """Return a golden example of head `total` alone."""
+    request = {"sequences": [{"x": values}], "heads": ["total"]}
+    heads = {"total": {"value": answer, "unit": "points", "intervals": []}}
+    return {"request": request, "items": [{"heads": heads, "warnings": []}]}
+
+
+def as_files(manifest: dict[str, Any], **others: bytes) -> dict[str, bytes]:
+    """Return contract files as a backend gives them."""
+    return {"manifest.json": json.dumps(manifest).encode(), **others}
+
+
+def parsed(manifest: dict[str, Any]) -> Manifest:
+    """Return the manifest that the dict is."""
+    return parse_manifest(as_files(manifest)["manifest.json"])
+
+
+def served(version: int = 1, **changes: Any) -> Served:
+    """Return a version that `totals` keeps, without a catalog."""
+    manifest = parsed(sequence_manifest(**changes))
+    return Served("totals", version, "sha256:0", manifest, PredictCodec(manifest))
+
+
+def row(values: list[float]) -> Row:
+    """Return the row of a sequence."""
+    return Row({"x": np.array(values, np.float32)}, len(values))
+
+
+# --- a translation model: what comes in goes out --------------------------------------------------
+
+
+def echo(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+    """Answer each text with itself, in one beam, each piece attending to itself."""
+    ids = inputs["source"]
+    rows, length = ids.shape
+    lengths = (ids != 0).sum(axis=1, keepdims=True)
+    attention = np.broadcast_to(np.eye(length, dtype=np.float32), (rows, 1, length, length))
+    scores = -lengths.astype(np.float32)
+    return {"ids": ids[:, None], "lengths": lengths, "scores": scores, "attention": attention}
+
+
+def translation_manifest(**changes: Any) -> dict[str, Any]:
+    """Return a manifest that `echo` keeps, as a dict."""
+    beams = ["batch", "beam"]
+    outputs = {
+        "ids": {"dtype": "int32", "axes": [*beams, "time"]},
+        "lengths": {"dtype": "int32", "axes": beams},
+        "scores": {"dtype": "float32", "axes": beams},
+        "attention": {"dtype": "float32", "axes": [*beams, "time", "source"]},
+    }
+    source = {"source": {"dtype": "int32", "axes": ["batch", "time"], "pad_value": 0}}
+    size = {"beam_size": {"dtype": "int32", "axes": []}}
+    seed = {"seed": {"dtype": "int64", "axes": ["batch"]}}
+    return {
+        "task": "translation",
+        "name": "echo",
+        "version": 1,
+        "signatures": {
+            "greedy": {"inputs": source, "outputs": outputs},
+            "beam": {"inputs": {**source, **size}, "outputs": outputs},
+            "sample": {"inputs": {**source, **seed}, "outputs": outputs},
+        },
+        "options": {
+            "beam_size": {"option": "beam_size", "default": 1, "minimum": 1, "maximum": 4},
+            "seed": {"option": "seed", "default": 0, "minimum": 0, "maximum": 99},
+        },
+        "features": {"source": {"kind": "tokens", "tokenizer": "en.model"}},
+        "decode": {
+            "signatures": {"greedy": "greedy", "beam": "beam", "sample": "sample"},
+            "max_beams": 4,
+            "default_length": 32,
+            "max_length": 32,
+        },
+        "limits": {"text_characters": 100, "text_pieces": 32},
+        "buckets": [8, 16, 32],
+        **changes,
+    }
+
+
+# --- core on top ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Core:
+    """Everything between the transports and the backend."""
+
+    backend: FakeBackend
+    metrics: Metrics
+    scheduler: Scheduler
+    runner: ItemRunner
+    catalog: Catalog
+    gateway: Gateway
+    told: list[None] = field(default_factory=list)  # one for each on_change
+
+
+def call(seconds: float = NEVER, transport: str = "rest") -> Call:
+    """Return a call that is worth answering for so long from now."""
+    return Call(transport, asyncio.get_running_loop().time() + seconds)
+
+
+@asynccontextmanager
+async def running(
+    function: Function = totals,
+    budget: Budget = BUDGET,
+    slots: int = 2,
+    backend_timeout: float = NEVER,
+    max_items: int = 64,
+) -> AsyncIterator[Core]:
+    """Run core over a fake backend and the loop's clock; at the end nothing waits and no task is left."""
+    clock = asyncio.get_running_loop().time
+    with ExitStack() as patched:
+        for module in (scheduler_module, items_module, gateway_module):
+            patched.enter_context(patch.object(module, "perf_counter", clock))
+        async with _core(function, budget, slots, backend_timeout, max_items) as core:
+            yield core
+
+
+@asynccontextmanager
+async def _core(
+    function: Function, budget: Budget, slots: int, backend_timeout: float, max_items: int
+) -> AsyncIterator[Core]:
+    before = asyncio.all_tasks()
+    backend, metrics = FakeBackend(function), Metrics(CollectorRegistry())
+    scheduler = Scheduler(backend, budget, metrics, slots=slots, backend_timeout=backend_timeout)
+    async with scheduler:
+        runner = ItemRunner(scheduler, metrics)
+        catalog = Catalog(backend, runner, metrics)
+        gateway = Gateway(catalog, runner, metrics, max_items)
+        core = Core(backend, metrics, scheduler, runner, catalog, gateway)
+        catalog.on_change = lambda: core.told.append(None)
+        yield core
+    await settle()
+    assert asyncio.all_tasks() == before
+    assert series(metrics, "queue_cells") == {(): 0}
+
+
+async def settle() -> None:
+    """Let every task go as far as it can; the clock moves by next to nothing."""
+    await asyncio.sleep(1e-6)
+
+
+def series(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+    """Return a sample's values by its label values, in the order of its declaration."""
+    found = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name == f"seqserve_{name}":
+                found[tuple(sample.labels.values())] = sample.value
+    return found

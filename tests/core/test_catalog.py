@@ -1,0 +1,364 @@
+"""The catalog: what the backend has, examined by its own examples, and swapped under running requests."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service import errors
+from service.backend.base import Spec, State, Tensors
+from service.contract.items import PredictBody, Prediction
+from service.contract.manifest import sha256
+from service.contract.padding import Array
+from service.core.catalog import Standing
+from service.core.queue import Budget
+from service.core.types import ModelRef
+from tests.core.fakes import (
+    Core,
+    as_files,
+    call,
+    example,
+    running,
+    sequence_manifest,
+    series,
+    settle,
+    totals,
+    translation_manifest,
+)
+
+TOTALS = ModelRef("totals")
+X = [1.0, 2.0]
+TOTAL = 5.0
+"""What the right weights answer X with."""
+
+
+def weights(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+    """Answer as `totals` does, times the version: each version has weights of its own."""
+    outputs = totals(spec, inputs)
+    return {**outputs, "total": outputs["total"] * spec.version}
+
+
+def version(number: int = 1, answer: float | None = None, **changes: Any) -> dict[str, bytes]:
+    """Return the files of a version whose example says `answer`; the right one if nothing is said."""
+    examples = [example(X, TOTAL * number if answer is None else answer)]
+    return as_files(sequence_manifest(examples=examples, **changes))
+
+
+def standings(core: Core, name: str = "totals") -> dict[int, str]:
+    """Return each version's standing, or the reason of its refusal."""
+    reports = core.catalog.versions(name)
+    return {r.version: r.error.reason if r.error else r.standing.value for r in reports}
+
+
+async def answer(core: Core, ref: ModelRef = TOTALS) -> tuple[int, float]:
+    """Return which version answers, and what."""
+    answered = await core.gateway.predict(ref, PredictBody(sequences=[{"x": X}]), call())
+    assert isinstance(answered.items[0], Prediction)
+    return answered.version, answered.items[0].heads["total"].value
+
+
+async def test_the_newest_that_passes_its_examples_answers_and_older_ones_when_named() -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        assert await answer(core) == (1, TOTAL)
+        core.backend.put("totals", 2, version(2))
+        await core.catalog.refresh()
+        assert await answer(core) == (2, 2 * TOTAL)
+        assert await answer(core, ModelRef("totals", version=1)) == (1, TOTAL)
+        assert [report.version for report in core.catalog.versions("totals")] == [2, 1]
+        digests = {(r.version, r.served.digest) for r in core.catalog.versions("totals") if r.served}
+        info = series(core.metrics, "model_version_info")
+        assert info == {("totals", str(number), digest): 1 for number, digest in digests}
+        assert len(core.told) == 2
+
+
+async def test_what_is_routable_is_not_examined_again() -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        for _ in range(3):
+            await core.catalog.refresh()
+        assert len(core.backend.batches) == 1
+
+
+BROKEN: dict[str, tuple[Any, str]] = {
+    "another answer": (version(2, answer=TOTAL), "GOLDEN_FAILED"),
+    "an example that does not fit": (
+        as_files(sequence_manifest(examples=[{"request": {"texts": ["a"]}, "items": []}])),
+        "GOLDEN_FAILED",
+    ),
+    "an example past a limit": (
+        as_files(sequence_manifest(examples=[example([1.0] * 17, 1.0)])),
+        "GOLDEN_FAILED",
+    ),
+    "no manifest": ({}, "MANIFEST_MISSING"),
+    "no manifest signature": (errors.ManifestMissing("no signature"), "MANIFEST_MISSING"),
+    "no JSON": ({"manifest.json": b"{"}, "MANIFEST_INVALID"),
+    "a manifest that contradicts itself": (as_files(sequence_manifest(buckets=[8, 4])), "MANIFEST_INVALID"),
+    "no tokenizer": (as_files(translation_manifest()), "MANIFEST_INVALID"),
+    "a tokenizer that is none": (
+        as_files(translation_manifest(), **{"en.model": b"none"}),
+        "MANIFEST_INVALID",
+    ),
+    "a file changed": (
+        as_files(translation_manifest(files={"assets/en.model": sha256(b"a")}), **{"en.model": b"b"}),
+        "FILE_CHANGED",
+    ),
+    "batching at the backend": (errors.BackendBatchingOn("it batches"), "BACKEND_BATCHING_ON"),
+}
+
+
+@pytest.mark.parametrize(("files", "reason"), BROKEN.values(), ids=BROKEN)
+async def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_stays(
+    files: Any, reason: str
+) -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        core.backend.put("totals", 2, files)
+        await core.catalog.refresh()
+        assert standings(core) == {2: reason, 1: "ROUTABLE"}
+        assert await answer(core) == (1, TOTAL)
+        with pytest.raises(errors.FailedPrecondition) as caught:
+            core.catalog.resolve(ModelRef("totals", version=2))
+        assert caught.value.reason == reason
+        assert series(core.metrics, "model_version_refused") == {("totals", "2", reason): 1}
+        assert series(core.metrics, "model_ready") == {("totals",): 1}
+        del core.backend.published["totals"][1]
+        await core.catalog.refresh()
+        with pytest.raises(errors.NotReady, match=reason):
+            core.catalog.resolve(TOTALS)
+        assert series(core.metrics, "model_ready") == {("totals",): 0}
+        assert core.catalog.is_ready  # it was, once
+
+
+async def test_a_load_that_failed_at_the_backend_is_refused_until_it_is_tried_again() -> None:
+    async with running(weights) as core:
+        fault = errors.BackendFailed("the SavedModel cannot be loaded")
+        core.backend.put("totals", 1, version(1), state=State.FAILED, error=fault)
+        await core.catalog.refresh()
+        assert standings(core) == {1: "BACKEND_FAILED"}
+        core.backend.put("totals", 1, version(1), state=State.LOADING)
+        await core.catalog.refresh()
+        assert standings(core) == {1: "LOADING"}
+        assert series(core.metrics, "model_version_refused") == {}
+        with pytest.raises(errors.NotReady):
+            core.catalog.resolve(ModelRef("totals", version=1))
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        assert standings(core) == {1: "ROUTABLE"}
+
+
+TRANSIENT = [
+    errors.BackendUnavailable("gone"),
+    errors.DeadlineExceeded("late"),
+    errors.VersionNotFound("unloaded"),
+    errors.QueueFull("full"),
+]
+
+
+@pytest.mark.parametrize("fault", TRANSIENT, ids=lambda fault: fault.reason)
+@pytest.mark.parametrize("where", ["manifest", "predict"])
+async def test_a_passing_fault_is_no_refusal(fault: errors.SeqserveError, where: str) -> None:
+    down = True
+
+    def flaky(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+        if down:
+            raise fault
+        return weights(spec, inputs)
+
+    async with running(flaky) as core:
+        core.backend.put("totals", 1, fault if where == "manifest" else version(1))
+        await core.catalog.refresh()
+        assert standings(core) == {1: "LOADING"}
+        assert not core.catalog.is_ready
+        down = False
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        assert standings(core) == {1: "ROUTABLE"}
+
+
+async def test_a_full_queue_during_admission_is_no_refusal() -> None:
+    async with running(weights, budget=Budget(4, 16, 8), slots=1) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        core.backend.gates[1] = asyncio.Event()
+        held = [asyncio.create_task(answer(core)) for _ in range(3)]  # one computes, two fill the queue
+        for _ in held:
+            await settle()
+        held += [asyncio.create_task(answer(core)) for _ in range(2)]
+        await settle()
+        core.backend.put("totals", 2, version(2))
+        await core.catalog.refresh()
+        assert standings(core) == {2: "LOADING", 1: "ROUTABLE"}
+        core.backend.gates[1].set()
+        await asyncio.gather(*held, return_exceptions=True)
+        await core.catalog.refresh()
+        assert standings(core) == {2: "ROUTABLE", 1: "ROUTABLE"}
+
+
+async def test_a_hanging_example_is_given_up_and_tried_again() -> None:
+    async with running(weights) as core:
+        core.backend.gates[1] = asyncio.Event()
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        assert standings(core) == {1: "LOADING"}
+        core.backend.gates[1].set()
+        await core.catalog.refresh()
+        assert standings(core) == {1: "ROUTABLE"}
+
+
+async def test_a_request_under_way_finishes_on_the_version_it_began_with() -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        core.backend.gates[1] = asyncio.Event()
+        held = asyncio.create_task(answer(core))
+        await settle()
+        core.backend.put("totals", 2, version(2))
+        await core.catalog.refresh()
+        assert await answer(core) == (2, 2 * TOTAL)
+        core.backend.gates[1].set()
+        assert await held == (1, TOTAL)
+
+
+async def test_a_new_version_is_not_called_before_it_has_passed() -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        core.backend.put("totals", 2, version(2))
+        core.backend.gates[2] = asyncio.Event()
+        refreshing = asyncio.create_task(core.catalog.refresh())
+        await settle()
+        assert await answer(core) == (1, TOTAL)
+        core.backend.gates[2].set()
+        await refreshing
+        assert await answer(core) == (2, 2 * TOTAL)
+
+
+async def test_other_content_under_the_same_number_is_examined_before_it_is_called() -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1), stamp="a")
+        await core.catalog.refresh()
+        old = core.catalog.resolve(TOTALS)
+        core.backend.gates[1] = asyncio.Event()
+        core.backend.put("totals", 1, version(1, card={"data": "new"}), stamp="b")
+        refreshing = asyncio.create_task(core.catalog.refresh())
+        await settle()
+        with pytest.raises(errors.NotReady):  # rows of the old manifest never meet the new weights
+            core.catalog.resolve(TOTALS)
+        core.backend.gates[1].set()
+        await refreshing
+        new = core.catalog.resolve(TOTALS)
+        assert new.digest != old.digest
+        assert series(core.metrics, "model_version_info") == {("totals", "1", new.digest): 1}
+        core.backend.put("totals", 1, version(1, answer=0.0), stamp="c")
+        await core.catalog.refresh()
+        assert standings(core) == {1: "GOLDEN_FAILED"}
+        assert series(core.metrics, "model_version_info") == {}
+
+
+async def test_a_version_that_is_gone_is_not_found_and_leaves_no_series() -> None:
+    async with running(weights) as core:
+        for number in (1, 2):
+            core.backend.put("totals", number, version(number))
+        await core.catalog.refresh()
+        for number in (1, 2):
+            await answer(core, ModelRef("totals", version=number))
+        del core.backend.published["totals"][1]
+        await core.catalog.refresh()
+        with pytest.raises(errors.VersionNotFound):
+            core.catalog.resolve(ModelRef("totals", version=1))
+        assert labelled(core, "totals") == {"2"}
+
+
+def labelled(core: Core, model: str) -> set[str]:
+    """Return the versions that some series of the model is labelled with; "" for those without."""
+    return {
+        sample.labels.get("version", "")
+        for family in core.metrics.registry.collect()
+        for sample in family.samples
+        if sample.labels.get("model") == model
+    } - ({""} if model in core.backend.published else set())
+
+
+async def test_a_model_that_is_gone_is_not_found_and_leaves_no_series() -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        await answer(core)
+        with pytest.raises(errors.VersionNotFound):
+            await answer(core, ModelRef("totals", version=7))
+        assert labelled(core, "totals") == {"1", "_none"}
+        del core.backend.published["totals"]
+        await core.catalog.refresh()
+        with pytest.raises(errors.ModelNotFound):
+            core.catalog.resolve(TOTALS)
+        assert labelled(core, "totals") == set()
+
+
+async def test_ready_once_every_model_has_been_callable() -> None:
+    async with running(weights) as core:
+        await core.catalog.refresh()
+        assert not core.gateway.is_ready  # there is nothing to be ready for
+        core.backend.put("totals", 1, version(1))
+        core.backend.put("others", 1, version(1), state=State.LOADING)
+        await core.catalog.refresh()
+        assert not core.gateway.is_ready
+        with pytest.raises(errors.NotReady) as caught:
+            core.catalog.resolve(ModelRef("others"))
+        assert caught.value.retry_after == 1.0
+        assert series(core.metrics, "model_ready") == {("totals",): 1, ("others",): 0}
+        core.backend.put("others", 1, version(1))
+        await core.catalog.refresh()
+        assert core.gateway.is_ready
+        core.backend.put("others", 1, version(1), state=State.LOADING)
+        await core.catalog.refresh()
+        assert standings(core, "others") == {1: "LOADING"}
+        assert core.gateway.is_ready
+
+
+async def test_one_model_out_of_sight_keeps_no_other_from_being_seen() -> None:
+    async with running(weights) as core:
+        core.backend.put("broken", 1, version(1))
+        core.backend.put("totals", 1, version(1))
+        core.backend.failing["broken"] = errors.BackendUnavailable("gone")
+        with pytest.raises(errors.BackendUnavailable):
+            await core.catalog.refresh()
+        assert standings(core) == {1: "ROUTABLE"}
+        assert core.told == [None]
+
+
+async def test_an_unforeseen_fault_refuses_its_version_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 2, version(2))
+        core.backend.put("totals", 1, version(1))
+        inner = core.backend.manifest
+
+        async def manifest(model: str, number: int) -> dict[str, bytes]:
+            return await inner(model, 1 // (2 - number))
+
+        monkeypatch.setattr(core.backend, "manifest", manifest)
+        await core.catalog.refresh()
+        assert standings(core) == {2: "UNEXPECTED", 1: "ROUTABLE"}
+
+
+async def test_the_watch_goes_on_after_a_look_that_failed() -> None:
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        core.backend.failing["totals"] = errors.BackendUnavailable("gone")
+        watching = asyncio.create_task(core.catalog.watch(10.0))
+        await asyncio.sleep(5)
+        core.backend.failing["totals"] = ZeroDivisionError()
+        await asyncio.sleep(10)
+        assert standings(core) == {}
+        del core.backend.failing["totals"]
+        await asyncio.sleep(10)
+        assert standings(core) == {1: Standing.ROUTABLE}
+        watching.cancel()
+
+
+async def test_an_unknown_name_is_cut_short_in_the_message() -> None:
+    async with running(weights) as core:
+        with pytest.raises(errors.ModelNotFound) as caught:
+            core.catalog.resolve(ModelRef("x" * 10_000))
+        assert len(caught.value.message) < 200

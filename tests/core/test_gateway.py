@@ -1,0 +1,265 @@
+"""Items and the gateway: each item's fate, the request's end, and every end counted once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import errors
+from service.backend.base import Spec, Tensors
+from service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody
+from service.contract.padding import Array
+from service.core.queue import Budget
+from service.core.types import Answered, ModelRef
+from tests.core.fakes import (
+    POISON,
+    Core,
+    as_files,
+    call,
+    echo,
+    running,
+    sequence_manifest,
+    series,
+    settle,
+    total,
+    totals,
+    translation_manifest,
+)
+
+TOTALS = ModelRef("totals")
+LABELS = ("totals", "1", "predict", "rest")
+# an item, and the reason and place of its fault
+GOOD = ({"x": [1, 2, 3]}, "", ())
+BAD: list[tuple[dict[str, Any], str, tuple[Any, ...]]] = [
+    ({"x": []}, "EMPTY_SEQUENCE", ("x",)),
+    ({"x": [1] * 17}, "SEQUENCE_TOO_LONG", ("x",)),
+    ({"x": [1], "y": [1]}, "UNKNOWN_FEATURE", ("y",)),
+    ({"x": [1, "a"]}, "WRONG_TYPE", ("x", 1)),
+    ({"x": [POISON]}, "BACKEND_FAILED", ()),
+]
+
+
+def models(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+    """Answer for both models."""
+    return (totals if spec.model == "totals" else echo)(spec, inputs)
+
+
+async def load(core: Core, tokenizer: bytes = b"") -> None:
+    """Make `totals` callable, and `echo` where there is a tokenizer."""
+    core.backend.put("totals", 1, as_files(sequence_manifest()))
+    if tokenizer:
+        core.backend.put("echo", 1, as_files(translation_manifest(), **{"en.model": tokenizer}))
+    await core.catalog.refresh()
+
+
+def body(*items: dict[str, Any], **options: Any) -> PredictBody:
+    return PredictBody(sequences=list(items), **options)
+
+
+def outcomes(core: Core, name: str = "requests_total") -> dict[tuple[str, ...], float]:
+    """Return what was counted, and check that every request was timed once, and none is left open."""
+    requests = series(core.metrics, "requests_total")
+    timed = series(core.metrics, "request_seconds_count")
+    assert sum(requests.values()) == sum(timed.values())
+    assert {labels[:4] for labels in requests} == set(timed)
+    assert set(series(core.metrics, "in_flight").values()) <= {0}
+    return series(core.metrics, name)
+
+
+@given(st.lists(st.sampled_from([GOOD, GOOD, *BAD]), min_size=1, max_size=8))
+async def test_a_list_in_is_a_list_out_and_each_item_has_its_own_fate(
+    items: list[tuple[dict[str, Any], str, tuple[Any, ...]]],
+) -> None:
+    async with running() as core:
+        await load(core)
+        request = core.gateway.predict(TOTALS, body(*(item for item, _, _ in items)), call())
+        reasons = [reason for _, reason, _ in items]
+        if all(reasons):
+            with pytest.raises(errors.SeqserveError) as caught:
+                await request
+            assert caught.value.reason == reasons[0]
+            places = [(violation.path, violation.reason) for violation in caught.value.violations]
+            assert places == [(("sequences", n, *path), reason) for n, (_, reason, path) in enumerate(items)]
+            end = (caught.value.code.value, reasons[0])
+        else:
+            answered = await request
+            assert (answered.model, answered.version) == ("totals", 1)
+            assert [i.error.reason if isinstance(i, FailedItem) else "" for i in answered.items] == reasons
+            good = {i.heads["total"].value for i in answered.items if isinstance(i, Prediction)}
+            assert good == {total([1, 2, 3])}
+            end = ("OK", "")
+    assert outcomes(core) == {(*LABELS, *end): 1}
+    counted = {labels[-1]: count for labels, count in outcomes(core, "items_total").items()}
+    assert counted == {reason: reasons.count(reason) for reason in reasons}
+    failed = reasons.count("BACKEND_FAILED")
+    assert outcomes(core, "rejected_total") == ({("BACKEND_FAILED",): failed} if failed else {})
+    stages = series(core.metrics, "stage_seconds_count")
+    assert stages["totals", "1", "encode"] == len(items)
+    assert stages.get(("totals", "1", "decode"), 0) == reasons.count("")
+    assert stages["totals", "1", "validate"] == 1
+
+
+REFUSED: list[tuple[ModelRef, PredictBody | TranslateBody, str, str, tuple[str, str]]] = [
+    (TOTALS, body(), "EMPTY_REQUEST", "INVALID_ARGUMENT", ("totals", "1")),
+    (TOTALS, body(*[{"x": [1]}] * 65), "TOO_MANY_ITEMS", "INVALID_ARGUMENT", ("totals", "1")),
+    (TOTALS, body({"x": [1]}, top_k=0), "OPTION_OUT_OF_RANGE", "INVALID_ARGUMENT", ("totals", "1")),
+    (ModelRef("who"), body({"x": [1]}), "MODEL_NOT_FOUND", "NOT_FOUND", ("_other", "_none")),
+    (ModelRef("x" * 99), body({"x": [1]}), "MODEL_NOT_FOUND", "NOT_FOUND", ("_other", "_none")),
+    (ModelRef("totals", version=9), body({"x": [1]}), "VERSION_NOT_FOUND", "NOT_FOUND", ("totals", "_none")),
+    (ModelRef("totals", label="x"), body({"x": [1]}), "LABEL_NOT_FOUND", "NOT_FOUND", ("totals", "_none")),
+    (TOTALS, TranslateBody(texts=["a"]), "WRONG_TASK", "FAILED_PRECONDITION", ("totals", "_none")),
+    (ModelRef("echo"), body({"x": [1]}), "WRONG_TASK", "FAILED_PRECONDITION", ("echo", "_none")),
+]
+
+
+async def ask(core: Core, ref: ModelRef, asked: PredictBody | TranslateBody) -> Answered:
+    if isinstance(asked, TranslateBody):
+        return await core.gateway.translate(ref, asked, call(transport="grpc"))
+    return await core.gateway.predict(ref, asked, call())
+
+
+@pytest.mark.parametrize(("ref", "asked", "reason", "code", "who"), REFUSED, ids=[r[2] for r in REFUSED])
+async def test_a_refused_request_costs_nothing_and_is_counted_under_names_that_exist(
+    ref: ModelRef,
+    asked: PredictBody | TranslateBody,
+    reason: str,
+    code: str,
+    who: tuple[str, str],
+    tokenizer: bytes,
+) -> None:
+    async with running(models) as core:
+        await load(core, tokenizer)
+        with pytest.raises(errors.SeqserveError) as caught:
+            await ask(core, ref, asked)
+        assert (caught.value.reason, caught.value.code) == (reason, code)
+    way = ("translate", "grpc") if isinstance(asked, TranslateBody) else ("predict", "rest")
+    assert outcomes(core) == {(*who, *way, code, reason): 1}
+    assert outcomes(core, "items_total") == {}
+    assert core.backend.batches == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"), [(1.0, "DEADLINE_EXCEEDED"), (None, "CANCELLED")], ids=["late", "gone"]
+)
+async def test_a_request_that_ends_early_is_counted_timed_and_leaves_nothing_open(
+    seconds: float | None, reason: str
+) -> None:
+    async with running() as core:
+        await load(core)
+        core.backend.gates[1] = asyncio.Event()
+        request = asyncio.create_task(
+            core.gateway.predict(TOTALS, body({"x": [1]}, {"x": [2]}), call(seconds or 100))
+        )
+        await settle()
+        assert series(core.metrics, "in_flight") == {("rest",): 1}
+        if seconds is None:
+            await asyncio.sleep(1)
+            request.cancel()
+        ended = (await asyncio.gather(request, return_exceptions=True))[0]
+        assert isinstance(ended, errors.DeadlineExceeded if seconds else asyncio.CancelledError)
+        core.backend.gates[1].set()
+    assert outcomes(core) == {(*LABELS, reason, reason): 1}
+    assert series(core.metrics, "request_seconds_sum")[LABELS] == pytest.approx(1.0, abs=1e-3)
+
+
+async def test_a_fault_of_ours_is_an_items_own_and_leaves_no_item_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as core:
+        await load(core)
+        plan = core.catalog.resolve(TOTALS).codec.plan(body({"x": [1]}))
+        inner = type(plan).encode
+
+        def encode(self: Any, item: dict[str, Any]) -> Any:
+            return inner(self, item) if item["x"] != [0] else 1 / 0
+
+        monkeypatch.setattr(type(plan), "encode", encode)
+        answered = await core.gateway.predict(TOTALS, body({"x": [0]}, {"x": [1]}), call())
+        assert isinstance(answered.items[0], FailedItem)
+        assert answered.items[0].error.reason == "UNEXPECTED"
+        assert isinstance(answered.items[1], Prediction)
+    assert outcomes(core) == {(*LABELS, "OK", ""): 1}
+
+
+async def test_items_past_the_queue_are_refused_alone_with_a_hint() -> None:
+    async with running(budget=Budget(4, 16, 8)) as core:
+        await load(core)
+        items = [{"x": [1] * 4}] * 3
+        answered = await core.gateway.predict(TOTALS, body(*items), call())
+        assert [type(item).__name__ for item in answered.items] == ["Prediction", "Prediction", "FailedItem"]
+        core.backend.gates[1] = asyncio.Event()
+        held = []
+        for _ in range(4):  # two compute, two wait
+            held.append(asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1]}), call())))
+            await settle()
+        with pytest.raises(errors.QueueFull) as caught:
+            await core.gateway.predict(TOTALS, body({"x": [1]}), call())
+        assert caught.value.retry_after == 1.0
+        core.backend.gates[1].set()
+        await asyncio.gather(*held)
+    assert outcomes(core) == {
+        (*LABELS, "OK", ""): 5,
+        (*LABELS, "RESOURCE_EXHAUSTED", "QUEUE_FULL"): 1,
+    }
+    assert outcomes(core, "rejected_total") == {("QUEUE_FULL",): 2}
+
+
+async def test_draining_takes_nothing_new_and_waits_for_what_is_open() -> None:
+    loop = asyncio.get_running_loop()
+    async with running() as core:
+        await load(core)
+        assert core.gateway.is_ready
+        core.backend.gates[1] = asyncio.Event()
+        held = asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1]}), call()))
+        await settle()
+        draining = asyncio.create_task(core.gateway.drain(50.0))
+        await settle()
+        assert not core.gateway.is_ready
+        with pytest.raises(errors.Draining) as caught:
+            await core.gateway.predict(TOTALS, body({"x": [1]}), call())
+        assert caught.value.retry_after == 1.0
+        await settle()
+        assert not draining.done()
+        core.backend.gates[1].set()
+        await asyncio.gather(held, draining)
+        assert loop.time() < 1.0
+    labels = ("totals", "_none", "predict", "rest", "UNAVAILABLE", "DRAINING")
+    assert outcomes(core) == {(*LABELS, "OK", ""): 1, labels: 1}
+
+
+async def test_draining_gives_up_on_what_does_not_end() -> None:
+    loop = asyncio.get_running_loop()
+    async with running() as core:
+        await load(core)
+        core.backend.gates[1] = asyncio.Event()
+        held = asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1]}), call()))
+        await settle()
+        await core.gateway.drain(50.0)
+        assert loop.time() == pytest.approx(50.0, abs=1e-3)
+        core.backend.gates[1].set()
+        await held
+
+
+async def test_translations_go_the_same_way(tokenizer: bytes) -> None:
+    async with running(models) as core:
+        await load(core, tokenizer)
+        texts = ["two dogs run", "", "a cat", "x" * 101]
+        answered = await core.gateway.translate(ModelRef("echo"), TranslateBody(texts=texts), call())
+        got = [item.error.reason if isinstance(item, FailedItem) else item.text for item in answered.items]
+        assert got == ["two dogs run", "EMPTY_TEXT", "a cat", "TEXT_TOO_LONG"]
+    counted = {labels[-1]: count for labels, count in outcomes(core, "items_total").items()}
+    assert counted == {"": 2, "EMPTY_TEXT": 1, "TEXT_TOO_LONG": 1}
+
+
+async def test_warnings_are_counted_under_the_version(tokenizer: bytes) -> None:
+    def endless(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+        outputs = echo(spec, inputs)
+        return {**outputs, "lengths": outputs["lengths"] - 1}
+
+    async with running(endless) as core:
+        core.backend.put("echo", 1, as_files(translation_manifest(), **{"en.model": tokenizer}))
+        await core.catalog.refresh()
+        await core.gateway.translate(ModelRef("echo"), TranslateBody(texts=["two dogs", "a cat"]), call())
+        assert series(core.metrics, "warnings_total") == {("echo", "1", "TRUNCATED"): 2}

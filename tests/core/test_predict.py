@@ -1,0 +1,107 @@
+"""The codec of sequence models: which heads, how many labels, and answers that are none."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import errors
+from service.contract.items import ClassAnswer, PredictBody, Prediction
+from service.contract.padding import Array
+from service.core.predict import PredictCodec, PredictPlan
+from tests.core.fakes import NEVER, parsed, running, sequence_manifest, served, total, totals
+
+CODEC = PredictCodec(parsed(sequence_manifest()))
+OUTPUTS = {"total": np.array([4.0]), "size": np.array([3.0, 2.5])}
+
+
+def plan(**options: Any) -> PredictPlan:
+    return CODEC.plan(PredictBody(sequences=[{"x": [1, 2, 3]}], **options))
+
+
+def decoded(outputs: dict[str, Array], **options: Any) -> Prediction:
+    asked = plan(**options)
+    return asked.decode(asked.encode(asked.items[0]), outputs)
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=16))
+async def test_every_head_answers_if_none_is_named(values: list[float]) -> None:
+    async with running() as core:
+        body = PredictBody(sequences=[{"x": values}])
+        got = (await core.runner.run(served(), body, NEVER))[0]
+    assert isinstance(got, Prediction)
+    assert list(got.heads) == ["total", "size"]
+    assert got.heads["total"].value == pytest.approx(total(values), rel=1e-4, abs=1e-3)
+    assert got.heads["size"].label == ("long" if len(values) > 2.5 else "short")
+
+
+@pytest.mark.parametrize("heads", [["size"], ["total"], ["size", "total"], ["size", "size"]])
+def test_the_heads_named_answer_and_no_other(heads: list[str]) -> None:
+    assert set(decoded(OUTPUTS, heads=heads).heads) == set(heads)
+    only = {name: OUTPUTS[name] for name in heads}
+    assert set(decoded(only, heads=heads).heads) == set(heads)
+
+
+@pytest.mark.parametrize(("top_k", "labels"), [(1, ["long"]), (2, ["long", "short"]), (9, ["long", "short"])])
+def test_top_k_labels_best_first(top_k: int, labels: list[str]) -> None:
+    size = decoded(OUTPUTS, top_k=top_k).heads["size"]
+    assert isinstance(size, ClassAnswer)
+    assert [entry.label for entry in size.top] == labels
+    assert (size.label, size.probability) == (size.top[0].label, size.top[0].probability)
+    assert size.probability == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+WRONG: list[tuple[dict[str, Any], type[errors.SeqserveError], tuple[Any, ...]]] = [
+    ({"heads": ["total", "sise"]}, errors.UnknownHead, ("heads", 1)),
+    ({"heads": []}, errors.UnknownHead, ("heads",)),
+    ({"top_k": 0}, errors.OptionOutOfRange, ("top_k",)),
+    ({"top_k": 1001}, errors.OptionOutOfRange, ("top_k",)),
+    ({"seed": -1}, errors.OptionOutOfRange, ("seed",)),
+    ({"seed": 10}, errors.OptionOutOfRange, ("seed",)),
+    ({"seed": 10**300}, errors.OptionOutOfRange, ("seed",)),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "path"), WRONG)
+def test_wrong_options_are_named_in_few_words(
+    options: dict[str, Any], kind: type[errors.SeqserveError], path: tuple[Any, ...]
+) -> None:
+    with pytest.raises(kind) as caught:
+        plan(**options)
+    assert caught.value.path == path
+    assert len(caught.value.message) < 200
+
+
+MALFORMED = {
+    "NaN": {**OUTPUTS, "total": np.array([np.nan])},
+    "a number too many": {**OUTPUTS, "total": np.array([1.0, 2.0])},
+    "a label too few": {**OUTPUTS, "size": np.array([1.0])},
+    "no numbers": {**OUTPUTS, "size": np.array(["a", "b"])},
+}
+
+
+@pytest.mark.parametrize("outputs", MALFORMED.values(), ids=MALFORMED)
+def test_an_answer_that_breaks_the_manifest_is_the_models_fault(outputs: dict[str, Array]) -> None:
+    with pytest.raises(errors.BackendFailed):
+        decoded(outputs)
+
+
+async def test_a_head_that_is_missing_from_the_answer_is_the_models_fault() -> None:
+    async with running(lambda spec, inputs: {"size": totals(spec, inputs)["size"]}) as core:
+        got = await core.runner.run(served(), PredictBody(sequences=[{"x": [1]}], heads=["total"]), NEVER)
+    assert [type(outcome) for outcome in got] == [errors.BackendFailed]
+
+
+async def test_rows_of_other_options_are_answered_by_their_own() -> None:
+    async with running() as core:
+        bodies = [PredictBody(sequences=[{"x": [1, 2]}], seed=seed) for seed in (0, 2, 0)]
+        got = await asyncio.gather(*(core.runner.run(served_once, body, NEVER) for body in bodies))
+    values = [outcome.heads["total"].value for (outcome,) in got if isinstance(outcome, Prediction)]
+    assert values == [5.0, 15.0, 5.0]
+    assert sorted(batch.rows for batch in core.backend.batches) == [1, 2]
+
+
+served_once = served()
