@@ -1,0 +1,210 @@
+"""The service as people start, call and stop it: the real command in its own process."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+PROGRAM = BIN / "seqserve"
+
+
+@dataclass
+class Service:
+    """A started `seqserve serve`, and what it printed when it was ready."""
+
+    process: subprocess.Popen[str]
+    greeting: str
+
+    @property
+    def rest(self) -> str:
+        """HOST:PORT of the REST door."""
+        return re.search(r"REST on http://(\S+)", self.greeting)[1]  # type: ignore[index]
+
+    @property
+    def grpc(self) -> str:
+        """HOST:PORT of the gRPC door."""
+        return re.search(r"--address (\S+)", self.greeting)[1]  # type: ignore[index]
+
+
+def start(root: Path) -> Service:
+    """Start the command on free ports and read what it prints until it is ready."""
+    command = [str(PROGRAM), "serve", "--root", str(root), "--rest-port", "0", "--grpc-port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.count("seqserve predict"):
+            break
+    return Service(process, "".join(lines))
+
+
+def stop(service: Service) -> int:
+    """Send SIGTERM and return the exit status."""
+    service.process.send_signal(signal.SIGTERM)
+    service.process.communicate(timeout=30)
+    return service.process.returncode
+
+
+@pytest.fixture(scope="module")
+def service(root: Path) -> Iterator[Service]:
+    """One service for this page; it must end well when it is told to."""
+    started = start(root)
+    yield started
+    assert stop(started) == 0
+
+
+def run(*command: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_printed_lines_work_when_pasted(service: Service) -> None:
+    """Each curl and seqserve line of the greeting gives an answer, the same through both doors."""
+    lines = [line for line in service.greeting.splitlines() if re.match(r"curl|\S*seqserve ", line)]
+    assert len(lines) == 4
+    answers = [run("bash", "-c", line) for line in lines]
+    assert [answer.returncode for answer in answers] == [0] * 4
+    by_rest, by_grpc, predicted, predicted_by_grpc = (answer.stdout for answer in answers)
+    assert json.loads(by_rest)["translations"][0]["text"] == by_grpc.rstrip("\n")
+    label = json.loads(predicted)["predictions"][0]["heads"]["next_event"]["label"]
+    assert json.loads(predicted_by_grpc)["heads"]["next_event"]["class_answer"]["label"] == label
+
+
+@pytest.mark.parametrize("door", ["rest", "grpc"])
+def test_the_command_line_calls_either_door(service: Service, door: str) -> None:
+    """Model names may be left out, texts may come by stdin, an error is told and ends with 1."""
+    options = ["--address", getattr(service, door), *(["--grpc"] if door == "grpc" else [])]
+    seqserve = str(PROGRAM)
+    listed = run(seqserve, "models", *options)
+    assert "en-de" in listed.stdout
+    assert "ROUTABLE" in listed.stdout
+    assert len(run(seqserve, "translate", *options, stdin="two\nthree\n").stdout.splitlines()) == 2
+    whole = run(seqserve, "translate", *options, "--json", "--alignment", "twelve")
+    assert json.loads(whole.stdout)["source_tokens"] == ["twelve"]
+    journey = json.dumps({"event": ["visit"], "minutes": [0]})
+    assert "next_event" in json.loads(run(seqserve, "predict", *options, journey).stdout)["heads"]
+    refused = run(seqserve, "translate", *options, "--model", "nope", "two")
+    assert (refused.returncode, "MODEL_NOT_FOUND" in refused.stderr) == (1, True)
+    mixed = run(seqserve, "translate", *options, "two", "")
+    assert len(mixed.stdout.splitlines()) == 1
+    assert "EMPTY_TEXT" in mixed.stderr
+
+
+def test_examples_run(service: Service) -> None:
+    """Both example clients do what their pages say."""
+    examples = Path(__file__).parent.parent / "examples"
+    by_rest = run(sys.executable, str(examples / "rest_client.py"), f"http://{service.rest}")
+    by_grpc = run(sys.executable, str(examples / "grpc_client.py"), service.grpc)
+    assert (by_rest.returncode, by_rest.stderr) == (0, "")
+    assert (by_grpc.returncode, by_grpc.stderr) == (0, "")
+    assert "TEXT_TOO_LONG" in by_rest.stdout
+    assert "as expected: EMPTY_TEXT" in by_grpc.stdout
+
+
+def test_inspect_shows_a_version_without_a_service(root: Path, tmp_path: Path) -> None:
+    """The manifest is summed up; a folder that is no version is told apart."""
+    shown = run(str(PROGRAM), "inspect", str(root / "shop" / "1"))
+    assert "shop/1" in shown.stdout
+    assert "softmax per sequence" in shown.stdout
+    assert run(str(PROGRAM), "inspect", str(tmp_path)).returncode == 1
+
+
+@pytest.mark.parametrize("command", ["", "serve", "translate", "predict", "models", "inspect"])
+def test_help_teaches(command: str) -> None:
+    """Every command explains itself; `serve` names each setting with its default."""
+    from service.settings import Settings
+
+    shown = subprocess.run(
+        [str(PROGRAM), *shlex.split(command), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    ).stdout
+    assert "Usage" in shown
+    if command == "serve":
+        for name, setting in Settings.model_fields.items():
+            assert f"SEQSERVE_{name.upper()}={setting.default}" in shown
+
+
+def test_training_commands_explain_themselves() -> None:
+    """`python -m models` names its commands, and an error ends with 1 and a sentence."""
+    shown = run(sys.executable, "-m", "models", "--help").stdout
+    assert all(name in shown for name in ("train", "evaluate", "check", "publish", "demo"))
+    failed = run(sys.executable, "-m", "models", "train", "nothing.toml", "--out", "x")
+    assert failed.returncode == 1
+    assert "nothing.toml" in failed.stderr
+
+
+def test_sigterm_loses_nothing(root: Path) -> None:
+    """Requests that are open when the signal comes are all answered, and the process ends with 0."""
+    service = start(root)
+    url = f"http://{service.rest}/v1/models/en-de:translate"
+    body = json.dumps({"texts": ["Tuesday, November 24, 2026"] * 200}).encode()
+    answered: list[int] = []
+    sent = threading.Barrier(5)
+
+    def ask() -> None:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        sent.wait()
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answered.append(len(json.load(response)["translations"]))
+
+    callers = [threading.Thread(target=ask) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    sent.wait()
+    while in_flight(service) < 4 and any(caller.is_alive() for caller in callers):
+        pass
+    assert stop(service) == 0
+    for caller in callers:
+        caller.join()
+    assert answered == [200] * 4
+
+
+def in_flight(service: Service) -> float:
+    """Read the gauge of open requests."""
+    with urllib.request.urlopen(f"http://{service.rest}/metrics", timeout=30) as response:
+        found = re.search(r'in_flight\{transport="rest"\} (\S+)', response.read().decode())
+    return float(found[1]) if found else 0.0
+
+
+def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
+    """A fresh interpreter imports `service.main` without tensorflow or keras, in at most 0.6 s."""
+    code = (
+        "import time; start = time.perf_counter(); import service.main, sys; "
+        "print(time.perf_counter() - start, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    # as installed: with its byte code kept, which a machine's own settings may forbid
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    seen = []
+    for _ in range(5):
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+        )
+        seconds, tensorflow, keras = told.stdout.split()
+        assert (tensorflow, keras) == ("False", "False")
+        seen.append(float(seconds))
+    assert min(seen) <= 0.6, statistics.median(seen)
+
+
+def test_a_port_that_is_taken_is_told(service: Service, root: Path) -> None:
+    """The command ends at once with 1 and says which address."""
+    port = service.rest.rpartition(":")[2]
+    command = [str(PROGRAM), "serve", "--root", str(root), "--rest-port", port, "--grpc-port", "0"]
+    ended = run(*command)
+    assert ended.returncode == 1
+    assert "cannot listen" in ended.stderr
