@@ -30,7 +30,7 @@ from service.contract.manifest import (
 )
 
 TRAINING_JOURNEYS = 12_000
-HELD_OUT_JOURNEYS = 3_000
+HELD_OUT_JOURNEYS = 1_500
 VALIDATION_SHARE = 0.1
 
 

@@ -1,0 +1,26 @@
+"""The pages keep up with the code."""
+
+from pathlib import Path
+
+from service.contract.manifest import Manifest
+from service.errors import leaves
+from service.status import http_status
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_reason_is_documented() -> None:
+    """docs/errors.md lists each reason with code, HTTP status and docstring, in the tree's order."""
+    rows = [
+        f"| `{kind.reason}` | {kind.code} | {http_status(kind(''))} | {kind.__doc__} |"
+        for kind in leaves()
+        if kind.__module__ == "service.errors"
+    ]
+    page = (DOCS / "errors.md").read_text("utf-8")
+    assert [line for line in page.splitlines() if line.startswith("| `")] == rows
+
+
+def test_every_field_of_the_manifest_is_documented() -> None:
+    """docs/manifest.md names each."""
+    page = (DOCS / "manifest.md").read_text("utf-8")
+    assert [name for name in Manifest.model_fields if f"`{name}`" not in page] == []
