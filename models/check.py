@@ -20,7 +20,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from models.config import ConfigInvalid
 from service import errors
 from service.backend.base import Spec
-from service.backend.embedded import EmbeddedBackend, check_digests
+from service.backend.embedded import EmbeddedBackend
+from service.contract.digest import check_digests
 from service.contract.manifest import Manifest, Signature
 from service.contract.padding import Array, Row, pad_batch, real_steps
 from service.core.catalog import make_served

@@ -1,7 +1,6 @@
 """`python -m models …`: train, evaluate, check and publish versions, and train the demo."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.config import CONFIGS, Config, load_config
+from service.contract.digest import sha256
 from service.errors import SeqserveError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
@@ -134,7 +134,7 @@ def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> 
 def _data_digest(data: Path | None) -> dict[str, str]:
     if data is None or not data.is_file():
         return {}
-    return {"data_sha256": hashlib.sha256(data.read_bytes()).hexdigest()}
+    return {"data_sha256": sha256(data.read_bytes())}
 
 
 def _print_card(target: Path) -> None:

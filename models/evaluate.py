@@ -19,6 +19,7 @@ from models.journeys import best_accuracy, journeys
 from models.recipes.events import features_of, read_cases
 from models.recipes.translation import read_texts
 from service import errors
+from service.contract.digest import sha256
 from service.contract.items import (
     ClassAnswer,
     PredictBody,
@@ -27,7 +28,6 @@ from service.contract.items import (
     Translation,
     ValueAnswer,
 )
-from service.contract.manifest import sha256
 from service.core.types import Body, Outcome
 from service.errors import SeqserveError
 

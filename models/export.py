@@ -17,7 +17,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from models.check import PaddingLeak, Pipeline, check_version, name_and_version, pipeline
 from models.draft import Draft, tensor_spec
 from service import errors
-from service.backend.embedded import check_digests, file_hashes
+from service.contract.digest import check_digests, file_hashes
 from service.contract.manifest import (
     FILE_NAME,
     MANIFEST_SIGNATURE,

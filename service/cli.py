@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from service.contract.manifest import FILE_NAME, Manifest, digest_of, parse_manifest
+from service.contract.digest import digest_of
+from service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 from service.errors import SeqserveError
 from service.settings import Settings
 

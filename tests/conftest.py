@@ -1,11 +1,15 @@
 """What every test shares: hypothesis without its clock, and two small models trained once a run."""
 
 import gzip
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from service.contract.manifest import FILE_NAME
 
 settings.register_profile("seqserve", deadline=None)  # the machine may be busy
 settings.load_profile("seqserve")
@@ -68,4 +72,23 @@ def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Pa
     folder = tmp_path_factory.mktemp("models")
     train_model(read_config(TRANSLATION, "tests"), text_data, folder, resume=False)
     train_model(read_config(EVENTS, "tests"), log_data, folder, resume=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def refused_too(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two small models, and one refused for each reason that a version can be."""
+    folder = tmp_path_factory.mktemp("parity")
+    for name in ("en-de", "shop"):
+        shutil.copytree(root / name / "1", folder / name / "1")
+    for name in ("golden", "bare", "invalid"):
+        shutil.copytree(root / "en-de" / "1", folder / name / "1")
+    shutil.copytree(root / "shop" / "1", folder / "flipped" / "1")
+    manifest = json.loads((root / "en-de/1/assets" / FILE_NAME).read_bytes())
+    manifest["examples"][0]["items"][0]["text"] = "another"
+    (folder / "golden/1/assets" / FILE_NAME).write_text(json.dumps(manifest))
+    (folder / "bare/1/assets" / FILE_NAME).unlink()
+    (folder / "invalid/1/assets" / FILE_NAME).write_text(json.dumps({**manifest, "buckets": [4, 2]}))
+    graph = folder / "flipped/1/saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\x00")
     return folder

@@ -17,13 +17,8 @@ import numpy as np
 
 from service import errors
 from service.backend.base import Spec, State, Tensors, VersionState
-from service.contract.manifest import (
-    FILE_NAME,
-    MANIFEST_SIGNATURE,
-    changed_files,
-    parse_manifest,
-    sha256,
-)
+from service.contract.digest import check_digests
+from service.contract.manifest import MANIFEST_SIGNATURE
 from service.contract.padding import Array
 
 log = logging.getLogger(__name__)
@@ -143,27 +138,6 @@ def _stamp(folder: Path) -> Hashable:
     """Return what changes when a file of the version does."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(p.relative_to(folder)), s.st_size, s.st_mtime_ns) for p in files for s in [p.stat()])
-
-
-def file_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a version but its manifest, by relative path."""
-    manifest = folder / "assets" / FILE_NAME
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest)
-    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in files}
-
-
-def check_digests(folder: Path) -> None:
-    """Compare every file of a version with the hash that its manifest lists.
-
-    Raises:
-        ManifestMissing: there is no manifest.
-        FileChanged: a file is missing, added, or not the one that was exported.
-    """
-    path = folder / "assets" / FILE_NAME
-    if not path.exists():
-        raise errors.ManifestMissing(f"{folder.name}: assets/{FILE_NAME} is not there")
-    for name in changed_files(parse_manifest(path.read_bytes()), file_hashes(folder)):
-        raise errors.FileChanged(f"{name} is not the file that was exported")
 
 
 def _load(folder: Path, stamp: Hashable, check_files: bool) -> Loaded:

@@ -4,8 +4,6 @@ Written by `models.export`, read by `service.core.catalog` and the backends. Unk
 A manifest that contradicts itself is refused on loading, by `ManifestInvalid`, which names the field.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -383,20 +381,3 @@ def dump_manifest(manifest: Manifest) -> bytes:
     """Return the manifest as indented JSON; absent optional fields are left out."""
     kept = manifest.model_dump(mode="json", exclude_none=True)
     return orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-def sha256(data: bytes) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def digest_of(manifest_bytes: bytes) -> str:
-    """Return the digest of a version: its manifest lists all other files' hashes, so it covers them all."""
-    return f"sha256:{sha256(manifest_bytes)}"
-
-
-def changed_files(manifest: Manifest, hashes: Mapping[str, str]) -> Iterable[str]:
-    """Yield the files whose hash is not the manifest's, that are missing, or that it does not list."""
-    for path in sorted({*manifest.files, *hashes}):
-        if manifest.files.get(path) != hashes.get(path):
-            yield path

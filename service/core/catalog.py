@@ -12,7 +12,8 @@ from enum import StrEnum
 
 from service import errors
 from service.backend.base import Backend, State, VersionState
-from service.contract.manifest import FILE_NAME, Manifest, digest_of, parse_manifest, sha256
+from service.contract.digest import digest_of, sha256
+from service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 from service.core.golden import TRANSIENT, run_examples
 from service.core.items import ItemRunner
 from service.core.predict import PredictCodec

@@ -159,7 +159,7 @@ def hide(version: Path) -> None:
 def unload(version: Path) -> None:
     """Break the graph and make the digests match, so that only loading can tell."""
     (version / "saved_model.pb").write_bytes(b"\x0a\x00")
-    from service.backend.embedded import file_hashes
+    from service.contract.digest import file_hashes
 
     path = version / "assets" / FILE_NAME
     manifest = parse_manifest(path.read_bytes())

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from service.contract.digest import changed_files, digest_of, sha256
 from service.contract.manifest import (
     Categories,
     Elapsed,
@@ -17,11 +18,8 @@ from service.contract.manifest import (
     Softmax,
     SpecialIds,
     Tokens,
-    changed_files,
-    digest_of,
     dump_manifest,
     parse_manifest,
-    sha256,
 )
 from service.errors import ManifestInvalid
 

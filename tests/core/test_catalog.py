@@ -7,8 +7,8 @@ import pytest
 
 from service import errors
 from service.backend.base import Spec, State, Tensors
+from service.contract.digest import sha256
 from service.contract.items import PredictBody, Prediction
-from service.contract.manifest import sha256
 from service.contract.padding import Array
 from service.core.catalog import Standing
 from service.core.queue import Budget

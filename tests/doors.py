@@ -1,0 +1,243 @@
+"""Both doors of a running service, and rows: REST's request and the message that asks the same."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2, status_pb2
+from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
+
+from service.backend.base import Spec, Tensors
+from service.backend.embedded import EmbeddedBackend
+from service.contract.padding import Array
+from service.errors import SeqserveError
+from service.main import Running, running
+from service.settings import Settings
+
+TEXT = "Tuesday, November 24, 2026"
+SHOP: dict[str, Any] = {"event": ["visit", "search"], "minutes": [0, 1.5]}
+
+
+class FaultyBackend(EmbeddedBackend):
+    """The embedded backend, made to fail or to wait."""
+
+    fault: SeqserveError | None = None
+    gate: asyncio.Event | None = None
+
+    async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
+        """Wait for the gate, then fail or answer."""
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        return await super().predict(spec, inputs, deadline)
+
+
+@dataclass
+class Both:
+    """A running service and a client of each of its doors."""
+
+    started: Running
+    backend: FaultyBackend
+    rest: httpx.AsyncClient
+    channel: grpc.aio.Channel
+
+    async def by_rest(self, row: "Row") -> Any:
+        """Return a problem's reason and code, or the answer."""
+        place = f"/versions/{row.version}" if row.version is not None else ""
+        place = f"/labels/{row.label}" if row.label is not None else place
+        headers = {"Grpc-Timeout": row.timeout} if row.timeout else {}
+        url = f"/v1/models/{row.model}{place}:{row.verb}"
+        response = await self.rest.post(url, json=row.body, headers=headers)
+        content = response.json()
+        if response.status_code == 200:
+            return prune({key: value for key, value in content.items() if key != "model"}), content["model"]
+        return content["reason"], content["code"]
+
+    async def by_grpc(self, row: "Row") -> Any:
+        """Return a status' reason and code, or the answer, in REST's form."""
+        try:
+            if row.verb == "translate":
+                stub = translation_pb2_grpc.TranslationServiceStub(self.channel)
+                answer = await stub.Translate(translate_message(row), timeout=row.seconds)
+                return prune({"translations": [as_rest(r, "translation") for r in answer.results]}), who(
+                    answer
+                )
+            predict = sequence_pb2_grpc.SequenceServiceStub(self.channel).Predict
+            answer = await predict(predict_message(row), timeout=row.seconds)
+            items = [as_rest(result, "prediction") for result in answer.results]
+            return prune({"predictions": items}), who(answer)
+        except grpc.aio.AioRpcError as error:
+            return reason_of(error), error.code().name
+
+
+@dataclass
+class Row:
+    """One request. `reason`: what both doors must say; None where both must answer."""
+
+    verb: str
+    body: dict[str, Any]
+    reason: str | None = None
+    model: str = ""
+    version: int | None = None
+    label: str | None = None
+    timeout: str | None = None
+    state: Callable[[Both], None] = field(default=lambda both: None)
+
+    def __post_init__(self) -> None:
+        self.model = self.model or {"translate": "en-de", "predict": "shop"}[self.verb]
+
+    @property
+    def seconds(self) -> float:
+        """The timeout as gRPC takes it."""
+        return 20.0 if self.timeout is None else float(self.timeout.removesuffix("m")) / 1000
+
+
+def translate(reason: str | None = None, *, texts: Any = (TEXT,), **options: Any) -> Row:
+    """A row that translates; arguments that a Row has are its own, the rest options."""
+    own = {key: options.pop(key) for key in list(options) if key in Row.__dataclass_fields__}
+    return Row("translate", {"texts": list(texts), **options}, reason, **own)
+
+
+def predict(reason: str | None = None, *, sequences: Any = (SHOP,), **options: Any) -> Row:
+    """A row that predicts; arguments that a Row has are its own, the rest options."""
+    own = {key: options.pop(key) for key in list(options) if key in Row.__dataclass_fields__}
+    return Row("predict", {"sequences": list(sequences), **options}, reason, **own)
+
+
+def failing(error: SeqserveError) -> Callable[[Both], None]:
+    """Make the backend fail."""
+
+    def state(both: Both) -> None:
+        both.backend.fault = error
+
+    return state
+
+
+def waiting(both: Both) -> None:
+    """Make the backend wait for ever."""
+    both.backend.gate = asyncio.Event()
+
+
+def draining(both: Both) -> None:
+    """Make the gateway refuse new work."""
+    both.started.gateway._draining = True
+
+
+def full(both: Both) -> None:
+    """Leave no room in the queue."""
+    queue = both.started.gateway._runner._scheduler._queue
+    queue._budget = replace(queue._budget, queue_cells=0)
+
+
+def reset(both: Both) -> None:
+    """Undo every state above."""
+    queue = both.started.gateway._runner._scheduler._queue
+    queue._budget = replace(queue._budget, queue_cells=10_000)
+    both.started.gateway._draining = False
+    both.backend.fault = None
+    if both.backend.gate is not None:
+        both.backend.gate.set()
+    both.backend.gate = None
+
+
+def event(*labels: Any, minutes: Any = None) -> dict[str, Any]:
+    """A sequence of `shop`."""
+    return {"event": list(labels), "minutes": [0.0] * len(labels) if minutes is None else minutes}
+
+
+@asynccontextmanager
+async def both_doors(models: Path) -> AsyncIterator[Both]:
+    """Run the whole service on free ports."""
+    settings = Settings(root=models, rest_port=0, grpc_port=0, max_items=8, poll_seconds=600)
+    backend = FaultyBackend(models)
+    async with (
+        running(settings, backend) as started,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{started.rest_port}", timeout=20) as rest,
+        grpc.aio.insecure_channel(f"127.0.0.1:{started.grpc_port}") as channel,
+    ):
+        yield Both(started, backend, rest, channel)
+
+
+def translate_message(row: Row) -> translation_pb2.TranslateRequest:
+    """Write a REST body as the message that asks the same."""
+    options = {key: value for key, value in row.body.items() if key != "texts"}
+    return translation_pb2.TranslateRequest(
+        model=selector(row), texts=row.body["texts"], options=translation_pb2.DecodeOptions(**options)
+    )
+
+
+def predict_message(row: Row) -> sequence_pb2.PredictRequest:
+    """Write a REST body as the message that asks the same."""
+    options = {key: value for key, value in row.body.items() if key != "sequences"}
+    request = sequence_pb2.PredictRequest(model=selector(row), **options)
+    for sequence in row.body["sequences"]:
+        added = request.sequences.add()
+        for name, values in sequence.items():
+            write_feature(added.features[name], values)
+    return request
+
+
+def selector(row: Row) -> dict[str, Any]:
+    """Return the model, with what chooses its version."""
+    choice = {"version": row.version, "label": row.label}
+    return {"name": row.model, **{key: value for key, value in choice.items() if value is not None}}
+
+
+def write_feature(feature: sequence_pb2.Feature, values: Any) -> None:
+    """Write one feature's values; None leaves the message without any."""
+    if isinstance(values, dict):
+        for stamp in values["timestamps"]:
+            feature.timestamps.values.add().FromJsonString(stamp)
+    elif values and isinstance(values[0], str):
+        feature.strings.values.extend(values)
+    elif values is not None:
+        rows = [value if isinstance(value, list) else [value] for value in values]
+        feature.numbers.width = len(rows[0]) if rows else 1
+        feature.numbers.values.extend(number for row in rows for number in row)
+
+
+def as_rest(result: Any, member: str) -> dict[str, Any]:
+    """Return one result in REST's form."""
+    if result.WhichOneof("outcome") == "error":
+        info = error_details_pb2.ErrorInfo()
+        assert result.error.details[0].Unpack(info)
+        code = next(code for code in grpc.StatusCode if code.value[0] == result.error.code)
+        return {"error": {"code": code.name, "reason": info.reason, "message": result.error.message}}
+    item = MessageToDict(
+        getattr(result, member), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    if "alignment" in item:
+        item["alignment"] = [row["weights"] for row in item["alignment"]]
+    if "heads" in item:
+        item["heads"] = {name: next(iter(kind.values())) for name, kind in item["heads"].items()}
+    return item
+
+
+def prune(value: Any) -> Any:
+    """Leave out what is empty: protobuf cannot tell an empty list from none."""
+    if isinstance(value, dict):
+        pruned = {key: prune(entry) for key, entry in value.items()}
+        return {key: entry for key, entry in pruned.items() if entry not in ([], {}, None)}
+    return [prune(entry) for entry in value] if isinstance(value, list) else value
+
+
+def who(answer: Any) -> dict[str, Any]:
+    """Return the version that answered, in REST's form."""
+    return {"name": answer.model.name, "version": answer.model.version, "digest": answer.model.digest}
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """Return the reason in an error's details; a deadline may be told by grpc itself, without any."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            info = error_details_pb2.ErrorInfo()
+            assert status_pb2.Status.FromString(value).details[0].Unpack(info)
+            return str(info.reason)
+    return error.code().name
