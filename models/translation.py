@@ -1,7 +1,6 @@
 """The translation model: bidirectional GRU encoder, Bahdanau attention, GRU decoder.
 
-Built by `models.train`, exported by `models.export`, which wraps `encode` and `step` in the decoding
-loops of `models.decoding`. Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
+Built by `models.recipes.translation`, which wraps `encode` and `step` in the loops of `models.decoding`. Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
 """
 
 from typing import NamedTuple
@@ -129,7 +128,8 @@ class SmoothedCrossEntropy(keras.losses.Loss):
     """
 
     def __init__(self, smoothing: float = 0.0, **kwargs: object) -> None:
-        super().__init__(**kwargs)
+        # over real steps: Keras' default would count padding in the denominator
+        super().__init__(**{"reduction": "mean_with_sample_weight", **kwargs})
         self.smoothing = smoothing
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
