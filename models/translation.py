@@ -1,6 +1,7 @@
 """The translation model: bidirectional GRU encoder, Bahdanau attention, GRU decoder.
 
-Built by `models.recipes.translation`, which wraps `encode` and `step` in the loops of `models.decoding`. Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
+Built by `models.recipes.translation`, which wraps `encode` and `step` in the loops of `models.decoding`.
+Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
 """
 
 from typing import NamedTuple

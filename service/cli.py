@@ -3,12 +3,14 @@
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from service.contract.digest import digest_of
@@ -65,14 +67,14 @@ def serve(
     configure_logging(settings.log_level)
     try:
         run(settings, lambda started: _greet(started, settings))
-    except OSError as error:
-        raise _failed(f"cannot listen: {error}") from None
+    except OSError as error:  # only binding lets one through
+        raise _failed(f"cannot listen on {settings.host}: {error}") from None
 
 
 def _greet(started: Any, settings: Settings) -> None:
     """Print where the service listens and, from the models' own examples, calls to paste."""
     base = f"http://{settings.host}:{started.rest_port}"
-    console.print(f"\nREST on {base} (docs: {base}/docs), gRPC on {settings.host}:{started.grpc_port}")
+    typer.echo(f"\nREST on {base} (docs: {base}/docs), gRPC on {settings.host}:{started.grpc_port}")
     reports = started.gateway.models()
     if not reports:
         console.print(f"No model under {settings.root} yet: python -m models train --help", style="yellow")
@@ -104,11 +106,11 @@ def models(grpc: GrpcOption = False, address: AddressOption = None) -> None:
             why = version.get("reason") and f"{version['reason']}: {version['message']}"
             marks = " (current)" if str(version["version"]) == str(model.get("current")) else ""
             table.add_row(
-                model["name"],
+                escape(model["name"]),
                 model.get("task") or "",
                 f"{version['version']}{marks}",
                 str(version["standing"]).removeprefix("STANDING_"),
-                why or version.get("digest", "")[:19],
+                escape(why or version.get("digest", "")[:19]),
             )
     console.print(table)
 
@@ -137,8 +139,8 @@ def translate(
         "alignment": alignment,
     }
     chosen = model or _only_model(grpc, address, "translation")
-    for answer in _call(grpc, address, "translate", chosen, body):
-        _print_item(answer, json.dumps(answer, ensure_ascii=False) if as_json else answer.get("text"))
+    answers = _call(grpc, address, "translate", chosen, body)
+    _print_items(answers, lambda a: json.dumps(a, ensure_ascii=False) if as_json else a["text"])
 
 
 @app.command()
@@ -159,9 +161,11 @@ def predict(
         given = [json.loads(text) for text in sequences or sys.stdin]
     except ValueError as error:
         raise _failed(f"a sequence is not a JSON object: {error}") from None
+    if not all(isinstance(sequence, dict) for sequence in given):
+        raise _failed("a sequence is a JSON object of features")
     chosen = model or _only_model(grpc, address, "sequence")
-    for answer in _call(grpc, address, "predict", chosen, {"sequences": given, "top_k": top_k}):
-        _print_item(answer, json.dumps(answer, ensure_ascii=False))
+    answers = _call(grpc, address, "predict", chosen, {"sequences": given, "top_k": top_k})
+    _print_items(answers, lambda answer: json.dumps(answer, ensure_ascii=False))
 
 
 @app.command()
@@ -179,7 +183,7 @@ def inspect(
         raise _failed(f"{error.reason}: {error.message}") from None
     table = Table(show_header=False)
     for name, value in _facts(folder, manifest, digest_of(data)).items():
-        table.add_row(name, str(value))
+        table.add_row(escape(name), escape(str(value)))
     console.print(table)
 
 
@@ -219,13 +223,15 @@ def _only_model(grpc: bool, address: str | None, task: str) -> str:
     return str(names[0])
 
 
-def _print_item(answer: dict[str, Any], shown: str | None) -> None:
-    if "error" in answer:
-        problems.print(f"[bold red]error[/] {json.dumps(answer['error'])}", highlight=False)
-    else:
-        typer.echo(shown)
+def _print_items(answers: list[dict[str, Any]], show: Callable[[dict[str, Any]], str]) -> None:
+    """Print a line for each item, an empty one for an item that failed; end with 1 if any did."""
+    faults = [answer["error"] for answer in answers if "error" in answer]
+    for answer in answers:
+        typer.echo("" if "error" in answer else show(answer))
+    if faults:
+        raise _failed("\n".join(json.dumps(fault, ensure_ascii=False) for fault in faults))
 
 
 def _failed(message: str) -> typer.Exit:
-    problems.print(f"[bold red]error[/] {message}", highlight=False)
+    problems.print("[bold red]error[/]", escape(message), highlight=False, soft_wrap=True)
     return typer.Exit(1)

@@ -4,10 +4,13 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import grpc
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from seqserve.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc, translation_pb2_grpc
 from seqserve.v1 import translation_pb2 as translation
@@ -56,16 +59,24 @@ class RestClient:
     def _call(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._base + path, data, headers)
+        request = urllib.request.Request(self._base + quote(path, safe="/:"), data, headers)
         try:
             with urllib.request.urlopen(request, timeout=SECONDS) as response:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
-            problem = json.loads(error.read() or b"{}")
-            raise CallFailed(f"{problem.get('reason', error.code)}: {problem.get('detail', '')}") from None
-        except OSError as error:
-            raise CallFailed(f"no service answers at {self._base}: {error}") from None
+            raise CallFailed(_problem(error)) from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise CallFailed(f"no service speaks HTTP at {self._base}: {error}") from None
+
+
+def _problem(error: urllib.error.HTTPError) -> str:
+    """Return reason and detail of a problem, or what else an HTTP server says."""
+    try:
+        problem = json.load(error)
+        return f"{problem['reason']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {error.code} {error.reason}"
 
 
 class GrpcClient:
@@ -85,7 +96,7 @@ class GrpcClient:
         """Return a translation, or an `error`, for each text."""
         options = {name: value for name, value in body.items() if name != "texts"}
         content = {"model": {"name": model}, "texts": body["texts"], "options": options}
-        request = ParseDict(content, translation.TranslateRequest())
+        request = _message(content, translation.TranslateRequest())
         stub = translation_pb2_grpc.TranslationServiceStub(self._channel)
         return _outcomes(self._call(stub.Translate, request), "translation")
 
@@ -93,7 +104,7 @@ class GrpcClient:
         """Return a prediction, or an `error`, for each sequence."""
         sequences = [{"features": {k: _feature(v) for k, v in s.items()}} for s in body["sequences"]]
         content = {"model": {"name": model}, **body, "sequences": sequences}
-        request = ParseDict(content, sequence_pb2.PredictRequest())
+        request = _message(content, sequence_pb2.PredictRequest())
         stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         return _outcomes(self._call(stub.Predict, request), "prediction")
 
@@ -108,10 +119,20 @@ class GrpcClient:
         return found
 
 
+def _message(content: dict[str, Any], empty: Message) -> Any:
+    """Fill a message from its JSON form."""
+    try:
+        return ParseDict(content, empty)
+    except ParseError as error:
+        raise CallFailed(f"the request does not fit its message: {error}") from None
+
+
 def _feature(values: Any) -> dict[str, Any]:
     """Return a REST feature as the JSON form of a Feature message."""
     if isinstance(values, Mapping):
-        return {"timestamps": {"values": values["timestamps"]}}
+        return {"timestamps": {"values": values.get("timestamps")}}
+    if not isinstance(values, list):
+        raise CallFailed("WRONG_TYPE: a feature is a list of one value a step")
     if values and isinstance(values[0], str):
         return {"strings": {"values": values}}
     rows = [value if isinstance(value, list) else [value] for value in values]

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -50,30 +51,51 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     backend = backend or EmbeddedBackend(settings.root, threads=settings.slots)
     metrics = Metrics(_registry())
     budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
-    async with Scheduler(
+    scheduler = Scheduler(
         backend, budget, metrics, slots=settings.slots, backend_timeout=settings.backend_timeout
-    ) as scheduler:
-        runner = ItemRunner(scheduler, metrics)
-        catalog = Catalog(backend, runner, metrics)
-        gateway = Gateway(catalog, runner, metrics, settings.max_items)
-        rpc = RpcServer(gateway, settings)
-        catalog.on_change = rpc.publish
-        async with _rest(gateway, metrics, settings) as rest_port:
-            grpc_port = await rpc.start()
-            try:
-                async with _watched(catalog, settings.poll_seconds):
-                    yield Running(gateway, catalog, rest_port, grpc_port)
-                    await rpc.leave()  # health checkers first, while everything is still answered
-                    await gateway.drain(settings.drain_seconds)
-            finally:
-                await rpc.stop(grace=1.0)
-                await backend.close()
+    )
+    runner = ItemRunner(scheduler, metrics)
+    catalog = Catalog(backend, runner, metrics)
+    gateway = Gateway(catalog, runner, metrics, settings.max_items)
+    # left in the order of lines from below: what still answers outlives what feeds it
+    async with (
+        _closing(backend),
+        _rest(gateway, metrics, settings) as rest_port,
+        _rpc(gateway, catalog, settings) as (rpc, grpc_port),
+        scheduler,
+        _watched(catalog, settings.poll_seconds),
+    ):
+        yield Running(gateway, catalog, rest_port, grpc_port)
+        await rpc.leave()  # health checkers first
+        await gateway.drain(settings.drain_seconds)
+
+
+@asynccontextmanager
+async def _closing(backend: Backend) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await backend.close()
+
+
+@asynccontextmanager
+async def _rpc(
+    gateway: Gateway, catalog: Catalog, settings: Settings
+) -> AsyncIterator[tuple[RpcServer, int]]:
+    """Serve the gRPC door, and yield it with its port."""
+    rpc = RpcServer(gateway, settings)
+    catalog.on_change = rpc.publish
+    port = await rpc.start()
+    try:
+        yield rpc, port
+    finally:
+        await rpc.stop(grace=1.0)
 
 
 @asynccontextmanager
 async def _watched(catalog: Catalog, seconds: float) -> AsyncIterator[None]:
     """Examine every version once, then follow the backend until the end."""
-    await catalog.refresh()
+    await catalog.look()
     watch = asyncio.create_task(catalog.watch(seconds), name="catalog")
     try:
         yield
@@ -100,7 +122,8 @@ class _WebServer(uvicorn.Server):
 @asynccontextmanager
 async def _rest(gateway: Gateway, metrics: Metrics, settings: Settings) -> AsyncIterator[int]:
     """Serve the REST door, and yield its port."""
-    listening = socket.create_server((settings.host, settings.rest_port), backlog=2048)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.create_server((settings.host, settings.rest_port), family=family, backlog=2048)
     config = uvicorn.Config(
         create_app(gateway, metrics, settings),
         log_config=None,
@@ -118,17 +141,33 @@ async def _rest(gateway: Gateway, metrics: Metrics, settings: Settings) -> Async
 
 
 def run(settings: Settings, on_start: Callable[[Running], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_start` is called once every version has been examined."""
+    """Serve until SIGTERM or SIGINT; `on_start` is called once every version has been examined.
+
+    A signal during the start, or a second one during the drain, ends the service at once.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(settings, on_start))
 
 
 async def _until_signalled(settings: Settings, on_start: Callable[[Running], None]) -> None:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop, stop, started = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with running(settings) as service:
+            log.info("serving", extra={"fields": {"rest": service.rest_port, "grpc": service.grpc_port}})
+            on_start(service)
+            started.set()
+            await stop.wait()
+            log.info("draining")
+
+    serving = asyncio.create_task(serve(), name="service")
+
+    def end() -> None:
+        if stop.is_set() or not started.is_set():
+            serving.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(settings) as started:
-        log.info("serving", extra={"fields": {"rest": started.rest_port, "grpc": started.grpc_port}})
-        on_start(started)
-        await stop.wait()
-        log.info("draining")
+        loop.add_signal_handler(number, end)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving

@@ -4,7 +4,7 @@ Built once by `service.cli`; `seqserve serve --help` prints this table.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     rest_port: Port = Field(8000, description="REST port; 0 takes a free one")
     grpc_port: Port = Field(9000, description="gRPC port; 0 takes a free one")
     default_timeout: Seconds = Field(30.0, description="seconds a request may take if it names no timeout")
+    max_timeout: Seconds = Field(300.0, description="seconds a request gets at most, whatever it asks")
     backend_timeout: Seconds = Field(30.0, description="seconds one batch may take")
     max_message_bytes: Count = Field(16 * 2**20, description="largest request, in bytes, on either door")
     max_items: Count = Field(1024, description="most texts or sequences in one request")
@@ -33,4 +34,4 @@ class Settings(BaseSettings):
     slots: Count = Field(2, description="batches at the backend at once: one computes, one is prepared")
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
     drain_seconds: Seconds = Field(20.0, description="seconds that open requests may take on shutdown")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")

@@ -24,6 +24,9 @@ MALFORMED = [
     b'{"texts": "two"}',
     b'{"texts": [2]}',
     b'{"texts": ["two"], "beam": 4}',
+    b'{"texts": [0, 0, 0, 0]}',
+    b"{" + b",".join(b'"%d": 0' % n for n in range(100_000)) + b"}",
+    b'{"texts": ["two"], "sampling": {' + b",".join(b'"%d": 0' % n for n in range(100_000)) + b"}}",
     b'{"texts": ["two"], "beam_size": 1.5}',
     b'{"texts": ["two"], "beam_size": true}',
     b'{"texts": ["two"], "length_penalty": NaN}',
@@ -51,12 +54,15 @@ async def test_what_only_rest_can_get_wrong(refused_too: Path) -> None:
         for content in MALFORMED:
             told = await reason("POST", url, content=content, headers=json_type)
             assert told == (400, "MALFORMED_JSON"), content[:60]
+        many = {"content": b'{"texts": [' + b"0," * 1_000_000 + b"0]}", "headers": json_type}
+        assert await reason("POST", url, **many) == (400, "TOO_MANY_ITEMS")
         large = b'{"texts": ["' + b"x" * (17 * 2**20)
         assert await reason("POST", url, content=large, headers=json_type) == (413, "BODY_TOO_LARGE")
         assert await reason("POST", url, content=chunks(large), headers=json_type) == (413, "BODY_TOO_LARGE")
         wrong_type = {"content": b"two", "headers": {"Content-Type": "text/plain"}}
         assert await reason("POST", url, **wrong_type) == (415, "UNSUPPORTED_MEDIA_TYPE")
         assert await reason("POST", "/v1/nothing", json={}) == (404, "ROUTE_NOT_FOUND")
+        assert await reason("GET", "/v1/models/") == (404, "ROUTE_NOT_FOUND")
         assert await reason("DELETE", url) == (405, "METHOD_NOT_ALLOWED")
         late = {**json_type, "Grpc-Timeout": "soon"}
         assert (await reason("POST", url, content=b"{}", headers=late))[1] == "OPTION_OUT_OF_RANGE"
@@ -94,13 +100,24 @@ async def test_numbers_that_are_none(refused_too: Path) -> None:
             assert answer["predictions"][1]["error"]["reason"] == "NOT_FINITE"
 
 
-async def test_an_unexpected_fault_tells_nothing(refused_too: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A bug of ours is INTERNAL with a reason and an id on both doors; its text stays in the log."""
+async def test_an_unexpected_fault_tells_nothing(
+    refused_too: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of ours, in a batch or in a door, is INTERNAL with a reason and an id; its text stays in the log."""
     async with both_doors(refused_too) as both:
         both.backend.fault = RuntimeError("the secret")  # type: ignore[assignment]
         for door in (both.by_rest, both.by_grpc):
             assert await door(translate()) == ("UNEXPECTED", "INTERNAL")
         assert "the secret" in caplog.text
+        both.backend.fault = None
+        monkeypatch.setattr(both.started.gateway, "_find", None)
+        for door in (both.by_rest, both.by_grpc):
+            assert await door(translate()) == ("UNEXPECTED", "INTERNAL")
+        headers = {"X-Request-Id": "mine"}
+        response = await both.rest.post(
+            "/v1/models/en-de:translate", json={"texts": ["two"]}, headers=headers
+        )
+        assert response.json()["request_id"] == response.headers["x-request-id"] == "mine"
 
 
 async def test_openapi_names_every_body_and_answer(refused_too: Path) -> None:

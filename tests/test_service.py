@@ -99,7 +99,7 @@ def test_the_command_line_calls_either_door(service: Service, door: str) -> None
     refused = run(seqserve, "translate", *options, "--model", "nope", "two")
     assert (refused.returncode, "MODEL_NOT_FOUND" in refused.stderr) == (1, True)
     mixed = run(seqserve, "translate", *options, "two", "")
-    assert len(mixed.stdout.splitlines()) == 1
+    assert (mixed.returncode, len(mixed.stdout.splitlines()), mixed.stdout[-2:]) == (1, 2, "\n\n")
     assert "EMPTY_TEXT" in mixed.stderr
 
 

@@ -146,7 +146,11 @@ class EventsRecipe:
         over_real = {"reduction": "mean_with_sample_weight"}
         cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **over_real)
         # absolute error: the answer is a median, and a median survives the inverse transform
-        loss = {"next_event": cross_entropy, "to_next": AbsoluteError(**over_real), "to_end": AbsoluteError(**over_real)}
+        loss = {
+            "next_event": cross_entropy,
+            "to_next": AbsoluteError(**over_real),
+            "to_end": AbsoluteError(**over_real),
+        }
         weights = {"next_event": 1.0, "to_next": model.time_weight, "to_end": model.auxiliary_weight}
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         optimizer = keras.optimizers.Adam(schedule(training, len(self._rows)), clipnorm=1.0)

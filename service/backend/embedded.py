@@ -63,12 +63,19 @@ class EmbeddedBackend:
 
     async def versions(self, model: str) -> list[VersionState]:
         """Load what is new, unload what is gone, and return the newest versions' states."""
-        present = _numbers(self._root / model)[:KEPT_VERSIONS]
-        for gone in [
-            key for key in (*self._loaded, *self._failed) if key[0] == model and key[1] not in present
-        ]:
+        numbers = await asyncio.to_thread(_numbers, self._root / model)
+        kept = numbers[:KEPT_VERSIONS]
+        states = [await self._state(model, version) for version in kept]
+        if not any(state.state is State.AVAILABLE for state in states):
+            # as TensorFlow Serving does: the last good version stays until another is there
+            older = (n for n in numbers[KEPT_VERSIONS:] if (model, n) in self._loaded)
+            last_good = next(older, None)
+            if last_good is not None:
+                kept = [*kept, last_good]
+                states.append(await self._state(model, last_good))
+        for gone in [key for key in (*self._loaded, *self._failed) if key[0] == model and key[1] not in kept]:
             self._unload(gone)
-        return [await self._state(model, version) for version in present]
+        return states
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
         """Return the contract files, as the version's own signature gives them."""
@@ -104,7 +111,7 @@ class EmbeddedBackend:
 
     async def _state(self, model: str, version: int) -> VersionState:
         key, folder = (model, version), self._root / model / str(version)
-        stamp = _stamp(folder)
+        stamp = await asyncio.to_thread(_stamp, folder)
         if key in self._loaded and self._loaded[key].stamp != stamp:
             self._unload(key)
         if key not in self._loaded and self._failed.get(key, (None,))[0] != stamp:
@@ -120,6 +127,12 @@ class EmbeddedBackend:
         except errors.SeqserveError as error:
             log.warning("cannot load %s version %d: %s", *key, error.message)
             self._failed[key] = (stamp, error)
+        except ImportError:
+            told = 'TensorFlow is not installed here: pip install "seqserve[embedded]"'
+            self._failed[key] = (stamp, errors.BackendFailed(told))
+        except Exception:
+            log.exception("loading %s version %d failed unexpectedly", *key)
+            self._failed[key] = (stamp, errors.BackendFailed("the version's files cannot be read"))
 
     def _unload(self, key: tuple[str, int]) -> None:
         """Forget a version. Its session ends with the last run that holds it: closing would cancel them."""

@@ -1,14 +1,14 @@
 """Requests and answers in their one JSON form: REST bodies, golden examples, and what both doors build.
 
 Bodies are pydantic, strict about types; ranges are the codecs' to check, so that both doors check alike.
-Answers are plain dataclasses; `answers_as_json` and `answers_to_json` are the only way they become JSON.
+Answers are plain dataclasses; `answers_as_json` is the only way they become JSON.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
 
 class Body(BaseModel):
@@ -28,7 +28,9 @@ class Sampling(Body):
 class TranslateBody(Body):
     """What to translate, and how."""
 
-    texts: list[str] = Field(description="one translation comes back for each, in order")
+    texts: Annotated[list[str], FailFast()] = Field(
+        description="one translation comes back for each, in order"
+    )
     beam_size: int = Field(1, description="hypotheses kept while decoding; 1 is greedy")
     n_best: int = Field(1, description="hypotheses returned, at most beam_size")
     length_penalty: float = Field(
@@ -45,11 +47,11 @@ class TranslateBody(Body):
 class PredictBody(Body):
     """Sequences to predict from: each a map of feature name to values, one a step."""
 
-    sequences: list[dict[str, Any]] = Field(
+    sequences: Annotated[list[dict[str, Any]], FailFast()] = Field(
         description='by feature: labels, numbers, rows of numbers, or {"timestamps": [RFC 3339, ...]}'
     )
     top_k: int = Field(1, description="how many labels `top` lists, best first")
-    heads: list[str] | None = Field(None, description="which heads to answer; all if absent")
+    heads: list[str] | None = Field(None, max_length=1000, description="which heads to answer; all if absent")
     seed: int | None = Field(None, description="for models that draw at random; theirs if absent")
 
 

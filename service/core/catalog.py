@@ -69,12 +69,14 @@ class Catalog:
         self._runner = runner
         self._metrics = metrics
         self._models: dict[str, _Model] = {}
+        self._has_looked = False
+        self._is_ready = False
         self.on_change: Callable[[], None] = lambda: None
 
     @property
     def is_ready(self) -> bool:
-        """True once every model there is has been routable once."""
-        return bool(self._models) and all(model.was_ready for model in self._models.values())
+        """True once every model has been routable once; a model that comes later does not undo it."""
+        return self._is_ready
 
     def models(self) -> dict[str, list[VersionReport]]:
         """Return every model's versions, newest first."""
@@ -107,6 +109,8 @@ class Catalog:
         raise errors.NotReady(f"no version of model {ref.name!r} can be called{why}", retry_after=1.0)
 
     def _find(self, name: str) -> _Model:
+        if not self._has_looked:
+            raise errors.NotReady("the service is starting: no model has been examined yet", retry_after=1.0)
         if name not in self._models:
             raise errors.ModelNotFound(
                 f"no model {name[:60]!r}; there are: {', '.join(sorted(self._models))}"
@@ -125,15 +129,19 @@ class Catalog:
         return report.served
 
     async def watch(self, seconds: float) -> None:
-        """Refresh for ever, `seconds` apart; a failing look is logged and does not end the watch."""
+        """Look for ever, `seconds` apart."""
         while True:
-            try:
-                await self.refresh()
-            except SeqserveError as error:
-                log.warning("the backend cannot be looked at: %s", error.message)
-            except Exception:
-                log.exception("looking for versions failed unexpectedly")
+            await self.look()
             await asyncio.sleep(seconds)
+
+    async def look(self) -> None:
+        """Refresh once; a failure is logged, and the next look may do better."""
+        try:
+            await self.refresh()
+        except SeqserveError as error:
+            log.warning("the backend cannot be looked at: %s", error.message)
+        except Exception:
+            log.exception("looking for versions failed unexpectedly")
 
     async def refresh(self) -> None:
         """Look once: admit versions that are new, forget those that are gone."""
@@ -148,6 +156,8 @@ class Catalog:
             self._models.setdefault(name, _Model())
         looks = (self._refresh_model(name) for name in names)
         failed = await asyncio.gather(*looks, return_exceptions=True)  # each ends before the next refresh
+        self._has_looked = True
+        self._is_ready = self._is_ready or (bool(names) and all(m.was_ready for m in self._models.values()))
         self.on_change()
         for error in filter(None, failed):
             raise error

@@ -65,6 +65,16 @@ class Gateway:
         """Return one model; raises ModelNotFound."""
         return ModelReport(name, tuple(self._catalog.versions(name)), self._catalog.current(name))
 
+    def check_count(self, member: str, count: int) -> None:
+        """Refuse a request with too many items; the doors ask before they convert them.
+
+        Raises:
+            TooManyItems: more than the limit.
+        """
+        if count > self._max_items:
+            message = f"{member} has {count} entries, more than the limit of {self._max_items}"
+            raise errors.TooManyItems(message, path=(member,))
+
     async def drain(self, seconds: float) -> None:
         """Take no new request, and wait up to `seconds` for those that are open."""
         self._draining = True
@@ -130,9 +140,7 @@ class Gateway:
         count = len(getattr(body, member))
         if not count:
             raise errors.EmptyRequest(f"{member} is empty", path=(member,))
-        if count > self._max_items:
-            message = f"{member} has {count} entries, more than the limit of {self._max_items}"
-            raise errors.TooManyItems(message, path=(member,))
+        self.check_count(member, count)
         outcomes = await self._runner.run(served, body, call.deadline)
         self._count_items(task, served, call, outcomes)
         return Answered(served.model, served.version, served.digest, _settled(member, outcomes))

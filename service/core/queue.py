@@ -5,7 +5,7 @@ budget of padded cells, after text-embeddings-inference's queue (see CONTRIBUTIN
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service import errors
 from service.contract.padding import Row, bucket_of
@@ -32,14 +32,11 @@ class Entry:
     deadline: float  # absolute, on the event loop's clock
     arrived: float  # on time.perf_counter: a loop's clock may tick in milliseconds
     future: asyncio.Future[Outputs]
+    cells: int = field(init=False)  # what the row takes of a budget when padded to its own bucket
 
-    @property
-    def cells(self) -> int:
-        """What the row takes of a budget when it is padded to its own bucket."""
-        manifest = self.key.served.manifest
-        return (
-            self.row.length if manifest.batching == "single" else bucket_of(self.row.length, manifest.buckets)
-        )
+    def __post_init__(self) -> None:
+        manifest, length = self.key.served.manifest, self.row.length
+        self.cells = length if manifest.batching == "single" else bucket_of(length, manifest.buckets)
 
     def is_live(self, now: float) -> bool:
         """Tell whether someone still waits for the answer, and in time."""

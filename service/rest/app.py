@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
@@ -20,7 +21,7 @@ from service.core.types import Answered, Call, ModelRef
 from service.logs import REQUEST_ID, request_id
 from service.metrics import Metrics
 from service.rest import openapi
-from service.rest.bodies import read_body
+from service.rest.bodies import Kind, checked, read_json
 from service.rest.models import model_as_json
 from service.rest.problems import problem
 from service.settings import Settings
@@ -37,7 +38,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAPI:
     """Return the application; all it needs is handed in."""
-    app = FastAPI(title="seqserve", version=openapi.VERSION, description=openapi.DESCRIPTION)
+    app = FastAPI(
+        title="seqserve",
+        version=openapi.VERSION,
+        description=openapi.DESCRIPTION,
+        redirect_slashes=False,  # a redirect would repeat the caller's own Host header
+    )
     door = Door(gateway, metrics, settings)
     models = "/v1/models"
     routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
@@ -54,7 +60,6 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAP
         app.add_api_route(path, handler, methods=[method], response_class=Response, **described)
     app.add_exception_handler(errors.SeqserveError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_edge)
-    app.add_exception_handler(Exception, _answer_unexpected)
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -93,19 +98,30 @@ class Door:
     async def translate(self, request: Request) -> Response:
         """Translate texts."""
         call, ref = self._call(request), _ref(request)
-        body = await read_body(request, TranslateBody, self._settings.max_message_bytes)
+        body = await self._read(request, TranslateBody, "texts", call)
         answered = await _unless_gone(request, self._gateway.translate(ref, body, call))
         return _answer(answered, "translations")
 
     async def predict(self, request: Request) -> Response:
         """Predict from sequences."""
         call, ref = self._call(request), _ref(request)
-        body = await read_body(request, PredictBody, self._settings.max_message_bytes)
+        body = await self._read(request, PredictBody, "sequences", call)
         answered = await _unless_gone(request, self._gateway.predict(ref, body, call))
         return _answer(answered, "predictions")
 
+    async def _read(self, request: Request, kind: type[Kind], member: str, call: Call) -> Kind:
+        """Read a body within the call's deadline; how many items it has is checked before they are."""
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                table = await read_json(request, self._settings.max_message_bytes)
+        except TimeoutError:
+            raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
+        items = table.get(member)
+        self._gateway.check_count(member, len(items) if isinstance(items, list) else 0)
+        return checked(table, kind)
+
     def _call(self, request: Request) -> Call:
-        """Return the absolute deadline that Grpc-Timeout asks for, at most the service's own."""
+        """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""
         seconds = self._settings.default_timeout
         given = request.headers.get("grpc-timeout")
         if given is not None:
@@ -114,11 +130,12 @@ class Door:
                 message = f"Grpc-Timeout is {given[:20]!r}; digits and one of H M S m u n are wanted"
                 raise errors.OptionOutOfRange(message)
             seconds = int(found[1]) * TIMEOUT_UNITS[found[2]]
+        seconds = min(seconds, self._settings.max_timeout)
         return Call("rest", asyncio.get_running_loop().time() + seconds)
 
 
 class RequestId:
-    """ASGI middleware: takes X-Request-Id or makes one, and echoes it in every response."""
+    """ASGI middleware: X-Request-Id in and out, and the last word where something unexpected happens."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -137,6 +154,12 @@ class RequestId:
 
         try:
             await self._app(scope, receive, echo)
+        except ClientDisconnect:
+            log.info("the caller went away while its body was read")
+        except Exception:
+            log.exception("a request failed unexpectedly")
+            fault = errors.Unexpected("an unexpected fault; the log has it under the request's id")
+            await problem(fault)(scope, receive, echo)
         finally:
             REQUEST_ID.reset(token)
 
@@ -194,11 +217,6 @@ async def _answer_edge(request: Request, error: Exception) -> Response:
         response.headers.update(error.headers or {})
         return response
     return problem(errors.RouteNotFound(f"{where}: no such path; /docs lists them"))
-
-
-async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    log.error("unexpected", exc_info=error)
-    return problem(errors.Unexpected("an unexpected fault; the log has it under the request's id"))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import Response
@@ -62,7 +63,8 @@ def problem(error: SeqserveError) -> Response:
 
 def pointer(path: Path) -> str:
     """Return a path as a JSON Pointer in its URI fragment form, as RFC 9457's examples have it."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "#" + "".join("/" + quote(part, safe="~!$&'()*+,;=:@") for part in parts)
 
 
 def _headers(error: SeqserveError) -> dict[str, str]:

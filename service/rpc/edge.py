@@ -36,15 +36,18 @@ class Method:
     answer: Callable[[Any, Call], Awaitable[Message]]
 
 
-def handler(method: Method, default_timeout: float) -> Callable[[bytes, Context], Awaitable[bytes]]:
+def handler(
+    method: Method, default_timeout: float, max_timeout: float
+) -> Callable[[bytes, Context], Awaitable[bytes]]:
     """Return the method as grpc calls it, from bytes to bytes.
 
     Args:
         default_timeout: seconds that a call may take which comes without a deadline.
+        max_timeout: seconds that any call is given at most.
     """
 
     async def handle(raw: bytes, context: Context) -> bytes:
-        call = _call(context, default_timeout)
+        call = _call(context, default_timeout, max_timeout)
         await _identify(context)
         try:
             answer = await method.answer(_parsed(method.request, raw), call)
@@ -59,9 +62,9 @@ def handler(method: Method, default_timeout: float) -> Callable[[bytes, Context]
     return handle
 
 
-def _call(context: Context, default_timeout: float) -> Call:
+def _call(context: Context, default_timeout: float, max_timeout: float) -> Call:
     remaining = context.time_remaining()
-    timeout = default_timeout if remaining is None else remaining
+    timeout = default_timeout if remaining is None else min(remaining, max_timeout)
     return Call(TRANSPORT, asyncio.get_running_loop().time() + timeout)
 
 

@@ -23,9 +23,10 @@ class RpcServer:
         methods = services(gateway)
         self._health = Health(tuple(methods))
         self._server = grpc.aio.server(options=_options(settings))
+        timeouts = settings.default_timeout, settings.max_timeout
         for service, of_service in methods.items():
             handlers = {
-                name: grpc.unary_unary_rpc_method_handler(handler(method, settings.default_timeout))
+                name: grpc.unary_unary_rpc_method_handler(handler(method, *timeouts))
                 for name, method in of_service.items()
             }
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -37,9 +38,12 @@ class RpcServer:
         """Listen, and return the port: the one of the settings, or the one taken where that is 0.
 
         Raises:
-            RuntimeError: the address cannot be bound.
+            OSError: the address cannot be bound.
         """
-        port = self._server.add_insecure_port(self._address)
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"{self._address} is taken, or no address of this machine") from error
         self._health.publish(self._gateway)
         await self._health.settle()
         await self._server.start()

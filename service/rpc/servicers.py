@@ -35,11 +35,13 @@ class Servicers:
         self, request: translation_pb2.TranslateRequest, call: Call
     ) -> translation_pb2.TranslateResponse:
         """Translate texts."""
+        self._gateway.check_count("texts", len(request.texts))
         ref, body = convert.model_ref(request.model), convert.translate_body(request)
         return convert.translate_response(await self._gateway.translate(ref, body, call))
 
     async def predict(self, request: sequence_pb2.PredictRequest, call: Call) -> sequence_pb2.PredictResponse:
         """Predict from sequences."""
+        self._gateway.check_count("sequences", len(request.sequences))
         ref, body = convert.model_ref(request.model), convert.predict_body(request)
         return convert.predict_response(await self._gateway.predict(ref, body, call))
 

@@ -315,6 +315,9 @@ async def test_ready_once_every_model_has_been_callable() -> None:
         await core.catalog.refresh()
         assert standings(core, "others") == {1: "LOADING"}
         assert core.gateway.is_ready
+        core.backend.put("late", 1, errors.ManifestMissing("none"))
+        await core.catalog.refresh()
+        assert core.gateway.is_ready  # a broken newcomer is its own matter
 
 
 async def test_one_model_out_of_sight_keeps_no_other_from_being_seen() -> None:
@@ -359,6 +362,14 @@ async def test_the_watch_goes_on_after_a_look_that_failed() -> None:
 
 async def test_an_unknown_name_is_cut_short_in_the_message() -> None:
     async with running(weights) as core:
+        await core.catalog.refresh()
         with pytest.raises(errors.ModelNotFound) as caught:
             core.catalog.resolve(ModelRef("x" * 10_000))
         assert len(caught.value.message) < 200
+
+
+async def test_before_the_first_look_it_is_not_ready() -> None:
+    """A service that is starting says so, instead of denying that the model exists."""
+    async with running() as core:
+        with pytest.raises(errors.NotReady):
+            core.catalog.resolve(ModelRef("totals"))
