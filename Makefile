@@ -8,7 +8,9 @@ ROOT ?= build/models
 setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
 
 $(VENV)/.done: requirements/dev.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "seqserve needs Python 3.11 to 3.13; choose one by: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

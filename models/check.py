@@ -7,6 +7,7 @@ from layer names: a row's outputs must be the same alone, padded to any bucket, 
 import asyncio
 import os
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -144,7 +145,9 @@ def _nodes(saved: SavedModel) -> Iterator[NodeDef]:
 
 
 async def check_padding(loaded: Pipeline, name: str) -> str:
-    """Compare each row alone and unpadded with itself padded, beside neighbours, and beside garbage.
+    """Compare each row alone and unpadded with itself padded, anywhere among neighbours, beside garbage.
+
+    With one bucket, a fixed time axis, "alone" is padded to it already: neighbours and garbage are tested.
 
     Raises:
         PaddingLeak: naming the output, the case and by how much.
@@ -152,29 +155,41 @@ async def check_padding(loaded: Pipeline, name: str) -> str:
     manifest = loaded.served.manifest
     rows = _rows(loaded.served, name)
     fixed = len(manifest.buckets) == 1
-    cases = 0
-    for row in rows:
-        alone = (await _outputs(loaded, name, [row], manifest.buckets[0] if fixed else row.length))[0]
-        for how, batch, length, garbage in _cases(row, rows, manifest):
-            got = (await _outputs(loaded, name, batch, length, garbage))[0]
-            _compare(manifest, name, row, alone, got, how)
-            cases += 1
-    return f"signature {name!r}: padding is invisible in {cases} cases of {len(rows)} rows"
+    lengths = [manifest.buckets[0] if fixed else row.length for row in rows]
+    alone = [(await _outputs(loaded, name, [r], n))[0] for r, n in zip(rows, lengths, strict=True)]
+    kinds: Counter[str] = Counter()
+    for case in _cases(rows, manifest):
+        batch = [rows[place] for place in case.places]
+        for place, got in zip(
+            case.places, await _outputs(loaded, name, batch, case.length, case.garbage), strict=True
+        ):
+            _compare(manifest, name, rows[place], alone[place], got, f"{case.kind} at length {case.length}")
+            kinds[case.kind] += 1
+    shown = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+    return f"signature {name!r}: padding is invisible for {len(rows)} rows ({shown} times)"
 
 
-Case = tuple[str, list[Row], int, bool]
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way to send rows, given by their places: what it is called, how long, with garbage or not."""
+
+    kind: str
+    places: tuple[int, ...]
+    length: int
+    garbage: bool = False
 
 
-def _cases(row: Row, rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
-    """Yield each way to send a row: what to call it, the batch with the row first, length, garbage or not."""
-    others = [other for other in rows if other is not row]
+def _cases(rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
+    """Yield every way that is tested; among neighbours each row stands first, last and in between."""
     for bucket in manifest.buckets:
-        if bucket >= row.length:
-            yield f"padded to {bucket}", [row], bucket, False
-            fitting = [other for other in others if other.length <= bucket]
-            yield f"beside {len(fitting)} neighbours at {bucket}", [row, *fitting], bucket, False
+        fitting = tuple(place for place, row in enumerate(rows) if row.length <= bucket)
+        for place in fitting:
+            if len(manifest.buckets) > 1:
+                yield Case("padded", (place,), bucket)
             if manifest.mask_input is not None:
-                yield f"with garbage in the padding at {bucket}", [row], bucket, True
+                yield Case("with garbage in the padding", (place,), bucket, garbage=True)
+        for turn in range(len(fitting)) if len(fitting) > 1 else ():
+            yield Case("among neighbours", (*fitting[turn:], *fitting[:turn]), bucket)
 
 
 def _rows(served: Served, name: str) -> list[Row]:
@@ -210,7 +225,7 @@ async def _outputs(
 
 
 def _spoil(inputs: dict[str, Array], row: Row, signature: Signature, manifest: Manifest) -> None:
-    """Put values of the row itself where there is padding: legal ids, wrong place."""
+    """Put values of the (first) row itself where there is padding: legal ids, wrong place."""
     for name, tensor in signature.inputs.items():
         if "time" in tensor.axes and name != manifest.mask_input:
             cells = inputs[name][0]

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from models.config import CONFIGS, Config, load_config
+from models.config import CONFIGS, Config, ConfigInvalid, load_config
 from service.contract.digest import sha256
 from service.errors import SeqserveError
 
@@ -37,7 +38,8 @@ def _told() -> Iterator[None]:
         yield
     except SeqserveError as error:
         reason = getattr(error, "reason", error.code.value)
-        Console(stderr=True).print(f"[bold red]{reason}[/]: {error.message}", highlight=False)
+        stderr = Console(stderr=True)
+        stderr.print(f"[bold red]{reason}[/]:", escape(error.message), highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -95,19 +97,23 @@ def publish(
     source: VersionArgument,
     root: Annotated[Path, typer.Argument(help="the model root to copy it to")],
     version: Annotated[
-        int | None, typer.Option(help="the number to take; the next free one if absent")
+        int | None, typer.Option(min=1, help="the number to take; the next free one if absent")
     ] = None,
 ) -> None:
     """Copy a version to a model root, whole or not at all: a roll-out, or a roll-back under a new number."""
     from models.export import publish as copy
 
     with _told():
-        console.print(f"published {copy(source, root, version)}", highlight=False)
+        typer.echo(f"published {copy(source, root, version)}")
 
 
 def _configuration(given: Path) -> Config:
-    shipped = CONFIGS / f"{given}.toml"
-    return load_config(shipped if given.suffix != ".toml" and shipped.exists() else given)
+    if given.suffix == ".toml":
+        return load_config(given)
+    shipped = sorted(path.stem for path in CONFIGS.glob("*.toml"))
+    if str(given) not in shipped:
+        raise ConfigInvalid(f"{given} is no TOML file, and the shipped ones are {', '.join(shipped)}")
+    return load_config(CONFIGS / f"{given}.toml")
 
 
 def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> Path:
@@ -121,20 +127,23 @@ def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> 
     console.rule(f"{config.name}: training")
     make_reproducible(config.training.seed)
     recipe = recipe_for(config, data)
-    fitted = fit(recipe.task, config, root / ".training" / config.name, console, resume)
-    card = {"config": config.model_dump(mode="json"), "training": fitted, **_data_digest(data)}
+    digest = _data_digest(data)
+    fitted = fit(recipe.task, config, root / ".training" / config.name, console, resume, digest)
+    card = {"config": config.model_dump(mode="json"), "training": fitted, "data_sha256": digest}
     draft = recipe.draft(next_version(root, config.name), card)
     with console.status("export: graph, goldens, quality, certification"):
         target = export_version(draft, root, lambda loaded: measure(loaded, config, data))
     _print_card(target)
-    console.print(f"{target} in {time.perf_counter() - started:.0f} s", highlight=False)
+    typer.echo(f"{target} in {time.perf_counter() - started:.0f} s")
     return target
 
 
-def _data_digest(data: Path | None) -> dict[str, str]:
-    if data is None or not data.is_file():
-        return {}
-    return {"data_sha256": sha256(data.read_bytes())}
+def _data_digest(data: Path | None) -> str:
+    """Return the SHA-256 of a file, or of a folder's files in order of their names; empty without data."""
+    if data is None or not data.exists():
+        return ""
+    files = sorted(path for path in data.iterdir() if path.is_file()) if data.is_dir() else [data]
+    return sha256(b"".join(path.read_bytes() for path in files))
 
 
 def _print_card(target: Path) -> None:

@@ -7,10 +7,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import Code, SeqserveError
 
+LONGEST_OUTPUT = 512
+"""Pieces that a translation may have, whatever a caller asks."""
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -26,6 +28,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""A model's name: a folder, and a part of a URL."""
+FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
+"""A feature's name: an argument of a graph function."""
+Width = Annotated[int, Field(ge=1)]
+
+
 class TranslationData(Section):
     """`parallel`: train.SOURCE.gz, train.TARGET.gz, val.… in a folder. `phrases`: generated."""
 
@@ -38,25 +47,31 @@ class EventsData(Section):
     """`log`: a CSV of CaseID, ActivityID, CompleteTimestamp. `journeys`: generated shop journeys."""
 
     kind: Literal["log", "journeys"]
-    event: str = "activity"  # what callers name the two features
-    elapsed: str = "elapsed"
+    event: FeatureName = "activity"  # what callers name the two features
+    elapsed: FeatureName = "elapsed"
     unit: Literal["seconds", "minutes", "hours", "days"] = "days"
+
+    @model_validator(mode="after")
+    def _check(self) -> "EventsData":
+        if self.event == self.elapsed:
+            raise ValueError(f"event and elapsed are both {self.event!r}")
+        return self
 
 
 class TranslationModel(Section):
     """Widths and dropout of `models.translation.Translator`."""
 
     vocabulary_size: Annotated[int, Field(ge=32)] = 6000
-    embedding: int = 256
-    units: int = 256
+    embedding: Width = 256
+    units: Width = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
 
 
 class EventsModel(Section):
     """Widths of `models.sequence`, and the weights of its heads in the loss."""
 
-    embedding: int = 32
-    units: int = 64
+    embedding: Width = 32
+    units: Width = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     time_weight: Annotated[float, Field(ge=0)] = 1.0
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2
@@ -76,15 +91,21 @@ class Training(Section):
 class Serving(Section):
     """What the exported version takes."""
 
-    buckets: tuple[int, ...] = (8, 16, 32, 64)
-    text_characters: int = 2000
-    output_length: int = 80
+    buckets: tuple[Width, ...] = (8, 16, 32, 64)
+    text_characters: Width = 2000
+    output_length: Annotated[int, Field(ge=1, le=LONGEST_OUTPUT)] = 80
+
+    @model_validator(mode="after")
+    def _check(self) -> "Serving":
+        if not self.buckets or list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError("buckets: ascending, at least one")
+        return self
 
 
 class TranslationConfig(Section):
     """The whole file of a translation model."""
 
-    name: str
+    name: Name
     task: Literal["translation"]
     data: TranslationData
     model: TranslationModel = TranslationModel()
@@ -95,7 +116,7 @@ class TranslationConfig(Section):
 class EventsConfig(Section):
     """The whole file of an event-sequence model."""
 
-    name: str
+    name: Name
     task: Literal["sequence"]
     data: EventsData
     model: EventsModel = EventsModel()

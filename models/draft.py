@@ -9,13 +9,16 @@ import tensorflow as tf
 
 from service.contract.manifest import Manifest, Tensor
 
+MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
+"""What the signature `manifest` returns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """All of a version but its goldens, card and hashes.
 
     `functions`: by signature name, from the manifest's inputs (by name) to its outputs by name.
-    `files`: the contract files beside the manifest, by path relative to assets/.
+    `files`: the contract files beside the manifest, by name: SavedModel keeps assets/ flat.
     `requests`: REST bodies whose answers become the golden examples.
     """
 

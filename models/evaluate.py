@@ -32,6 +32,7 @@ from service.core.types import Body, Outcome
 from service.errors import SeqserveError
 
 CHUNK = 512
+REFUSED = ""
 ALL_LABELS = 1000
 TEST_JOURNEYS = (1500, 3)  # how many, and a seed that training never used
 
@@ -79,7 +80,7 @@ async def measure_texts(loaded: Pipeline, pairs: Sequence[Pair]) -> dict[str, An
     got: list[str] = []
     for chunk in _chunks(pairs):
         body = TranslateBody(texts=[pair.source for pair in chunk])
-        got += [item.text if isinstance(item, Translation) else "" for item in await _run(loaded, body)]
+        got += [item.text if isinstance(item, Translation) else REFUSED for item in await _run(loaded, body)]
     wanted = [[pair.target for pair in pairs]]
     exact = sum(text == pair.target for text, pair in zip(got, pairs, strict=True))
     return {
@@ -88,14 +89,18 @@ async def measure_texts(loaded: Pipeline, pairs: Sequence[Pair]) -> dict[str, An
         "bleu": round(BLEU().corpus_score(got, wanted).score, 2),
         "bleu_lowercase": round(BLEU(lowercase=True).corpus_score(got, wanted).score, 2),
         "chrf": round(CHRF().corpus_score(got, wanted).score, 2),
+        "beam_size": 1,
+        "refused": got.count(REFUSED),
     }
 
 
 async def measure_cases(loaded: Pipeline, cases: Sequence[Case], data: EventsData) -> dict[str, Any]:
     """Predict what follows each prefix of two events or more (one, for generated journeys).
 
-    Accuracy counts the end of a case as an answer, and again without the prefixes that it follows.
-    Log loss is in nats. The time's absolute error is over prefixes that an event follows.
+    Accuracy counts the end of a case as an answer; `without_end` leaves out the prefixes that it follows,
+    as Tax et al. do (answering the end is then wrong); `among_events` also takes the best answer that is
+    an event, as a model without that answer would. Log loss is in nats. The time's absolute error is over
+    prefixes that an event follows. A sequence that the model refuses counts as wrong, and in `refused`.
     """
     shortest = 1 if data.kind == "journeys" else 2
     prefixes = [(c, n) for c in cases for n in range(shortest, len(c.events) + 1)]
@@ -114,33 +119,36 @@ async def measure_cases(loaded: Pipeline, cases: Sequence[Case], data: EventsDat
 def _score(
     prefixes: Sequence[tuple[Case, int]], answers: Sequence[Prediction | None], data: EventsData
 ) -> dict[str, Any]:
-    hits, losses, ended, off = [], [], [], []
+    hits, among_events, losses, ended, off = [], [], [], [], []
     for (case, n), answer in zip(prefixes, answers, strict=True):
         truth = case.events[n] if n < len(case.events) else END
-        label, probability = _next(answer, f"next_{data.event}", truth)
-        hits.append(label == truth)
+        labels, probability = _next(answer, f"next_{data.event}", truth)
+        hits.append(labels[:1] == [truth])
+        among_events.append([label for label in labels if label != END][:1] == [truth])
         losses.append(-math.log(max(probability, 1e-9)))
         ended.append(truth == END)
         if truth != END and answer is not None:
             off.append(abs(_value(answer, f"{data.unit}_to_next") - _unit(case, n, data)))
-    right, goes_on = np.array(hits), ~np.array(ended)
+    right, events_right, goes_on = np.array(hits), np.array(among_events), ~np.array(ended)
     return {
         "prefixes": len(prefixes),
         "accuracy": round(float(right.mean()), 4),
         "accuracy_without_end": round(float(right[goes_on].mean()), 4),
+        "accuracy_among_events": round(float(events_right[goes_on].mean()), 4),
         "log_loss": round(float(np.mean(losses)), 4),
         f"mae_{data.unit}": round(float(np.mean(off)), 4),
         "refused": sum(answer is None for answer in answers),
     }
 
 
-def _next(answer: Prediction | None, head: str, truth: str) -> tuple[str, float]:
-    """Return the label answered, and the probability given to the truth."""
+def _next(answer: Prediction | None, head: str, truth: str) -> tuple[list[str], float]:
+    """Return the labels, best first, and the probability given to the truth."""
     if answer is None:
-        return "", 0.0
+        return [], 0.0
     found = answer.heads[head]
     assert isinstance(found, ClassAnswer)
-    return found.label, next((top.probability for top in found.top if top.label == truth), 0.0)
+    probability = next((top.probability for top in found.top if top.label == truth), 0.0)
+    return [top.label for top in found.top], probability
 
 
 def _value(answer: Prediction, head: str) -> float:

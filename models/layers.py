@@ -1,4 +1,4 @@
-"""Layers that respect masks: Bahdanau attention, the attention decoder, the time-aware LSTM.
+"""Layers that respect masks: Bahdanau attention and the time-aware LSTM cell.
 
 Used by `models.translation` and `models.sequence`. Shapes stand at the ends of lines.
 """

@@ -1,8 +1,7 @@
-"""Training: data, model and loop of one configuration, resumable and reproducible by its seed.
+"""The training loop: resumable, reproducible by its seed, with its progress shown.
 
-`python -m models train` calls `train`; the result is a `Trained`, which `models.export` writes down.
-A checkpoint is kept after every epoch; a run that was stopped goes on after its last one and ends
-with the same weights as a run that was not.
+`models.cli` gives it a recipe's `Task`. A checkpoint is kept after every epoch; a run that was stopped goes
+on after its last one and ends with the same weights as a run that was not.
 """
 
 import shutil
@@ -50,16 +49,20 @@ def schedule(config: Training, rows: int) -> keras.optimizers.schedules.Learning
     )
 
 
-def fit(task: Task, config: Config, work: Path, console: Console, resume: bool) -> dict[str, Any]:
+def fit(
+    task: Task, config: Config, work: Path, console: Console, resume: bool, data_sha256: str = ""
+) -> dict[str, Any]:
     """Train to the last epoch and return what the card records: epochs, seconds, validation metrics.
 
     Args:
         work: folder of the checkpoints, made anew unless `resume`.
+        data_sha256: of the data, so that a run is not resumed on another's.
 
     Raises:
-        ConfigInvalid: the checkpoints to resume from are another configuration's.
+        ConfigInvalid: the checkpoints to resume from are of another configuration or other data.
     """
-    manager, epochs_done, seconds = _checkpoints(task, config, work, resume)
+    identity = f"{config.model_dump_json()}\n{data_sha256}\n"
+    manager, epochs_done, seconds = _checkpoints(task, identity, work, resume)
     if int(epochs_done):
         console.print(f"resumed after epoch {int(epochs_done)} from {work}")
     metrics: dict[str, float] = {}
@@ -72,20 +75,21 @@ def fit(task: Task, config: Config, work: Path, console: Console, resume: bool) 
             manager.save()
             shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             console.print(f"epoch {epoch + 1}/{config.training.epochs}  {float(seconds):.0f} s  {shown}")
+    metrics = metrics or _validate(task)  # resumed after the last epoch
     return {"epochs": config.training.epochs, "seconds": round(float(seconds), 1), **metrics}
 
 
 def _checkpoints(
-    task: Task, config: Config, work: Path, resume: bool
+    task: Task, identity: str, work: Path, resume: bool
 ) -> tuple[tf.train.CheckpointManager, tf.Variable, tf.Variable]:
     """Return the manager, and the epochs and seconds spent, restored from `work` where resuming."""
-    record = work / "config.json"
+    record = work / "run.json"
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
-    if record.exists() and record.read_text("utf-8") != config.model_dump_json():
-        raise ConfigInvalid(f"{work} holds another configuration's checkpoints: train without --resume")
-    record.write_text(config.model_dump_json(), "utf-8")
+    if record.exists() and record.read_text("utf-8") != identity:
+        raise ConfigInvalid(f"{work} is another run's, by configuration or data: train without --resume")
+    record.write_text(identity, "utf-8")
     optimizer = task.network.optimizer
     optimizer.build(task.network.trainable_variables)
     epochs_done, seconds = tf.Variable(0, dtype=tf.int64), tf.Variable(0.0, dtype=tf.float64)
@@ -119,10 +123,13 @@ def _run_epoch(task: Task, config: Training, epoch: int, progress: Progress) -> 
         data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False, callbacks=[show]
     )
     progress.remove_task(bar)
-    kept = {"loss": history.history["loss"][-1]}
+    return {"loss": float(history.history["loss"][-1]), **_validate(task)}
+
+
+def _validate(task: Task) -> dict[str, float]:
     held_out = _dataset(lambda: iter(task.validation), task.signature, len(task.validation))
-    kept |= {f"val_{k}": v for k, v in task.network.evaluate(held_out, verbose=0, return_dict=True).items()}
-    return {name: float(value) for name, value in kept.items()}
+    found = task.network.evaluate(held_out, verbose=0, return_dict=True)
+    return {f"val_{name}": float(value) for name, value in found.items()}
 
 
 def _dataset(rows: Callable[[], Iterator[Batch]], signature: Any, batches: int) -> tf.data.Dataset:

@@ -103,7 +103,7 @@ async def test_numbers_that_are_none(refused_too: Path) -> None:
 async def test_an_unexpected_fault_tells_nothing(
     refused_too: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug of ours, in a batch or in a door, is INTERNAL with a reason and an id; its text stays in the log."""
+    """A bug of ours, in a batch or in a door, is INTERNAL with a reason and an id, and no more."""
     async with both_doors(refused_too) as both:
         both.backend.fault = RuntimeError("the secret")  # type: ignore[assignment]
         for door in (both.by_rest, both.by_grpc):

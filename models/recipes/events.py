@@ -10,9 +10,8 @@ import tensorflow as tf
 
 from models.config import ConfigInvalid, EventsConfig, EventsData
 from models.data import END, Case, pad_right, read_log
-from models.draft import Draft
+from models.draft import MANIFEST_OUTPUTS, Draft
 from models.journeys import EVENTS, journeys
-from models.recipes.translation import MANIFEST_OUTPUTS
 from models.sequence import PAD, EventModel
 from models.train import Batch, Task, schedule
 from service.contract.features import UNIT_SECONDS, SequenceEncoder
@@ -62,7 +61,12 @@ class EventsRecipe:
         self._config = config
         self._cases = read_cases(config.data, data, "train")
         self._held_out = read_cases(config.data, data, "val")
+        if len(self._cases) < 2 or not self._held_out:
+            raise ConfigInvalid(f"{len(self._cases)} training cases are too few: ten at least are wanted")
         self._labels = self._known_labels()
+        if END in self._labels:
+            raise ConfigInvalid(f"an activity is named {END}, which is the answer for the end of a case")
+        self._examples_kept = self._examples()  # now: a fault found after training would be dear
         self._scales = self._measured_scales()
         self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         self._rows = [self._encode(case) for case in self._cases]
@@ -93,7 +97,7 @@ class EventsRecipe:
             answers = self._network.last(inputs[data.event], inputs[data.elapsed])
             return {names[head]: value for head, value in answers.items()}
 
-        requests = [{"sequences": [sequence]} for sequence in self._examples()]
+        requests = [{"sequences": [sequence]} for sequence in self._examples_kept]
         return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
 
     def _known_labels(self) -> tuple[str, ...]:
@@ -159,9 +163,10 @@ class EventsRecipe:
 
     def _examples(self) -> list[dict[str, list[Any]]]:
         """Choose prefixes of held-out cases: a short, a middling and a long one."""
-        cases = sorted(
-            (c for c in self._held_out if self._is_known(c)), key=lambda c: (len(c.events), c.events)
-        )
+        known = (case for case in self._held_out if self._is_known(case))
+        cases = sorted(known, key=lambda case: (len(case.events), case.events))
+        if not cases:
+            raise ConfigInvalid("no validation case has only activities that training cases have")
         chosen = [cases[len(cases) * share // 100] for share in (10, 50, 95)]
         longest = self._config.serving.buckets[-1]
         prefixes = [max(1, min(longest, len(case.events) - 1)) for case in chosen]

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.config import ConfigInvalid, TranslationConfig, TranslationData
+from models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
 from models.data import Pair, pad_right, read_pairs, train_tokenizer
 from models.decoding import greedy
-from models.draft import Draft
+from models.draft import MANIFEST_OUTPUTS, Draft
 from models.phrases import phrase_pairs
 from models.train import Batch, Task, schedule
 from models.translation import SmoothedCrossEntropy, Translator
@@ -31,7 +31,6 @@ from service.contract.text import TextCodec
 TOKENIZER = "tokenizer.model"
 SOURCE = "source_ids"
 SPECIAL = SpecialIds()
-MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
 TRAINING_PHRASES = 60_000
 HELD_OUT_PHRASES = 1_500
 
@@ -61,6 +60,9 @@ class TranslationRecipe:
         self._codec = TextCodec(self._tokenizer, Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL))
         self._rows = self._encode(pairs)
         self._held_out = read_texts(config.data, data, "val")
+        if not self._rows:
+            raise ConfigInvalid("the training texts have none that the buckets and limits let in")
+        self._examples_kept = self._examples()  # now: a fault found after training would be dear
         self._profile = _profile(pairs, self._rows)
         self._network = self._build()
 
@@ -82,7 +84,7 @@ class TranslationRecipe:
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the greedy signature, the manifest and the tokenizer."""
-        requests = [{"texts": [pair.source]} for pair in self._examples()]
+        requests = [{"texts": [pair.source]} for pair in self._examples_kept]
         files = {TOKENIZER: self._tokenizer}
         functions = {"greedy": self._greedy}
         return Draft(self._network, functions, self._manifest(version, card), files, requests)
@@ -122,13 +124,18 @@ class TranslationRecipe:
         ]
 
     def _examples(self) -> list[Pair]:
-        """Choose a short, a middling and a long held-out text."""
-        short = sorted(self._held_out, key=lambda pair: (len(pair.source), pair.source))
-        return [short[len(short) * share // 100] for share in (5, 50, 95)]
+        """Choose a short, a middling and a long held-out text among those that the model takes."""
+        longest = self._config.serving.text_characters
+        taken = [p for p in self._held_out if len(p.source) <= longest and self._encode([p])]
+        if not taken:
+            raise ConfigInvalid("the validation texts have none that the buckets and limits let in")
+        taken.sort(key=lambda pair: (len(pair.source), pair.source))
+        return [taken[len(taken) * share // 100] for share in (5, 50, 95)]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
         serving = self._config.serving
-        default = Option(option="max_length", default=serving.output_length, minimum=1, maximum=512)
+        usual = serving.output_length
+        default = Option(option="max_length", default=usual, minimum=1, maximum=LONGEST_OUTPUT)
         penalty = Option(option="length_penalty", default=1.0, minimum=0.0, maximum=5.0)
         return Manifest(
             task="translation",
@@ -143,7 +150,7 @@ class TranslationRecipe:
             decode=Decode(
                 signatures={"greedy": "greedy"},
                 default_length=serving.output_length,
-                max_length=512,
+                max_length=LONGEST_OUTPUT,
                 special_ids=SPECIAL,
             ),
             limits=Limits(text_characters=serving.text_characters, text_pieces=serving.buckets[-1]),

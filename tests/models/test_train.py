@@ -1,5 +1,6 @@
 """Training: resumable, reproducible, and blind to padding."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -44,10 +45,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(config: Path, data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     """Start the real command."""
-    command = [sys.executable, "-m", "models", "train", str(config), "--data", str(data), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    arguments = ["train", str(config), "--data", str(data), "--out", str(out), *options]
+    command = [sys.executable, "-m", "models", *arguments]
+    env = {**os.environ, "NO_COLOR": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 
 def weights(version: Path) -> dict[str, np.ndarray]:
@@ -66,7 +67,7 @@ def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, 
             killed.kill()
             break
     killed.communicate()
-    assert not (tmp_path / "killed" / "shop").exists()
+    assert not list((tmp_path / "killed").glob("shop/[0-9]*"))
     resumed = start(config, log_data, tmp_path / "killed", "--resume")
     said, _ = resumed.communicate(timeout=120)
     whole.communicate(timeout=120)
@@ -84,10 +85,10 @@ def test_checkpoints_of_another_configuration_are_refused(
     work = tmp_path / ".training" / "shop"
     work.mkdir(parents=True)
     other = read_config({**tomllib.loads(CONFIG), "training": {"epochs": 9, "batch_size": 1}}, "test")
-    (work / "config.json").write_text(other.model_dump_json())
+    (work / "run.json").write_text(other.model_dump_json())
     run = start(config, log_data, tmp_path, "--resume")
-    run.communicate(timeout=60)
-    assert run.returncode == 1
+    said, _ = run.communicate(timeout=60)
+    assert (run.returncode, "another run" in said) == (1, True)
 
 
 @pytest.mark.parametrize("kind", ["translation", "sequence"])
@@ -117,6 +118,17 @@ def test_padding_adds_nothing_to_the_loss(kind: str, config: Path, text_data: Pa
     share, steps = _accuracy(task.network, (x, y, weights))
     assert share * steps == pytest.approx(hits, abs=1e-4)
     assert steps == sum(steps for _, steps in alone)
+    if kind == "translation":  # the events' heads are over different numbers of steps
+        losses = [
+            _loss(task.network, task.batch(rows)) * n
+            for rows, (_, n) in zip((short, long), alone, strict=True)
+        ]
+        assert whole * steps == pytest.approx(sum(losses), rel=1e-5)
+
+
+def _loss(network: Any, batch: Any) -> float:
+    x, y, weights = batch
+    return float(network.compute_loss(x, y, network(x), weights))
 
 
 def _accuracy(network: Any, batch: Any) -> tuple[float, float]:
@@ -152,17 +164,37 @@ def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
     (tmp_path / "train.en").write_text("a\nb\n")
     (tmp_path / "train.de").write_text("a\n")
     (tmp_path / "log.csv").write_text("Case,What\n1,2\n")
+    head = "\ufeffCaseID,ActivityID,CompleteTimestamp\n"
+    (tmp_path / "short.csv").write_text(head + "1,a,2026-01-01 00:00:00\n1\n")
+    (tmp_path / "stamp.csv").write_text(head + "1,a,soon\n")
+    (tmp_path / "backwards.csv").write_text(head + "1,a,2026-01-02 00:00:00\n1,b,2026-01-01 00:00:00\n")
     (tmp_path / "bad.toml").write_text(CONFIG.replace("dropout", "droput"))
     faults = [
         (lambda: read_pairs(tmp_path, "train", "en", "de"), "2 en and 1 de lines"),
         (lambda: read_pairs(tmp_path, "val", "en", "de"), "val.en"),
-        (lambda: read_log(tmp_path / "log.csv"), "CaseID"),
+        (lambda: read_log(tmp_path / "log.csv"), "line 2: CaseID"),
+        (lambda: read_log(tmp_path / "short.csv"), "line 3: ActivityID"),
+        (lambda: read_log(tmp_path / "stamp.csv"), "line 2: CompleteTimestamp"),
+        (lambda: read_log(tmp_path / "backwards.csv"), "case 1: event 2 is earlier"),
         (lambda: load_config(tmp_path / "bad.toml"), "model.droput"),
         (lambda: load_config(tmp_path / "none.toml"), "none.toml"),
+        (lambda: changed("training.epochs", 0), "training.epochs"),
+        (lambda: changed("serving.buckets", [8, 4]), "serving: .*buckets: ascending"),
+        (lambda: changed("data.event", "elapsed"), "both 'elapsed'"),
+        (lambda: changed("data.event", "case-event"), "data.event"),
+        (lambda: changed("name", "../x"), "name"),
     ]
     for action, told in faults:
         with pytest.raises(ConfigInvalid, match=told):
             action()
+
+
+def changed(path: str, value: Any) -> None:
+    """Read the configuration with one field changed."""
+    table = tomllib.loads(CONFIG)
+    *section, field = path.split(".")
+    (table[section[0]] if section else table)[field] = value
+    read_config(table, "changed")
 
 
 def test_a_line_is_what_ends_in_a_newline(tmp_path: Path) -> None:
