@@ -88,7 +88,7 @@ def _greet(started: Any, settings: Settings) -> None:
 
 def _print_calls(name: str, manifest: Manifest, base: str, address: str) -> None:
     verb = "translate" if manifest.task == "translation" else "predict"
-    request = manifest.examples[0].request
+    request = manifest.examples[len(manifest.examples) // 2].request
     body = shlex.quote(json.dumps(request, ensure_ascii=False))
     item = request["texts"][0] if verb == "translate" else json.dumps(request["sequences"][0])
     header = shlex.quote("Content-Type: application/json")

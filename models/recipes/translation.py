@@ -31,7 +31,7 @@ from service.contract.text import TextCodec
 TOKENIZER = "tokenizer.model"
 SOURCE = "source_ids"
 SPECIAL = SpecialIds()
-TRAINING_PHRASES = 60_000
+TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
 
 
