@@ -8,7 +8,7 @@ import asyncio
 import os
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from service import errors
 from service.backend.base import Spec
 from service.backend.embedded import EmbeddedBackend
 from service.contract.digest import check_digests
-from service.contract.manifest import Manifest, Signature
+from service.contract.manifest import Manifest, Signature, Tensor
 from service.contract.padding import Array, Row, pad_batch, real_steps
 from service.core.catalog import make_served
 from service.core.golden import body_of, run_examples
@@ -205,7 +205,7 @@ def _rows(served: Served, name: str) -> list[Row]:
     return rows + [_cut(longest, n, inputs) for n in {1, longest.length // 2} if 0 < n < longest.length]
 
 
-def _cut(row: Row, length: int, tensors: dict) -> Row:  # type: ignore[type-arg]
+def _cut(row: Row, length: int, tensors: Mapping[str, Tensor]) -> Row:
     values = {n: v[:length] if "time" in tensors[n].axes else v for n, v in row.inputs.items()}
     return Row(values, length)
 

@@ -12,7 +12,7 @@ from models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, Tran
 from models.data import Pair, pad_right, read_pairs, train_tokenizer
 from models.decoding import greedy
 from models.draft import MANIFEST_OUTPUTS, Draft
-from models.phrases import phrase_pairs
+from models.phrases import Split, phrase_pairs
 from models.train import Batch, Task, schedule
 from models.translation import SmoothedCrossEntropy, Translator
 from service.contract.manifest import (
@@ -31,6 +31,7 @@ from service.contract.text import TextCodec
 TOKENIZER = "tokenizer.model"
 SOURCE = "source_ids"
 SPECIAL = SpecialIds()
+PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
 
@@ -43,7 +44,7 @@ def read_texts(data: TranslationData, path: Path | None, split: str) -> list[Pai
     """
     if data.kind == "phrases":
         count = TRAINING_PHRASES if split == "train" else HELD_OUT_PHRASES
-        return phrase_pairs({"val": "validation"}.get(split, split), count, seed=1)  # type: ignore[arg-type]
+        return phrase_pairs(PHRASE_SPLITS[split], count, seed=1)
     if path is None:
         raise ConfigInvalid("data.kind is parallel: give --data FOLDER")
     return read_pairs(path, split, data.source, data.target)
