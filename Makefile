@@ -34,6 +34,7 @@ proto: setup  ## generate the message code and stubs beside the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I proto \
 	    -I "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	    --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/seqserve/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto proto/seqserve/tfserving/*.proto
 
 lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

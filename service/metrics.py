@@ -58,6 +58,13 @@ class Metrics:
         self.ready = self._gauge(
             "model_ready", "1 while some version of the model can be called.", ("model",)
         )
+        self.backend_seconds = self._histogram(
+            "backend_seconds", "One call of the model server, by gRPC code.", ("code",), STAGE_BUCKETS
+        )
+        self.backend_retries = self._counter("backend_retries", "Calls tried again at an address.", ())
+        self.backend_up = self._gauge(
+            "backend_up", "1 while an address of the model server answers.", ("address",)
+        )
         self.queue_cells = self._gauge("queue_cells", "Cells waiting for a batch.", ())
         self.in_flight = self._gauge("in_flight", "Requests being answered.", ("transport",))
         self.rejected = self._counter("rejected", "Items refused for the service's state.", ("reason",))

@@ -6,7 +6,7 @@ Built once by `service.cli`; `seqserve serve --help` prints this table.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Count = Annotated[int, Field(ge=1)]
@@ -19,7 +19,23 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SEQSERVE_", frozen=True, extra="forbid")
 
-    root: Path = Field(Path("build/models"), description="folder of MODEL/VERSION directories to serve")
+    root: Path = Field(
+        Path("build/models"), description="folder of MODEL/VERSION directories that this process runs itself"
+    )
+    model_config_file: Path | None = Field(
+        None,
+        description="TensorFlow Serving's model config file: names the models, instead of root or models",
+    )
+    tfserving: str = Field(
+        "", description="HOST:PORT,… of TensorFlow Serving's gRPC; empty: models run in this process"
+    )
+    models: str = Field("", description="NAME,… of the models at TensorFlow Serving")
+    tfserving_ca: Path | None = Field(None, description="PEM of the authority to trust; turns TLS on")
+    tfserving_cert: Path | None = Field(None, description="PEM of this client's certificate, for mutual TLS")
+    tfserving_key: Path | None = Field(None, description="PEM of this client's key, for mutual TLS")
+    device: Literal["cpu", "gpu"] = Field(
+        "cpu", description="what the models run on: chooses the tolerance of the golden examples"
+    )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     rest_port: Port = Field(8000, description="REST port; 0 takes a free one")
     grpc_port: Port = Field(9000, description="gRPC port; 0 takes a free one")
@@ -31,7 +47,37 @@ class Settings(BaseSettings):
     max_batch_rows: Count = Field(64, description="most rows in one batch")
     max_batch_cells: Count = Field(4096, description="most cells (rows x padded length) in one batch")
     max_queue_cells: Count = Field(262_144, description="most cells waiting; past it QUEUE_FULL, 429")
-    slots: Count = Field(2, description="batches at the backend at once: one computes, one is prepared")
+    slots: Count = Field(
+        2, description="batches at each backend address at once: one computes, one is prepared"
+    )
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
     drain_seconds: Seconds = Field(20.0, description="seconds that open requests may take on shutdown")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+
+    @property
+    def tfserving_addresses(self) -> list[str]:
+        """The model servers, in order."""
+        return _names(self.tfserving)
+
+    @property
+    def model_names(self) -> list[str]:
+        """The models named for TensorFlow Serving."""
+        return _names(self.models)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Settings":
+        if self.tfserving and not self.model_names and self.model_config_file is None:
+            raise ValueError("tfserving needs models (NAME,…) or model_config_file: it does not list its own")
+        if (self.tfserving_cert is None) != (self.tfserving_key is None):
+            raise ValueError("tfserving_cert and tfserving_key go together")
+        if self.tfserving_cert is not None and self.tfserving_ca is None:
+            raise ValueError("tfserving_cert needs tfserving_ca, which turns TLS on")
+        for address in self.tfserving_addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"tfserving: {address!r} is not HOST:PORT")
+        return self
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
