@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOT ?= build/models
 
-.PHONY: setup serve demo test lint proto lock
+.PHONY: setup serve demo test lint proto lock compose-test
 
 setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
 
@@ -41,3 +41,6 @@ lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs u
 	    --quiet -o requirements/gateway.txt pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --quiet --all-extras -o requirements/dev.txt pyproject.toml
+
+compose-test: setup  ## build the images and run docker-compose.yml on a Docker engine, from start to end
+	$(BIN)/python deploy/compose_test.py

@@ -71,9 +71,9 @@ async def pipeline(folder: Path, check_files: bool = True) -> AsyncIterator[Pipe
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / name).mkdir()
         (Path(root) / name / folder.name).symlink_to(folder)
-        backend = EmbeddedBackend(Path(root), check_files=check_files)
+        backend = EmbeddedBackend(Path(root), threads=1, check_files=check_files)
         budget = Budget(rows=64, cells=8192, queue_cells=2**40)
-        async with Scheduler(backend, budget, metrics, slots=1, backend_timeout=SECONDS) as scheduler:
+        async with Scheduler(backend, budget, metrics, backend_timeout=SECONDS) as scheduler:
             try:
                 for state in await backend.versions(name):
                     if state.error is not None:
@@ -219,7 +219,7 @@ async def _outputs(
     if garbage:
         _spoil(inputs, rows[0], signature, manifest)
     deadline = asyncio.get_running_loop().time() + SECONDS
-    spec = Spec(loaded.served.model, loaded.served.version, name)
+    spec = Spec(loaded.served.model, loaded.served.version, name, loaded.served.digest)
     outputs = await loaded.backend.predict(spec, inputs, deadline)
     return [{key: value[at] for key, value in outputs.items()} for at in range(len(rows))]
 

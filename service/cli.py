@@ -49,16 +49,22 @@ def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     rest_port: Annotated[int | None, typer.Option(help="REST port; 0 takes a free one")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one")] = None,
+    tfserving: Annotated[
+        str | None, typer.Option(help="HOST:PORT,… of TensorFlow Serving, which then runs the models")
+    ] = None,
+    models: Annotated[str | None, typer.Option(help="NAME,… of the models at TensorFlow Serving")] = None,
 ) -> None:
-    """Serve every model under a root over REST and gRPC, in this process, until SIGTERM or Ctrl-C.
+    """Serve every model over REST and gRPC until SIGTERM or Ctrl-C: those under a root, in this process, or
+    those of TensorFlow Serving.
 
-    Versions that appear in the root are examined and take over; those that vanish are unloaded.
+    Versions that appear are examined and take over; those that vanish are unloaded.
     An option here wins over its environment variable.
     """
     from service.logs import configure_logging
     from service.main import run
 
     options: dict[str, Any] = {"root": root, "host": host, "rest_port": rest_port, "grpc_port": grpc_port}
+    options |= {"tfserving": tfserving, "models": models}
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
@@ -67,6 +73,8 @@ def serve(
     configure_logging(settings.log_level)
     try:
         run(settings, lambda started: _greet(started, settings))
+    except ValueError as error:
+        raise _failed(f"settings: {error}") from None
     except OSError as error:  # only binding lets one through
         raise _failed(f"cannot listen on {settings.host}: {error}") from None
 
@@ -77,7 +85,8 @@ def _greet(started: Any, settings: Settings) -> None:
     typer.echo(f"\nREST on {base} (docs: {base}/docs), gRPC on {settings.host}:{started.grpc_port}")
     reports = started.gateway.models()
     if not reports:
-        console.print(f"No model under {settings.root} yet: python -m models train --help", style="yellow")
+        where = settings.model_config_file or settings.tfserving or settings.root
+        console.print(f"No model at {where} yet: python -m models train --help", style="yellow")
     for report in reports:
         if report.current is None:
             console.print(f"{report.name}: no version can be called", style="yellow")

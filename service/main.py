@@ -18,6 +18,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from service.backend.base import Backend
 from service.backend.embedded import EmbeddedBackend
+from service.backend.model_config import ModelConfigFile
+from service.backend.tfserving import TfServingBackend, Tls
 from service.core.catalog import Catalog
 from service.core.gateway import Gateway
 from service.core.items import ItemRunner
@@ -47,15 +49,17 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
 
     Args:
         backend: instead of the one that the settings describe.
+
+    Raises:
+        ValueError: a file that the settings name cannot be used.
+        OSError: a port cannot be had.
     """
-    backend = backend or EmbeddedBackend(settings.root, threads=settings.slots)
     metrics = Metrics(_registry())
+    backend = backend or _backend(settings, metrics)
     budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
-    scheduler = Scheduler(
-        backend, budget, metrics, slots=settings.slots, backend_timeout=settings.backend_timeout
-    )
+    scheduler = Scheduler(backend, budget, metrics, backend_timeout=settings.backend_timeout)
     runner = ItemRunner(scheduler, metrics)
-    catalog = Catalog(backend, runner, metrics)
+    catalog = Catalog(backend, runner, metrics, settings.device)
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
     # left in the order of lines from below: what still answers outlives what feeds it
     async with (
@@ -68,6 +72,24 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         yield Running(gateway, catalog, rest_port, grpc_port)
         await rpc.leave()  # health checkers first
         await gateway.drain(settings.drain_seconds)
+
+
+def _backend(settings: Settings, metrics: Metrics) -> Backend:
+    """Return TensorFlow Serving where the settings name it, else the models in this process."""
+    path = settings.model_config_file
+    config = ModelConfigFile(path) if path is not None else None
+    if not settings.tfserving_addresses:
+        return EmbeddedBackend(settings.root, threads=settings.slots, config=config)
+    tls = None
+    if settings.tfserving_ca is not None:
+        tls = Tls.read(settings.tfserving_ca, settings.tfserving_cert, settings.tfserving_key)
+    return TfServingBackend(
+        settings.tfserving_addresses,
+        lambda: settings.model_names or sorted(config.entries() if config is not None else ()),
+        metrics,
+        calls=settings.slots,
+        tls=tls,
+    )
 
 
 @asynccontextmanager

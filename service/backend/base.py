@@ -1,6 +1,6 @@
-"""The seam below the scheduler: five methods, tensors by name, absolute deadlines.
+"""The seam below the scheduler: tensors by name, absolute deadlines, versions pinned.
 
-Implemented by `embedded` (in-process SavedModels) and by the tests' callable fake.
+Implemented by `embedded` (in-process SavedModels), by `tfserving`, and by the tests' callable fake.
 """
 
 from collections.abc import Hashable, Mapping
@@ -34,15 +34,23 @@ class VersionState:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What is called: a signature of one pinned version."""
+    """What is called: a signature of one pinned version.
+
+    `digest` is of the manifest that encoded the rows: another content under the same number is not called.
+    """
 
     model: str
     version: int
     signature: str
+    digest: str
 
 
 class Backend(Protocol):
     """What turns tensors into tensors. Every error it raises is of `service.errors`."""
+
+    @property
+    def slots(self) -> int:
+        """How many batches it can use at once."""
 
     async def models(self) -> list[str]:
         """Return the names of the models that it is to serve."""
@@ -50,11 +58,20 @@ class Backend(Protocol):
     async def versions(self, model: str) -> list[VersionState]:
         """Return what there is of a model; none where it is unknown."""
 
+    async def label(self, model: str, label: str) -> int:
+        """Return the version that a label stands for.
+
+        Raises:
+            LabelNotFound: the model has no such label.
+            BackendUnavailable: nobody can tell now.
+        """
+
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
         """Return the contract files of a version by path relative to assets/, manifest.json among them.
 
         Raises:
             ManifestMissing: the version has no signature `manifest`.
+            BackendBatchingOn: the model server batches by itself.
             VersionNotFound: the version is not there, or no longer.
         """
 
@@ -66,7 +83,7 @@ class Backend(Protocol):
             deadline: absolute, on the event loop's clock; the run is stopped then.
 
         Raises:
-            VersionNotFound: the version is not there, or no longer.
+            VersionNotFound: the version is not there, no longer, or not with that digest.
             BackendFailed: the model failed on these inputs.
             BackendUnavailable, DeadlineExceeded: as named.
         """

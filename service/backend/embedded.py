@@ -17,13 +17,12 @@ import numpy as np
 
 from service import errors
 from service.backend.base import Spec, State, Tensors, VersionState
-from service.contract.digest import check_digests
-from service.contract.manifest import MANIFEST_SIGNATURE
+from service.backend.model_config import ModelConfigFile, ModelEntry
+from service.contract.digest import check_digests, digest_of
+from service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
 from service.contract.padding import Array
 
 log = logging.getLogger(__name__)
-KEPT_VERSIONS = 2
-"""The newest versions that are loaded, TensorFlow Serving's policy `latest { num_versions: 2 }`."""
 MANIFEST_SECONDS = 30.0
 
 
@@ -32,6 +31,7 @@ class Loaded:
     """A version in memory: a session, and each signature's tensor names."""
 
     session: Any
+    digest: str
     signatures: dict[str, tuple[dict[str, str], dict[str, str]]]  # inputs and outputs: name to tensor name
     stamp: Hashable
 
@@ -45,17 +45,33 @@ def _tensorflow() -> Any:
 
 
 class EmbeddedBackend:
-    """Serves ROOT/MODEL/VERSION directories; looks at them anew at each call of `versions`."""
+    """Serves ROOT/MODEL/VERSION directories; looks at them anew at each call of `versions`.
 
-    def __init__(self, root: Path, threads: int = 2, check_files: bool = True) -> None:
+    Args:
+        config: names models, folders, policies and labels; without it every folder of the root is a model,
+            its two newest versions are kept, and there are no labels.
+    """
+
+    def __init__(
+        self, root: Path, threads: int = 2, check_files: bool = True, config: ModelConfigFile | None = None
+    ) -> None:
         self._root = root
+        self._config = config
+        self._threads = threads
         self._check_files = check_files
         self._pool = ThreadPoolExecutor(threads, "embedded")
         self._loaded: dict[tuple[str, int], Loaded] = {}
         self._failed: dict[tuple[str, int], tuple[Hashable, errors.SeqserveError]] = {}
 
+    @property
+    def slots(self) -> int:
+        """A batch for each thread."""
+        return self._threads
+
     async def models(self) -> list[str]:
-        """Return every folder of the root that holds a numbered folder."""
+        """Return the configured models, or every folder of the root that holds a numbered folder."""
+        if self._config is not None:
+            return sorted(self._config.entries())
         if not self._root.is_dir():
             return []
         folders = (path for path in self._root.iterdir() if path.is_dir() and path.name[0] != ".")
@@ -63,26 +79,34 @@ class EmbeddedBackend:
 
     async def versions(self, model: str) -> list[VersionState]:
         """Load what is new, unload what is gone, and return the newest versions' states."""
-        numbers = await asyncio.to_thread(_numbers, self._root / model)
-        kept = numbers[:KEPT_VERSIONS]
-        states = [await self._state(model, version) for version in kept]
-        if not any(state.state is State.AVAILABLE for state in states):
+        entry = self._entry(model)
+        numbers = await asyncio.to_thread(_numbers, entry.folder)
+        kept = entry.kept(numbers)
+        states = [await self._state(entry, version) for version in kept]
+        if kept and not any(state.state is State.AVAILABLE for state in states):
             # as TensorFlow Serving does: the last good version stays until another is there
-            older = (n for n in numbers[KEPT_VERSIONS:] if (model, n) in self._loaded)
+            older = (n for n in numbers if n not in kept and (model, n) in self._loaded)
             last_good = next(older, None)
             if last_good is not None:
                 kept = [*kept, last_good]
-                states.append(await self._state(model, last_good))
+                states.append(await self._state(entry, last_good))
         for gone in [key for key in (*self._loaded, *self._failed) if key[0] == model and key[1] not in kept]:
             self._unload(gone)
         return states
+
+    async def label(self, model: str, label: str) -> int:
+        """Return the version that the model config file gives a label to."""
+        labels = self._entry(model).labels
+        if label not in labels:
+            raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}")
+        return labels[label]
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
         """Return the contract files, as the version's own signature gives them."""
         loaded = self._get(model, version)
         if MANIFEST_SIGNATURE not in loaded.signatures:
             raise errors.ManifestMissing(f"{model} version {version} has no signature {MANIFEST_SIGNATURE!r}")
-        spec = Spec(model, version, MANIFEST_SIGNATURE)
+        spec = Spec(model, version, MANIFEST_SIGNATURE, loaded.digest)
         deadline = asyncio.get_running_loop().time() + MANIFEST_SECONDS
         outputs = await self.predict(spec, {}, deadline)
         return {n.decode(): c for n, c in zip(outputs["names"], outputs["contents"], strict=True)}
@@ -90,6 +114,8 @@ class EmbeddedBackend:
     async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
         """Run one batch in a thread; TensorFlow itself stops it at the deadline."""
         loaded = self._get(spec.model, spec.version)
+        if loaded.digest != spec.digest:
+            raise errors.VersionNotFound(f"{spec.model} version {spec.version} is another one by now")
         if spec.signature not in loaded.signatures:
             raise errors.BackendFailed(f"{spec.model} version {spec.version} has no {spec.signature!r}")
         loop = asyncio.get_running_loop()
@@ -109,8 +135,12 @@ class EmbeddedBackend:
             raise errors.VersionNotFound(f"model {model!r} has no version {version}")
         return loaded
 
-    async def _state(self, model: str, version: int) -> VersionState:
-        key, folder = (model, version), self._root / model / str(version)
+    def _entry(self, model: str) -> ModelEntry:
+        configured = self._config.entries() if self._config is not None else {}
+        return configured.get(model) or ModelEntry(model, self._root / model)
+
+    async def _state(self, entry: ModelEntry, version: int) -> VersionState:
+        key, folder = (entry.name, version), entry.folder / str(version)
         stamp = await asyncio.to_thread(_stamp, folder)
         if key in self._loaded and self._loaded[key].stamp != stamp:
             self._unload(key)
@@ -169,7 +199,9 @@ def _load(folder: Path, stamp: Hashable, check_files: bool) -> Loaded:
         key: ({k: v.name for k, v in s.inputs.items()}, {k: v.name for k, v in s.outputs.items()})
         for key, s in meta.signature_def.items()
     }
-    return Loaded(session, signatures, stamp)
+    path = folder / "assets" / FILE_NAME
+    digest = digest_of(path.read_bytes()) if path.exists() else ""
+    return Loaded(session, digest, signatures, stamp)
 
 
 def _run(loaded: Loaded, spec: Spec, inputs: Tensors, seconds: float) -> dict[str, Array]:

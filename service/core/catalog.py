@@ -5,6 +5,7 @@ The gateway reads it through `resolve`.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class _Version:
 @dataclass(slots=True)
 class _Model:
     versions: dict[int, _Version] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)  # those asked for that exist
     was_ready: bool = False
 
     def routable(self) -> list[Served]:
@@ -62,15 +64,22 @@ class _Model:
 
 
 class Catalog:
-    """Owner of what is routable. `on_change` is called after each refresh."""
+    """Owner of what is routable. `on_change` is called after each refresh.
 
-    def __init__(self, backend: Backend, runner: ItemRunner, metrics: Metrics) -> None:
+    Args:
+        device: what the models run on, `cpu` or `gpu`: whose tolerance the golden examples are held to.
+    """
+
+    def __init__(self, backend: Backend, runner: ItemRunner, metrics: Metrics, device: str = "cpu") -> None:
+        self._device = device
         self._backend = backend
         self._runner = runner
         self._metrics = metrics
         self._models: dict[str, _Model] = {}
         self._has_looked = False
         self._is_ready = False
+        self._hurry = asyncio.Event()
+        self._renewal: asyncio.Future[None] | None = None  # ends with the next look to begin
         self.on_change: Callable[[], None] = lambda: None
 
     @property
@@ -91,15 +100,15 @@ class Catalog:
         """Return the version that answers a call which names none; None where there is none."""
         return next(iter(self._find(name).routable()), None)
 
-    def resolve(self, ref: ModelRef) -> Served:
-        """Return the version that a caller means: the one named, or the newest routable.
+    async def resolve(self, ref: ModelRef) -> Served:
+        """Return the version that a caller means: the one named, the label's, or the newest routable.
 
         Raises:
             ModelNotFound, VersionNotFound, LabelNotFound, NotReady; or why the version is refused.
         """
         model = self._find(ref.name)
         if ref.label is not None:
-            raise errors.LabelNotFound(f"model {ref.name!r} has no label {ref.label[:60]!r}")
+            return await self._labelled(ref.name, model, ref.label)
         if ref.version is not None:
             return self._pinned(ref.name, model, ref.version)
         for served in model.routable():
@@ -128,20 +137,44 @@ class Catalog:
             raise errors.NotReady(f"model {name!r} version {version} is loading", retry_after=1.0)
         return report.served
 
+    async def _labelled(self, name: str, model: _Model, label: str) -> Served:
+        """Return a label's version, which the backend knows; each look asks again about labels in use."""
+        if label not in model.labels:
+            model.labels[label] = await self._backend.label(name, label)
+        version = model.labels[label]
+        if version not in model.versions:
+            told = f"label {label!r} of model {name!r} is version {version}, which is not examined yet"
+            raise errors.NotReady(told, retry_after=1.0)
+        return self._pinned(name, model, version)
+
+    async def renew(self) -> None:
+        """Have `watch` look at once, and return when a look has ended that began after this call."""
+        if self._renewal is None:
+            self._renewal = asyncio.get_running_loop().create_future()
+            self._hurry.set()
+        await asyncio.shield(self._renewal)
+
     async def watch(self, seconds: float) -> None:
-        """Look for ever, `seconds` apart."""
+        """Look for ever, `seconds` apart or when somebody is in a hurry."""
         while True:
             await self.look()
-            await asyncio.sleep(seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._hurry.wait()
 
     async def look(self) -> None:
         """Refresh once; a failure is logged, and the next look may do better."""
+        renewal, self._renewal = self._renewal, None
+        self._hurry.clear()
         try:
             await self.refresh()
         except SeqserveError as error:
             log.warning("the backend cannot be looked at: %s", error.message)
         except Exception:
             log.exception("looking for versions failed unexpectedly")
+        finally:
+            if renewal is not None:
+                renewal.set_result(None)
 
     async def refresh(self) -> None:
         """Look once: admit versions that are new, forget those that are gone."""
@@ -175,8 +208,18 @@ class Catalog:
                 await self._consider(name, state)
         for number in set(model.versions) - set(states):
             self._forget(name, number)
+        for label in list(model.labels):
+            await self._ask_again(name, model, label)
         model.was_ready = model.was_ready or bool(model.routable())
         self._metrics.ready.labels(name).set(bool(model.routable()))
+
+    async def _ask_again(self, name: str, model: _Model, label: str) -> None:
+        try:
+            model.labels[label] = await self._backend.label(name, label)
+        except errors.LabelNotFound:
+            del model.labels[label]
+        except SeqserveError as error:
+            log.warning("label %s of %s cannot be looked at: %s", label, name, error.message)
 
     async def _consider(self, name: str, state: VersionState) -> None:
         """Set a version's report: admitted, refused with the reason, or loading where nothing is known."""
@@ -206,7 +249,7 @@ class Catalog:
         """Fetch the contract from the version itself and run its golden examples."""
         served = make_served(name, number, await self._backend.manifest(name, number))
         deadline = asyncio.get_running_loop().time() + ADMISSION_SECONDS
-        await run_examples(served, self._runner, deadline)
+        await run_examples(served, self._runner, deadline, self._device)
         return served
 
     def _tell(self, name: str, report: VersionReport) -> None:

@@ -94,9 +94,10 @@ class Gateway:
         )
         self._enter(call)
         try:
-            served = self._find(task, ref)
+            served = await self._find(task, ref)
             labels = (served.model, str(served.version))
-            answered = await self._answer(task, served, body, call)
+            answered = await self._answer(task, ref, served, body, call)
+            labels = (answered.model, str(answered.version))
             code, reason = OK, NO_REASON
             return answered
         except SeqserveError as error:
@@ -127,23 +128,38 @@ class Gateway:
         """Return metric labels for a request that reached no version: only names that exist."""
         return (ref.name if ref.name in self._catalog.models() else OTHER, NONE)
 
-    def _find(self, task: str, ref: ModelRef) -> Served:
+    async def _find(self, task: str, ref: ModelRef) -> Served:
         if self._draining:
             raise errors.Draining("the service is shutting down", retry_after=1.0)
-        served = self._catalog.resolve(ref)
+        served = await self._catalog.resolve(ref)
         if served.manifest.task != TASKS[task]:
             raise errors.WrongTask(f"model {ref.name!r} is for {served.manifest.task}; it cannot {task}")
         return served
 
-    async def _answer(self, task: str, served: Served, body: Body, call: Call) -> Answered:
+    async def _answer(self, task: str, ref: ModelRef, served: Served, body: Body, call: Call) -> Answered:
         member = MEMBERS[task]
         count = len(getattr(body, member))
         if not count:
             raise errors.EmptyRequest(f"{member} is empty", path=(member,))
         self.check_count(member, count)
         outcomes = await self._runner.run(served, body, call.deadline)
+        if ref.version is None and _is_gone(outcomes):
+            served = await self._successor(task, ref, call)
+            outcomes = await self._runner.run(served, body, call.deadline)
+            if _is_gone(outcomes):
+                told = f"version {served.version} of model {ref.name!r} went away while it was called"
+                raise errors.BackendUnavailable(told, retry_after=1.0)
         self._count_items(task, served, call, outcomes)
         return Answered(served.model, served.version, served.digest, _settled(member, outcomes))
+
+    async def _successor(self, task: str, ref: ModelRef, call: Call) -> Served:
+        """Return what is current after a fresh look: whole requests move on, so none mixes versions."""
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                await self._catalog.renew()
+        except TimeoutError:
+            raise errors.DeadlineExceeded("the deadline passed before there was an answer") from None
+        return await self._find(task, ref)
 
     def _count_items(self, task: str, served: Served, call: Call, outcomes: Sequence[Outcome]) -> None:
         version = (served.model, str(served.version))
@@ -157,6 +173,11 @@ class Gateway:
                 for warning in getattr(outcome, "warnings", ()):
                     self._metrics.warnings.labels(*version, warning).inc()
             self._metrics.items.labels(*version, task, call.transport, code, reason).inc()
+
+
+def _is_gone(outcomes: Sequence[Outcome]) -> bool:
+    """Tell whether the backend no longer had the version that the items were encoded for."""
+    return any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes)
 
 
 def _settled(member: str, outcomes: Sequence[Outcome]) -> tuple[Item, ...]:

@@ -26,13 +26,10 @@ log = logging.getLogger(__name__)
 class Scheduler:
     """Batches for one backend. `run` is its only door; use it as an async context manager."""
 
-    def __init__(
-        self, backend: Backend, budget: Budget, metrics: Metrics, *, slots: int, backend_timeout: float
-    ) -> None:
+    def __init__(self, backend: Backend, budget: Budget, metrics: Metrics, *, backend_timeout: float) -> None:
         self._backend = backend
         self._queue = Queue(budget)
         self._metrics = metrics
-        self._slots = asyncio.Semaphore(slots)
         self._timeout = backend_timeout
         self._arrived = asyncio.Event()
         self._batches: set[asyncio.Task[None]] = set()
@@ -83,12 +80,12 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
-            await self._slots.acquire()
+            while len(self._batches) >= self._backend.slots:
+                await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
             batch = self._queue.take(loop.time())
             self._metrics.queue_cells.set(self._queue.cells)
             if not batch:
                 self._arrived.clear()
-                self._slots.release()
                 continue
             task = asyncio.create_task(self._answer(batch))
             self._batches.add(task)
@@ -103,8 +100,6 @@ class Scheduler:
         except Exception:
             log.exception("a batch failed unexpectedly")
             _fail(batch, errors.Unexpected("an unexpected fault; the log has it"))
-        finally:
-            self._slots.release()
 
     async def _settle(self, batch: list[Entry]) -> None:
         """End every entry's future; halve a batch that the model failed on, so that one row fails alone."""
@@ -129,7 +124,7 @@ class Scheduler:
         padded = perf_counter()
         self._stage(key.served, "pad").observe(padded - started)
         deadline = min(loop.time() + self._timeout, max(entry.deadline for entry in batch))
-        spec = Spec(key.served.model, key.served.version, key.signature)
+        spec = Spec(key.served.model, key.served.version, key.signature, key.served.digest)
         try:
             return await self._backend.predict(spec, inputs, deadline)
         finally:

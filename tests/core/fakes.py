@@ -60,6 +60,8 @@ class FakeBackend:
 
     def __init__(self, function: Function) -> None:
         self.function = function
+        self.slots = 2
+        self.labels: dict[tuple[str, str], int] = {}
         self.batches: list[Batch] = []
         self.seconds = 0.0  # that a batch takes
         self.gates: dict[int, asyncio.Event] = {}  # by version
@@ -85,6 +87,11 @@ class FakeBackend:
         if model in self.failing:
             raise self.failing[model]
         return [version.state for version in self.published.get(model, {}).values()]
+
+    async def label(self, model: str, label: str) -> int:
+        if (model, label) not in self.labels:
+            raise errors.LabelNotFound(f"no label {label}")
+        return self.labels[model, label]
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
         files = self.published[model][version].files
@@ -281,7 +288,8 @@ async def _core(
 ) -> AsyncIterator[Core]:
     before = asyncio.all_tasks()
     backend, metrics = FakeBackend(function), Metrics(CollectorRegistry())
-    scheduler = Scheduler(backend, budget, metrics, slots=slots, backend_timeout=backend_timeout)
+    backend.slots = slots
+    scheduler = Scheduler(backend, budget, metrics, backend_timeout=backend_timeout)
     async with scheduler:
         runner = ItemRunner(scheduler, metrics)
         catalog = Catalog(backend, runner, metrics)

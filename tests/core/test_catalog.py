@@ -119,14 +119,14 @@ async def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_stays
         assert standings(core) == {2: reason, 1: "ROUTABLE"}
         assert await answer(core) == (1, TOTAL)
         with pytest.raises(errors.FailedPrecondition) as caught:
-            core.catalog.resolve(ModelRef("totals", version=2))
+            await core.catalog.resolve(ModelRef("totals", version=2))
         assert caught.value.reason == reason
         assert series(core.metrics, "model_version_refused") == {("totals", "2", reason): 1}
         assert series(core.metrics, "model_ready") == {("totals",): 1}
         del core.backend.published["totals"][1]
         await core.catalog.refresh()
         with pytest.raises(errors.NotReady, match=reason):
-            core.catalog.resolve(TOTALS)
+            await core.catalog.resolve(TOTALS)
         assert series(core.metrics, "model_ready") == {("totals",): 0}
         assert core.catalog.is_ready  # it was, once
 
@@ -142,7 +142,7 @@ async def test_a_load_that_failed_at_the_backend_is_refused_until_it_is_tried_ag
         assert standings(core) == {1: "LOADING"}
         assert series(core.metrics, "model_version_refused") == {}
         with pytest.raises(errors.NotReady):
-            core.catalog.resolve(ModelRef("totals", version=1))
+            await core.catalog.resolve(ModelRef("totals", version=1))
         core.backend.put("totals", 1, version(1))
         await core.catalog.refresh()
         assert standings(core) == {1: "ROUTABLE"}
@@ -239,16 +239,16 @@ async def test_other_content_under_the_same_number_is_examined_before_it_is_call
     async with running(weights) as core:
         core.backend.put("totals", 1, version(1), stamp="a")
         await core.catalog.refresh()
-        old = core.catalog.resolve(TOTALS)
+        old = await core.catalog.resolve(TOTALS)
         core.backend.gates[1] = asyncio.Event()
         core.backend.put("totals", 1, version(1, card={"data": "new"}), stamp="b")
         refreshing = asyncio.create_task(core.catalog.refresh())
         await settle()
         with pytest.raises(errors.NotReady):  # rows of the old manifest never meet the new weights
-            core.catalog.resolve(TOTALS)
+            await core.catalog.resolve(TOTALS)
         core.backend.gates[1].set()
         await refreshing
-        new = core.catalog.resolve(TOTALS)
+        new = await core.catalog.resolve(TOTALS)
         assert new.digest != old.digest
         assert series(core.metrics, "model_version_info") == {("totals", "1", new.digest): 1}
         core.backend.put("totals", 1, version(1, answer=0.0), stamp="c")
@@ -267,7 +267,7 @@ async def test_a_version_that_is_gone_is_not_found_and_leaves_no_series() -> Non
         del core.backend.published["totals"][1]
         await core.catalog.refresh()
         with pytest.raises(errors.VersionNotFound):
-            core.catalog.resolve(ModelRef("totals", version=1))
+            await core.catalog.resolve(ModelRef("totals", version=1))
         assert labelled(core, "totals") == {"2"}
 
 
@@ -292,7 +292,7 @@ async def test_a_model_that_is_gone_is_not_found_and_leaves_no_series() -> None:
         del core.backend.published["totals"]
         await core.catalog.refresh()
         with pytest.raises(errors.ModelNotFound):
-            core.catalog.resolve(TOTALS)
+            await core.catalog.resolve(TOTALS)
         assert labelled(core, "totals") == set()
 
 
@@ -305,7 +305,7 @@ async def test_ready_once_every_model_has_been_callable() -> None:
         await core.catalog.refresh()
         assert not core.gateway.is_ready
         with pytest.raises(errors.NotReady) as caught:
-            core.catalog.resolve(ModelRef("others"))
+            await core.catalog.resolve(ModelRef("others"))
         assert caught.value.retry_after == 1.0
         assert series(core.metrics, "model_ready") == {("totals",): 1, ("others",): 0}
         core.backend.put("others", 1, version(1))
@@ -364,7 +364,7 @@ async def test_an_unknown_name_is_cut_short_in_the_message() -> None:
     async with running(weights) as core:
         await core.catalog.refresh()
         with pytest.raises(errors.ModelNotFound) as caught:
-            core.catalog.resolve(ModelRef("x" * 10_000))
+            await core.catalog.resolve(ModelRef("x" * 10_000))
         assert len(caught.value.message) < 200
 
 
@@ -372,4 +372,4 @@ async def test_before_the_first_look_it_is_not_ready() -> None:
     """A service that is starting says so, instead of denying that the model exists."""
     async with running() as core:
         with pytest.raises(errors.NotReady):
-            core.catalog.resolve(ModelRef("totals"))
+            await core.catalog.resolve(ModelRef("totals"))

@@ -169,7 +169,7 @@ async def test_a_fault_of_ours_is_an_items_own_and_leaves_no_item_running(
 ) -> None:
     async with running() as core:
         await load(core)
-        plan = core.catalog.resolve(TOTALS).codec.plan(body({"x": [1]}))
+        plan = (await core.catalog.resolve(TOTALS)).codec.plan(body({"x": [1]}))
         inner = type(plan).encode
 
         def encode(self: Any, item: dict[str, Any]) -> Any:

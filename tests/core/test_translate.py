@@ -42,7 +42,7 @@ def plan(tokenizer: bytes) -> Planner:
 
 def echoed(encoded: Encoded) -> Outputs:
     """Return what `echo` answers one row with."""
-    outputs = echo(Spec("echo", 1, "greedy"), {"source": encoded.row.inputs["source"][None]})
+    outputs = echo(Spec("echo", 1, "greedy", ""), {"source": encoded.row.inputs["source"][None]})
     return {name: value[0] for name, value in outputs.items()}
 
 

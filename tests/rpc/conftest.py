@@ -112,6 +112,7 @@ class FakeBackend:
 
     contents: dict[str, dict[int, dict[str, bytes] | errors.SeqserveError | None]]
     answer: Callable[[Spec, Tensors], dict[str, Array]] = _answer
+    slots: int = 2
     batches: list[Tensors] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -122,6 +123,9 @@ class FakeBackend:
 
     async def versions(self, model: str) -> list[VersionState]:
         return [_state(number, held) for number, held in self.contents.get(model, {}).items()]
+
+    async def label(self, model: str, label: str) -> int:
+        raise errors.LabelNotFound(f"no label {label}")
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
         files = self.contents[model][version]
@@ -242,9 +246,8 @@ async def _world(stack: AsyncExitStack, backend: FakeBackend, settings: Settings
     metrics, queued = Metrics(CollectorRegistry()), WatchedGauge()
     metrics.queue_cells = queued  # type: ignore[assignment]
     budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
-    scheduler = Scheduler(
-        backend, budget, metrics, slots=settings.slots, backend_timeout=settings.backend_timeout
-    )
+    backend.slots = settings.slots
+    scheduler = Scheduler(backend, budget, metrics, backend_timeout=settings.backend_timeout)
     await stack.enter_async_context(scheduler)
     stack.callback(backend.gate.set)  # what a test has held is let go, so that the scheduler can end
     runner = ItemRunner(scheduler, metrics)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fseqserve/tfserving/config.proto\x12\x12seqserve.tfserving\"\xb7\x02\n\x15ServableVersionPolicy\x12\x42\n\x06latest\x18\x64 \x01(\x0b\x32\x30.seqserve.tfserving.ServableVersionPolicy.LatestH\x00\x12<\n\x03\x61ll\x18\x65 \x01(\x0b\x32-.seqserve.tfserving.ServableVersionPolicy.AllH\x00\x12\x46\n\x08specific\x18\x66 \x01(\x0b\x32\x32.seqserve.tfserving.ServableVersionPolicy.SpecificH\x00\x1a\x1e\n\x06Latest\x12\x14\n\x0cnum_versions\x18\x01 \x01(\r\x1a\x05\n\x03\x41ll\x1a\x1c\n\x08Specific\x12\x10\n\x08versions\x18\x01 \x03(\x03\x42\x0f\n\rpolicy_choice\"\x91\x02\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tbase_path\x18\x02 \x01(\t\x12\x16\n\x0emodel_platform\x18\x04 \x01(\t\x12G\n\x14model_version_policy\x18\x07 \x01(\x0b\x32).seqserve.tfserving.ServableVersionPolicy\x12J\n\x0eversion_labels\x18\x08 \x03(\x0b\x32\x32.seqserve.tfserving.ModelConfig.VersionLabelsEntry\x1a\x34\n\x12VersionLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"B\n\x0fModelConfigList\x12/\n\x06\x63onfig\x18\x01 \x03(\x0b\x32\x1f.seqserve.tfserving.ModelConfig\"S\n\x11ModelServerConfig\x12>\n\x11model_config_list\x18\x01 \x01(\x0b\x32#.seqserve.tfserving.ModelConfigListb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fseqserve/tfserving/config.proto\x12\x12seqserve.tfserving\"\xb7\x02\n\x15ServableVersionPolicy\x12\x42\n\x06latest\x18\x64 \x01(\x0b\x32\x30.seqserve.tfserving.ServableVersionPolicy.LatestH\x00\x12<\n\x03\x61ll\x18\x65 \x01(\x0b\x32-.seqserve.tfserving.ServableVersionPolicy.AllH\x00\x12\x46\n\x08specific\x18\x66 \x01(\x0b\x32\x32.seqserve.tfserving.ServableVersionPolicy.SpecificH\x00\x1a\x1e\n\x06Latest\x12\x14\n\x0cnum_versions\x18\x01 \x01(\r\x1a\x05\n\x03\x41ll\x1a\x1c\n\x08Specific\x12\x10\n\x08versions\x18\x01 \x03(\x03\x42\x0f\n\rpolicy_choice\"\x91\x02\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tbase_path\x18\x02 \x01(\t\x12\x16\n\x0emodel_platform\x18\x04 \x01(\t\x12G\n\x14model_version_policy\x18\x07 \x01(\x0b\x32).seqserve.tfserving.ServableVersionPolicy\x12J\n\x0eversion_labels\x18\x08 \x03(\x0b\x32\x32.seqserve.tfserving.ModelConfig.VersionLabelsEntry\x1a\x34\n\x12VersionLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"B\n\x0fModelConfigList\x12/\n\x06\x63onfig\x18\x01 \x03(\x0b\x32\x1f.seqserve.tfserving.ModelConfig\"_\n\x11ModelServerConfig\x12@\n\x11model_config_list\x18\x01 \x01(\x0b\x32#.seqserve.tfserving.ModelConfigListH\x00\x42\x08\n\x06\x63onfigb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,5 +48,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELCONFIGLIST']._serialized_start=645
   _globals['_MODELCONFIGLIST']._serialized_end=711
   _globals['_MODELSERVERCONFIG']._serialized_start=713
-  _globals['_MODELSERVERCONFIG']._serialized_end=796
+  _globals['_MODELSERVERCONFIG']._serialized_end=808
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,89 @@
+"""TensorFlow Serving's model config file: one file names the models for the server and for the gateway.
+
+Format and meaning: https://www.tensorflow.org/tfx/serving/serving_config. Read by both backends.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf import text_format
+from seqserve.tfserving.config_pb2 import ModelConfig, ModelServerConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model: where its versions lie, which of them are kept, and what they are called."""
+
+    name: str
+    folder: Path
+    latest: int | None = 2  # None: every one, or those of `specific`
+    specific: frozenset[int] | None = None
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    def kept(self, numbers: Sequence[int]) -> list[int]:
+        """Choose from the version numbers, newest first, as the policy says."""
+        if self.specific is not None:
+            return [number for number in numbers if number in self.specific]
+        return list(numbers[: self.latest])
+
+
+class ModelConfigFile:
+    """The file, read again whenever it changes; a change that cannot be read is logged and left aside."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file; raises ValueError, naming it, where that fails."""
+        self._path = path
+        self._stamp = self._stat()
+        self._entries = read_model_config(path)
+
+    def entries(self) -> dict[str, ModelEntry]:
+        """Return the models by name."""
+        stamp = self._stat()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._entries = read_model_config(self._path)
+            except ValueError as error:
+                log.warning("the model config file stays as it was: %s", error)
+        return self._entries
+
+    def _stat(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+
+def read_model_config(path: Path) -> dict[str, ModelEntry]:
+    """Return the models that a file names.
+
+    Raises:
+        ValueError: it cannot be read, or does not name each model once with an absolute path.
+    """
+    try:
+        config = text_format.Parse(path.read_text(), ModelServerConfig(), allow_unknown_field=True)
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise ValueError(f"model config file {path}: {error}") from error
+    entries: dict[str, ModelEntry] = {}
+    for model in config.model_config_list.config:
+        if not model.name or model.name in entries:
+            raise ValueError(f"model config file {path}: name {model.name!r} is empty or there twice")
+        if not model.base_path.startswith("/"):
+            raise ValueError(f"model config file {path}: {model.name}: base_path is no absolute path")
+        entries[model.name] = _entry(model)
+    if not entries:
+        raise ValueError(f"model config file {path}: model_config_list names no model")
+    return entries
+
+
+def _entry(model: ModelConfig) -> ModelEntry:
+    policy, labels = model.model_version_policy, dict(model.version_labels)
+    kind = policy.WhichOneof("policy_choice")
+    latest = None if kind in ("all", "specific") else max(1, policy.latest.num_versions)
+    specific = frozenset(policy.specific.versions) if kind == "specific" else None
+    return ModelEntry(model.name, Path(model.base_path), latest, specific, labels)

@@ -1,0 +1,259 @@
+"""One address of the model server: its channel, the versions it is known to have, the calls under way there.
+
+Called by `service.backend.tfserving`, which chooses among replicas. What fails here is gRPC's own error;
+`translated` makes it ours, by one table, and keeps the server's words, which name graph nodes, in the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from time import perf_counter
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.wrappers_pb2 import Int64Value
+from seqserve.tfserving.predict_pb2 import (
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelSpec,
+    ModelVersionStatus,
+    PredictRequest,
+    PredictResponse,
+)
+
+from service import errors
+from service.backend.base import State, VersionState
+from service.contract.digest import digest_of
+from service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
+from service.errors import SeqserveError
+from service.metrics import Metrics
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer", bound=Message)
+Key = tuple[str, int]
+"""A model's name and a version's number."""
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+LOOK_SECONDS = 2.0
+MANIFEST_SECONDS = 10.0
+Code = grpc.StatusCode
+READY = grpc.ChannelConnectivity.READY
+ERRORS: Mapping[grpc.StatusCode, type[SeqserveError]] = {
+    Code.NOT_FOUND: errors.VersionNotFound,
+    Code.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    Code.UNAVAILABLE: errors.BackendUnavailable,
+    Code.RESOURCE_EXHAUSTED: errors.BackendUnavailable,
+    Code.CANCELLED: errors.BackendUnavailable,
+    Code.UNAUTHENTICATED: errors.BackendUnavailable,
+    Code.PERMISSION_DENIED: errors.BackendUnavailable,
+    Code.UNIMPLEMENTED: errors.BackendUnavailable,
+}
+"""The model server's code and our error. Every other code: the model failed on this input."""
+WORDS: Mapping[type[SeqserveError], str] = {
+    errors.VersionNotFound: "is not there, or no longer",
+    errors.DeadlineExceeded: "did not answer in time",
+    errors.BackendUnavailable: "cannot be reached, or has no room to compute",
+    errors.BackendFailed: "failed on this input",
+}
+BATCHING_ON = "Batching Run() must have at least one input tensor"
+"""What a server that batches says to a signature without inputs (its source, batching_util.h)."""
+RETRY_SECONDS = 1.0
+
+
+def translated(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
+    """Return ours for gRPC's error."""
+    kind = ERRORS.get(error.code(), errors.BackendFailed)
+    log.warning("%s: %s: %s", where, error.code().name, error.details())
+    retry_after = RETRY_SECONDS if kind is errors.BackendUnavailable else None
+    return kind(f"{where} {WORDS[kind]}", retry_after=retry_after)
+
+
+class Replica:
+    """One address. `held` says which versions it has, by the digest of the manifest that it gives itself.
+
+    What is held is good for one connection: another server, with another content, may come back.
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel, calls: int, metrics: Metrics) -> None:
+        self.address = address
+        self.held: dict[Key, str | SeqserveError] = {}
+        self.is_silent = False
+        self.in_flight = 0
+        self._room = asyncio.Semaphore(calls)
+        self._channel = channel
+        self._metrics = metrics
+        self._watch = asyncio.create_task(self._follow(), name=f"channel {address}")
+
+    @property
+    def is_up(self) -> bool:
+        """True while there is a connection that answers."""
+        return not self.is_silent and self._is_connected()
+
+    def has(self, key: Key, digest: str) -> bool:
+        """Tell whether a version, with that very content, can be called here now."""
+        return self._is_connected() and self.held.get(key) == digest
+
+    async def close(self) -> None:
+        """End the channel and what is under way on it."""
+        self._watch.cancel()
+        await asyncio.gather(self._watch, return_exceptions=True)
+        await self._channel.close(None)
+        self._metrics.backend_up.remove_by_labels({"address": self.address})
+
+    async def look(self, model: str) -> list[VersionState]:
+        """Ask for a model's versions, and for the manifest of each that has become available.
+
+        Raises:
+            AioRpcError: the address did not answer.
+        """
+        request = GetModelStatusRequest(model_spec=ModelSpec(name=model))
+        try:
+            reply = await self._call(STATUS, request, GetModelStatusResponse, LOOK_SECONDS)
+            told = list(reply.model_version_status)
+            self.is_silent = False
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not Code.NOT_FOUND:
+                self.is_silent = True
+                raise
+            told = []
+        finally:
+            self._metrics.backend_up.labels(self.address).set(self.is_up)
+        there = {(model, status.version) for status in told if status.state == ModelVersionStatus.AVAILABLE}
+        for gone in [key for key in self.held if key[0] == model and key not in there]:
+            del self.held[gone]
+        states = await asyncio.gather(*(self._state(model, status) for status in told))
+        return [state for state in states if state is not None]
+
+    async def predict(self, request: PredictRequest, digest: str, deadline: float) -> PredictResponse | None:
+        """Call the model once there is room here, until `deadline` on the loop's clock.
+
+        Returns:
+            None where the version, as `digest` names it, had gone by the time there was room.
+
+        Raises:
+            AioRpcError: as the server or the channel says.
+            DeadlineExceeded: it passed before there was room.
+        """
+        loop = asyncio.get_running_loop()
+        self.in_flight += 1
+        try:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._room.acquire()
+            except TimeoutError:
+                raise errors.DeadlineExceeded("the deadline passed before the batch was run") from None
+            try:
+                if not self.has((request.model_spec.name, request.model_spec.version.value), digest):
+                    return None
+                return await self._call(PREDICT, request, PredictResponse, deadline - loop.time())
+            finally:
+                self._room.release()
+        finally:
+            self.in_flight -= 1
+
+    async def manifest(self, model: str, version: int) -> dict[str, bytes]:
+        """Return a version's contract files, by its own signature.
+
+        Raises:
+            ManifestMissing, BackendBatchingOn; what `translated` makes of anything else.
+        """
+        where = f"{model} version {version}"
+        spec = ModelSpec(name=model, version=Int64Value(value=version), signature_name=MANIFEST_SIGNATURE)
+        try:
+            request = PredictRequest(model_spec=spec)
+            reply = await self._call(PREDICT, request, PredictResponse, MANIFEST_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _unreadable(error, where) from error
+        names, contents = (reply.outputs[part].string_val for part in ("names", "contents"))
+        return {name.decode(): content for name, content in zip(names, contents, strict=True)}
+
+    async def version_of(self, model: str, label: str) -> int:
+        """Return the version that the server gives a label to: it says which one answered.
+
+        Raises:
+            LabelNotFound; what `translated` makes of anything else.
+        """
+        spec = ModelSpec(name=model, version_label=label, signature_name=MANIFEST_SIGNATURE)
+        request = PredictRequest(model_spec=spec, output_filter=["names"])
+        try:
+            reply = await self._call(PREDICT, request, PredictResponse, LOOK_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is Code.INVALID_ARGUMENT and BATCHING_ON not in str(error.details()):
+                raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}") from error
+            raise _unreadable(error, f"{model} label {label[:60]}") from error
+        return reply.model_spec.version.value
+
+    async def _state(self, model: str, told: ModelVersionStatus) -> VersionState | None:
+        """Return what is to be known of a version; None where it has ended well."""
+        match told.state:
+            case ModelVersionStatus.AVAILABLE:
+                return await self._available(model, told.version)
+            case ModelVersionStatus.END if told.status.error_code:
+                log.warning("%s: %s version %d: %s", self.address, model, told.version, told.status)
+                fault = errors.BackendFailed("the model server could not load it; its log has the reason")
+                return VersionState(told.version, State.FAILED, fault)
+            case ModelVersionStatus.START | ModelVersionStatus.LOADING:
+                return VersionState(told.version, State.LOADING)
+        return None
+
+    async def _available(self, model: str, version: int) -> VersionState:
+        key = (model, version)
+        if key not in self.held:
+            try:
+                files = await self.manifest(model, version)
+                self.held[key] = digest_of(files[FILE_NAME])
+            except KeyError:
+                self.held[key] = errors.ManifestMissing(f"{model} version {version} carries no {FILE_NAME}")
+            except (errors.ManifestMissing, errors.BackendBatchingOn, errors.BackendFailed) as error:
+                self.held[key] = error
+            except SeqserveError:
+                return VersionState(version, State.LOADING)  # nothing can be said now
+        known = self.held[key]
+        if isinstance(known, SeqserveError):
+            return VersionState(version, State.FAILED, known)
+        return VersionState(version, State.AVAILABLE, stamp=known)
+
+    async def _call(self, path: str, request: Message, answer: type[Answer], seconds: float) -> Answer:
+        started, code = perf_counter(), Code.CANCELLED
+        self._is_connected()  # else this very call would connect, and what was held would seem good
+        try:
+            # the bytes are read here: what cannot be parsed is the model server's fault, not grpc's
+            call = self._channel.unary_unary(path, type(request).SerializeToString, None)
+            data = await call(request, timeout=max(0.0, seconds))
+            code = Code.OK
+            return answer.FromString(data)
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            raise
+        except DecodeError as error:
+            raise errors.BackendFailed(f"{self.address} answered bytes that are no message") from error
+        finally:
+            if path == PREDICT:
+                self._metrics.backend_seconds.labels(code.name).observe(perf_counter() - started)
+
+    def _is_connected(self) -> bool:
+        """Tell; where there is no connection, nothing is held any more."""
+        is_connected = self._channel.get_state() is READY
+        if not is_connected:
+            self.held.clear()
+        return is_connected
+
+    async def _follow(self) -> None:
+        """Keep the channel connected, and forget what the address has whenever a connection ends."""
+        while True:
+            state = self._channel.get_state(try_to_connect=True)
+            await self._channel.wait_for_state_change(state)
+            if state is READY:
+                log.warning("the connection to %s ended", self.address)
+                self.held.clear()
+
+
+def _unreadable(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
+    """Say why the manifest signature does not answer."""
+    if error.code() is Code.FAILED_PRECONDITION:
+        return errors.ManifestMissing(f"{where} has no signature {MANIFEST_SIGNATURE!r}")
+    if error.code() is Code.INVALID_ARGUMENT and BATCHING_ON in str(error.details()):
+        return errors.BackendBatchingOn(f"the model server batches {where}; start it with batching off")
+    return translated(error, where)

@@ -1,0 +1,156 @@
+"""How a call finds its version while versions come and go: labels, and what went away under a request."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service import errors
+from service.backend.base import Spec, Tensors
+from service.contract.items import PredictBody
+from service.contract.padding import Array
+from service.core.types import ModelRef
+from tests.core.fakes import NEVER, Core, call, running, series, settle
+from tests.core.test_catalog import TOTAL, TOTALS, X, answer, version, weights
+
+STABLE = ModelRef("totals", label="stable")
+
+
+@asynccontextmanager
+async def watched(*versions: int) -> AsyncIterator[Core]:
+    """Run core with its watcher over a backend that runs only what is published; the looks are far apart."""
+    core: Core
+
+    def there(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+        if spec.version not in core.backend.published[spec.model]:
+            raise errors.VersionNotFound(f"no version {spec.version}")
+        return weights(spec, inputs)
+
+    async with running(there) as core:
+        for number in versions:
+            core.backend.put("totals", number, version(number))
+        watch = asyncio.create_task(core.catalog.watch(NEVER))
+        await settle()
+        yield core
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+async def test_a_label_is_its_version_and_moves_with_it() -> None:
+    async with watched(1, 2) as core:
+        with pytest.raises(errors.LabelNotFound):
+            await answer(core, STABLE)
+        core.backend.labels["totals", "stable"] = 1
+        assert await answer(core, STABLE) == (1, TOTAL)
+        core.backend.labels["totals", "stable"] = 2
+        await core.catalog.renew()
+        assert await answer(core, STABLE) == (2, 2 * TOTAL)
+        del core.backend.labels["totals", "stable"]
+        await core.catalog.renew()
+        with pytest.raises(errors.LabelNotFound):
+            await answer(core, STABLE)
+
+
+async def test_a_label_of_a_version_that_is_refused_or_not_yet_seen_says_so() -> None:
+    async with watched(1) as core:
+        core.backend.put("totals", 2, version(2, answer=0.0))
+        core.backend.labels |= {("totals", "canary"): 2, ("totals", "next"): 3}
+        await core.catalog.renew()
+        with pytest.raises(errors.GoldenFailed):
+            await answer(core, ModelRef("totals", label="canary"))
+        with pytest.raises(errors.NotReady):
+            await answer(core, ModelRef("totals", label="next"))
+
+
+async def test_labels_that_do_not_exist_are_not_remembered() -> None:
+    async with watched(1) as core:
+        for number in range(50):
+            with pytest.raises(errors.LabelNotFound):
+                await answer(core, ModelRef("totals", label=f"label-{number}"))
+        assert core.catalog._models["totals"].labels == {}
+
+
+async def test_a_request_whose_version_went_away_is_answered_by_the_next() -> None:
+    """Encoded again for the version that is current after a fresh look, and counted under it, once."""
+    async with watched(1) as core:
+        core.backend.put("totals", 2, version(2))
+        del core.backend.published["totals"][1]
+        assert await asyncio.gather(*(answer(core) for _ in range(5))) == [(2, 2 * TOTAL)] * 5
+        counted = series(core.metrics, "requests_total")
+        assert counted == {("totals", "2", "predict", "rest", "OK", ""): 5}
+
+
+async def test_a_request_moves_on_whole() -> None:
+    """Where the version goes between two batches of one request, no answer mixes both."""
+    async with watched(1) as core:
+        core.backend.gates[1] = asyncio.Event()
+        request = core.gateway.predict(TOTALS, PredictBody(sequences=[{"x": X}] * 30), call())
+        asking = asyncio.create_task(request)
+        await settle()
+        calls = len([batch for batch in core.backend.batches if batch.spec.version == 1])
+        core.backend.put("totals", 2, version(2))
+        first = core.backend.function
+        seen = 0
+
+        def gone_after_one(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+            nonlocal seen
+            seen += spec.version == 1
+            if spec.version == 1 and seen == 2:
+                core.backend.published["totals"].pop(1)
+            return first(spec, inputs)
+
+        core.backend.function = gone_after_one
+        core.backend.gates[1].set()
+        answered = await asking
+        assert calls > 0
+        assert answered.version == 2
+        assert {item.heads["total"].value for item in answered.items} == {2 * TOTAL}  # type: ignore[union-attr]
+
+
+async def test_a_version_that_the_caller_named_is_not_replaced() -> None:
+    async with watched(1) as core:
+        core.backend.put("totals", 2, version(2))
+        del core.backend.published["totals"][1]
+        with pytest.raises(errors.VersionNotFound):
+            await answer(core, ModelRef("totals", version=1))
+
+
+async def test_a_version_that_goes_and_leaves_none_is_not_the_callers_fault() -> None:
+    async with watched(1) as core:
+        del core.backend.published["totals"][1]
+        with pytest.raises(errors.NotReady):
+            await answer(core)
+
+
+async def test_going_twice_is_unavailable_and_not_tried_for_ever() -> None:
+    async with watched(1) as core:
+
+        def never_there(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+            raise errors.VersionNotFound("gone again")
+
+        core.backend.function = never_there
+        batches = len(core.backend.batches)
+        with pytest.raises(errors.BackendUnavailable):
+            await answer(core)
+        assert len(core.backend.batches) == batches + 2
+
+
+async def test_waiting_for_a_look_ends_at_the_deadline() -> None:
+    async with watched(1) as core:
+        core.backend.put("totals", 2, version(2))
+        core.backend.gates[2] = asyncio.Event()  # its examination takes for ever
+        del core.backend.published["totals"][1]
+        body = PredictBody(sequences=[{"x": X}])
+        with pytest.raises(errors.DeadlineExceeded):
+            await core.gateway.predict(TOTALS, body, call(3.0))
+        core.backend.gates[2].set()
+        await core.catalog.renew()
+        assert await answer(core) == (2, 2 * TOTAL)
+
+
+async def test_those_who_wait_share_a_look_that_begins_after_they_asked() -> None:
+    async with watched(1) as core:
+        before = len(core.told)
+        await asyncio.gather(*(core.catalog.renew() for _ in range(20)))
+        assert len(core.told) == before + 1
