@@ -55,7 +55,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         OSError: a port cannot be had.
     """
     metrics = Metrics(_registry())
-    backend = backend or _backend(settings, metrics)
+    backend = backend or make_backend(settings, metrics)
     budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
     scheduler = Scheduler(backend, budget, metrics, backend_timeout=settings.backend_timeout)
     runner = ItemRunner(scheduler, metrics)
@@ -74,7 +74,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         await gateway.drain(settings.drain_seconds)
 
 
-def _backend(settings: Settings, metrics: Metrics) -> Backend:
+def make_backend(settings: Settings, metrics: Metrics) -> Backend:
     """Return TensorFlow Serving where the settings name it, else the models in this process."""
     path = settings.model_config_file
     config = ModelConfigFile(path) if path is not None else None

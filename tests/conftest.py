@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from service.contract.manifest import FILE_NAME
+from tests.tfserving.process import Server, serving
 
 settings.register_profile("seqserve", deadline=None)  # the machine may be busy
 settings.load_profile("seqserve")
@@ -76,19 +78,30 @@ def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Pa
 
 
 @pytest.fixture(scope="session")
+def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A model server for the whole run; each test tells it what to serve by `reload`."""
+    from tests.tfserving.reload import config_file
+
+    path = tmp_path_factory.mktemp("config") / "models.config"
+    path.write_text(str(config_file({"shop": root / "shop"})))
+    with serving(path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def refused_too(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two small models, and one refused for each reason that a version can be."""
     folder = tmp_path_factory.mktemp("parity")
     for name in ("en-de", "shop"):
         shutil.copytree(root / name / "1", folder / name / "1")
-    for name in ("golden", "bare", "invalid"):
+    for name in ("golden", "bare", "invalid", "flipped"):
         shutil.copytree(root / "en-de" / "1", folder / name / "1")
-    shutil.copytree(root / "shop" / "1", folder / "flipped" / "1")
     manifest = json.loads((root / "en-de/1/assets" / FILE_NAME).read_bytes())
     manifest["examples"][0]["items"][0]["text"] = "another"
     (folder / "golden/1/assets" / FILE_NAME).write_text(json.dumps(manifest))
     (folder / "bare/1/assets" / FILE_NAME).unlink()
     (folder / "invalid/1/assets" / FILE_NAME).write_text(json.dumps({**manifest, "buckets": [4, 2]}))
-    graph = folder / "flipped/1/saved_model.pb"
-    graph.write_bytes(graph.read_bytes()[:-1] + b"\x00")
+    tokenizer = folder / "flipped/1/assets" / manifest["features"]["source_ids"]["tokenizer"]
+    *kept, last = tokenizer.read_bytes()
+    tokenizer.write_bytes(bytes([*kept, last ^ 1]))
     return folder

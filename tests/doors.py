@@ -11,24 +11,34 @@ import grpc
 import httpx
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2, status_pb2
+from prometheus_client import CollectorRegistry
 from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from service.backend.base import Spec, Tensors
-from service.backend.embedded import EmbeddedBackend
+from service.backend.base import Backend, Spec, Tensors
 from service.contract.padding import Array
 from service.errors import SeqserveError
-from service.main import Running, running
+from service.main import Running, make_backend, running
+from service.metrics import Metrics
 from service.settings import Settings
+from tests.tfserving.process import Server
+from tests.tfserving.reload import config_file, reload
 
 TEXT = "Tuesday, November 24, 2026"
 SHOP: dict[str, Any] = {"event": ["visit", "search"], "minutes": [0, 1.5]}
 
 
-class FaultyBackend(EmbeddedBackend):
-    """The embedded backend, made to fail or to wait."""
+class FaultyBackend:
+    """Any backend, made to fail or to wait."""
 
-    fault: SeqserveError | None = None
-    gate: asyncio.Event | None = None
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self.fault: SeqserveError | None = None
+        self.gate: asyncio.Event | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Do everything else as the backend does."""
+        return getattr(self.inner, name)
 
     async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
         """Wait for the gate, then fail or answer."""
@@ -36,7 +46,7 @@ class FaultyBackend(EmbeddedBackend):
             await self.gate.wait()
         if self.fault is not None:
             raise self.fault
-        return await super().predict(spec, inputs, deadline)
+        return await self.inner.predict(spec, inputs, deadline)
 
 
 @dataclass
@@ -152,11 +162,22 @@ def event(*labels: Any, minutes: Any = None) -> dict[str, Any]:
     return {"event": list(labels), "minutes": [0.0] * len(labels) if minutes is None else minutes}
 
 
+def stable(models: Path) -> ModelServerConfig:
+    """Name every model of a root, with the label `stable` for version 1."""
+    names = {path.name: path for path in models.iterdir() if path.is_dir()}
+    return config_file(names, labels={"stable": 1})
+
+
 @asynccontextmanager
-async def both_doors(models: Path) -> AsyncIterator[Both]:
-    """Run the whole service on free ports."""
-    settings = Settings(root=models, rest_port=0, grpc_port=0, max_items=8, poll_seconds=600)
-    backend = FaultyBackend(models)
+async def both_doors(models: Path, model_server: Server | None = None) -> AsyncIterator[Both]:
+    """Run the whole service on free ports, over a model server where one is given, else embedded."""
+    config, path = stable(models), models / "models.config"
+    path.write_text(str(config))
+    settings = Settings(model_config_file=path, rest_port=0, grpc_port=0, max_items=8, poll_seconds=600)
+    if model_server is not None:
+        reload(model_server.address, config)
+        settings = settings.model_copy(update={"tfserving": model_server.address})
+    backend = FaultyBackend(make_backend(settings, Metrics(CollectorRegistry())))
     async with (
         running(settings, backend) as started,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{started.rest_port}", timeout=20) as rest,

@@ -1,4 +1,4 @@
-"""Both doors, one table: the same request gives the same answer or the same reason, and nothing breaks.
+"""Both doors over both backends, one table: a request gives the same answer or reason four times.
 
 A row is a REST request; the gRPC one is made from it. Rows for the state of the service (a full queue, a
 failing backend, a refused version) put it into that state first.
@@ -6,6 +6,7 @@ failing backend, a refused version) put it into that state first.
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -31,6 +32,7 @@ from tests.doors import (
     translate_message,
     waiting,
 )
+from tests.tfserving.process import Server
 
 STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
 ROWS = [
@@ -40,6 +42,8 @@ ROWS = [
     translate(max_length=2),
     translate(length_penalty=0.0),
     translate(version=1),
+    translate(label="stable"),
+    predict(label="stable"),
     translate(texts=[TEXT, "", "x" * 300, "two"]),
     predict(),
     predict(top_k=3),
@@ -51,7 +55,7 @@ ROWS = [
     predict("MODEL_NOT_FOUND", model="nope"),
     translate("VERSION_NOT_FOUND", version=77),
     translate("VERSION_NOT_FOUND", version=0),
-    translate("LABEL_NOT_FOUND", label="stable"),
+    translate("LABEL_NOT_FOUND", label="canary"),
     translate("WRONG_TASK", model="shop"),
     predict("WRONG_TASK", model="en-de"),
     translate("EMPTY_REQUEST", texts=[]),
@@ -92,8 +96,9 @@ ROWS = [
     translate("GOLDEN_FAILED", model="golden", version=1),
     translate("MANIFEST_MISSING", model="bare", version=1),
     translate("MANIFEST_INVALID", model="invalid", version=1),
-    predict("FILE_CHANGED", model="flipped", version=1),
-    predict("NOT_READY", model="flipped"),
+    translate("FILE_CHANGED", model="flipped", version=1),
+    translate("FILE_CHANGED", model="flipped", label="stable"),
+    translate("NOT_READY", model="flipped"),
 ]
 REST_ALONE = {
     "BODY_TOO_LARGE",
@@ -107,34 +112,37 @@ ELSEWHERE = {
     "PAD_COLLISION": "tests/contract: no label of these models encodes to the pad value",
     "CANCELLED": "tests/core: nobody is there to be told",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
-    "BACKEND_BATCHING_ON": "no backend of this build batches by itself",
+    "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",
     "PADDING_LEAK": "tests/models: certification",
     "DEVICE_ONLY_OP": "tests/models: certification",
     "VERSION_EXISTS": "tests/models: publishing",
 }
 
 
-async def test_both_doors_agree(refused_too: Path) -> None:
-    """Every row of the table, and the service goes on after each."""
+async def test_two_doors_and_two_backends_agree(refused_too: Path, model_server: Server) -> None:
+    """Every row of the table, and each service goes on after each."""
     wrong = []
-    async with both_doors(refused_too) as both:
+    async with both_doors(refused_too) as embedded, both_doors(refused_too, model_server) as served:
         for row in ROWS:
-            wrong += [f"{row}: {fault}"[:600] for fault in await disagreements(both, row)]
-            good = await both.by_rest(translate()), await both.by_grpc(translate())
-            assert good[0] == good[1]
-            assert isinstance(good[0][0], dict)
+            told = await disagreements([embedded, served], row)
+            wrong += [f"{row}: {fault}"[:600] for fault in told]
+            wrong += [
+                f"after {row}: {fault}" for fault in await disagreements([embedded, served], translate())
+            ]
     assert not wrong, "\n".join(wrong)
 
 
-async def disagreements(both: Both, row: Row) -> list[str]:
-    """Say where the doors differ from each other or from what the row wants."""
-    row.state(both)
-    async with asyncio.timeout(20):
-        doors = await asyncio.gather(both.by_rest(row), both.by_grpc(row))
-    reset(both)
+async def disagreements(services: list[Both], row: Row) -> list[str]:
+    """Say where doors and backends differ from each other or from what the row wants."""
+    doors: list[Any] = []
+    for both in services:
+        row.state(both)
+        async with asyncio.timeout(20):
+            doors += await asyncio.gather(both.by_rest(row), both.by_grpc(row))
+        reset(both)
     # two calls may be batched differently: numbers may differ as much as `check` allows
-    apart = first_difference(list(doors[0]), list(doors[1]), 1e-5)
-    told = [apart] if apart else []
+    others = (first_difference(list(doors[0]), list(other), 1e-5) for other in doors[1:])
+    told = [apart for apart in others if apart]
     if row.reason is None and not isinstance(doors[0][0], dict):
         told.append(f"no answer but {doors[0]}")
     if row.reason is not None and doors[0][0] != row.reason:
@@ -168,11 +176,13 @@ async def test_a_failed_request_points_at_every_item(refused_too: Path) -> None:
         assert [v.field for v in bad.field_violations] == ["texts[0]", "texts[1]"]
 
 
-async def test_models_are_shown_alike(refused_too: Path) -> None:
+@pytest.mark.parametrize("kind", ["embedded", "tfserving"])
+async def test_models_are_shown_alike(kind: str, refused_too: Path, request: pytest.FixtureRequest) -> None:
     """Both doors list the same models, with the same standings, reasons and description."""
+    model_server = request.getfixturevalue("model_server") if kind == "tfserving" else None
     from seqserve.v1 import model_pb2, model_pb2_grpc
 
-    async with both_doors(refused_too) as both:
+    async with both_doors(refused_too, model_server) as both:
         by_rest = (await both.rest.get("/v1/models")).json()["models"]
         stub = model_pb2_grpc.ModelServiceStub(both.channel)
         listed = await stub.ListModels(model_pb2.ListModelsRequest())

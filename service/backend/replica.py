@@ -59,15 +59,24 @@ WORDS: Mapping[type[SeqserveError], str] = {
 }
 BATCHING_ON = "Batching Run() must have at least one input tensor"
 """What a server that batches says to a signature without inputs (its source, batching_util.h)."""
+GONE = "Servable not found for request"
+"""What the server says of a model or version that it does not have (seen on TensorFlow Serving 2.19)."""
 RETRY_SECONDS = 1.0
 
 
 def translated(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
     """Return ours for gRPC's error."""
     kind = ERRORS.get(error.code(), errors.BackendFailed)
+    if kind is errors.VersionNotFound and not _is_gone(error):
+        kind = errors.BackendFailed
     log.warning("%s: %s: %s", where, error.code().name, error.details())
     retry_after = RETRY_SECONDS if kind is errors.BackendUnavailable else None
     return kind(f"{where} {WORDS[kind]}", retry_after=retry_after)
+
+
+def _is_gone(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether the server has no such version; a graph that misses a file is NOT_FOUND too."""
+    return error.code() is Code.NOT_FOUND and str(error.details()).startswith(GONE)
 
 
 class Replica:
@@ -254,6 +263,8 @@ def _unreadable(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
     """Say why the manifest signature does not answer."""
     if error.code() is Code.FAILED_PRECONDITION:
         return errors.ManifestMissing(f"{where} has no signature {MANIFEST_SIGNATURE!r}")
+    if error.code() is Code.NOT_FOUND and not _is_gone(error):
+        return errors.ManifestMissing(f"a contract file of {where} is not there")
     if error.code() is Code.INVALID_ARGUMENT and BATCHING_ON in str(error.details()):
         return errors.BackendBatchingOn(f"the model server batches {where}; start it with batching off")
     return translated(error, where)

@@ -208,7 +208,7 @@ class TfServingBackend:
             except grpc.aio.AioRpcError as error:
                 failed = translated(error, f"{spec.model} version {spec.version} at {replica.address}")
                 failed.__cause__ = error
-                if error.code() is Code.NOT_FOUND:
+                if isinstance(failed, errors.VersionNotFound):
                     replica.held.pop(key, None)
                 elif error.code() is Code.UNAVAILABLE and attempt < ATTEMPTS and self._budget.spend():
                     self._metrics.backend_retries.inc()

@@ -1,19 +1,27 @@
-"""The backend suite: what every backend promises. Each runs it; here is the embedded one."""
+"""The backend suite: what every backend promises, `embedded` and `tfserving` with a model server."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from prometheus_client import CollectorRegistry
 
 from service import errors
 from service.backend.base import Backend, Spec, State
 from service.backend.embedded import EmbeddedBackend
+from service.backend.model_config import ModelConfigFile
+from service.backend.tfserving import TfServingBackend
+from service.contract.digest import digest_of
 from service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from service.metrics import Metrics
+from tests.tfserving.reload import config_file, reload
 
 SERVING = "serving_default"
 
@@ -25,12 +33,43 @@ def models(root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["embedded"])
+@pytest.fixture(params=["embedded", "tfserving"])
 async def backend(request: pytest.FixtureRequest, models: Path) -> AsyncIterator[Backend]:
     """Each backend over the same root."""
-    made = {"embedded": lambda: EmbeddedBackend(models)}[request.param]()
+    made: Backend
+    if request.param == "embedded":
+        made = EmbeddedBackend(models)
+    else:
+        address = request.getfixturevalue("model_server").address
+        reload(address, config_file({"shop": models / "shop"}))
+        made = TfServingBackend([address], lambda: ["shop"], Metrics(CollectorRegistry()))
+    await made.models()
     yield made
     await made.close()
+
+
+@pytest.fixture
+def spec(models: Path) -> Callable[..., Spec]:
+    """What is called, by the digest of the version that the root has."""
+    digest = digest_of((models / "shop/1/assets" / FILE_NAME).read_bytes())
+
+    def make(model: str = "shop", version: int = 1, signature: str = SERVING) -> Spec:
+        return Spec(model, version, signature, digest)
+
+    return make
+
+
+def put(models: Path, number: str) -> None:
+    """Publish version 1 under another number, whole."""
+    shutil.copytree(models / "shop" / "1", models / f"{number}.aside")
+    (models / f"{number}.aside").rename(models / "shop" / number)
+
+
+async def become(backend: Backend, wanted: dict[int, State]) -> None:
+    """Look until the versions are in these states: a model server follows the disk in its own time."""
+    async with asyncio.timeout(20):
+        while await states(backend) != wanted:
+            pass
 
 
 def batch(*lengths: int) -> dict[str, np.ndarray]:
@@ -57,17 +96,16 @@ async def test_it_lists_what_there_is(backend: Backend) -> None:
     assert await backend.versions("nope") == []
 
 
-async def test_a_row_is_the_same_alone_and_in_a_batch(backend: Backend) -> None:
+async def test_a_row_is_the_same_alone_and_in_a_batch(backend: Backend, spec: Callable[..., Spec]) -> None:
     """Outputs come back by name, one row for each that was sent, whoever sits beside."""
     await backend.versions("shop")
-    spec = Spec("shop", 1, SERVING)
-    together = await backend.predict(spec, batch(3, 7, 1), soon())
+    together = await backend.predict(spec(), batch(3, 7, 1), soon())
     assert {name: value.shape for name, value in together.items()} == {
         "next_event": (3, 9),
         "minutes_to_next": (3,),
         "minutes_to_end": (3,),
     }
-    alone = await backend.predict(spec, batch(3), soon())
+    alone = await backend.predict(spec(), batch(3), soon())
     for name, value in alone.items():
         np.testing.assert_allclose(together[name][0], value[0], rtol=1e-5, atol=1e-5)
 
@@ -80,68 +118,85 @@ async def test_the_contract_comes_from_the_version_itself(backend: Backend, mode
 
 
 @pytest.mark.parametrize(
-    ("spec", "inputs", "error"),
+    ("place", "inputs", "error"),
     [
-        (Spec("nope", 1, SERVING), batch(2), errors.VersionNotFound),
-        (Spec("shop", 9, SERVING), batch(2), errors.VersionNotFound),
-        (Spec("shop", 1, "zzz"), batch(2), errors.BackendFailed),
-        (Spec("shop", 1, SERVING), {"event": batch(2)["event"]}, errors.BackendFailed),
-        (Spec("shop", 1, SERVING), {**batch(2), "more": np.zeros(1)}, errors.BackendFailed),
+        (("nope",), batch(2), errors.VersionNotFound),
+        (("shop", 9), batch(2), errors.VersionNotFound),
+        (("shop", 1, "zzz"), batch(2), errors.BackendFailed),
+        ((), {"event": batch(2)["event"]}, errors.BackendFailed),
+        ((), {**batch(2), "more": np.zeros(1)}, errors.BackendFailed),
         (
-            Spec("shop", 1, SERVING),
+            (),
             {**batch(2), "event": np.full((1, 2), 99, np.int32)},
             errors.BackendFailed,
         ),
         (
-            Spec("shop", 1, SERVING),
+            (),
             {**batch(2), "minutes": np.zeros((1, 5), np.float32)},
             errors.BackendFailed,
         ),
     ],
 )
 async def test_mistakes_are_ours_and_name_no_node(
-    backend: Backend, spec: Spec, inputs: dict[str, Any], error: type[errors.SeqserveError]
+    backend: Backend,
+    spec: Callable[..., Spec],
+    place: tuple[Any, ...],
+    inputs: dict[str, Any],
+    error: type[errors.SeqserveError],
 ) -> None:
     """Every fault of a call is one of our errors; what TensorFlow says of its graph stays in the log."""
     await backend.versions("shop")
     with pytest.raises(error) as caught:
-        await backend.predict(spec, inputs, soon())
+        await backend.predict(spec(*place), inputs, soon())
     assert "{{node" not in caught.value.message
     assert "StatefulPartitionedCall" not in caught.value.message
-    assert (await backend.predict(Spec("shop", 1, SERVING), batch(2), soon()))["next_event"].shape == (1, 9)
+    assert (await backend.predict(spec(), batch(2), soon()))["next_event"].shape == (1, 9)
 
 
-async def test_a_deadline_that_has_passed_runs_nothing(backend: Backend) -> None:
+async def test_a_deadline_that_has_passed_runs_nothing(backend: Backend, spec: Callable[..., Spec]) -> None:
     """The call ends with DEADLINE_EXCEEDED."""
     await backend.versions("shop")
     with pytest.raises(errors.DeadlineExceeded):
-        await backend.predict(Spec("shop", 1, SERVING), batch(2), soon(-1))
+        await backend.predict(spec(), batch(2), soon(-1))
 
 
-async def test_versions_come_and_go(backend: Backend, models: Path) -> None:
+async def test_versions_come_and_go(backend: Backend, models: Path, spec: Callable[..., Spec]) -> None:
     """A new directory is loaded, the two newest are kept, one that is removed is unloaded."""
     await backend.versions("shop")
     for number in ("2", "3"):
-        shutil.copytree(models / "shop" / "1", models / "shop" / number)
-    assert await states(backend) == {3: State.AVAILABLE, 2: State.AVAILABLE}
+        put(models, number)
+    await become(backend, {3: State.AVAILABLE, 2: State.AVAILABLE})
+    assert "next_event" in await backend.predict(spec(version=3), batch(2), soon())
     with pytest.raises(errors.VersionNotFound):
-        await backend.predict(Spec("shop", 1, SERVING), batch(2), soon())
+        await backend.predict(spec(), batch(2), soon())
     shutil.rmtree(models / "shop" / "3")
-    assert await states(backend) == {2: State.AVAILABLE, 1: State.AVAILABLE}
+    await become(backend, {2: State.AVAILABLE, 1: State.AVAILABLE})
 
 
-async def test_a_version_unloaded_under_a_running_call_ends_it_well(backend: Backend, models: Path) -> None:
-    """A call under way is answered; one that comes later is VERSION_NOT_FOUND."""
+async def test_content_that_did_not_encode_the_rows_is_not_called(
+    backend: Backend, spec: Callable[..., Spec]
+) -> None:
+    """The digest decides, not the number: rows of another content end with VERSION_NOT_FOUND."""
     await backend.versions("shop")
-    calls = [
-        asyncio.ensure_future(backend.predict(Spec("shop", 1, SERVING), batch(9), soon())) for _ in range(20)
-    ]
+    other = replace(spec(), digest="sha256:another")
+    with pytest.raises(errors.VersionNotFound):
+        await backend.predict(other, batch(2), soon())
+
+
+async def test_a_version_unloaded_under_running_calls_ends_them_well(
+    backend: Backend, models: Path, spec: Callable[..., Spec]
+) -> None:
+    """A call is answered or, where it came too late, VERSION_NOT_FOUND; never anything else."""
+    await backend.versions("shop")
+    calls = [asyncio.ensure_future(backend.predict(spec(), batch(9), soon())) for _ in range(20)]
     await asyncio.sleep(0)
     shutil.rmtree(models / "shop" / "1")
-    await backend.versions("shop")
-    assert all("next_event" in outputs for outputs in await asyncio.gather(*calls))
+    await become(backend, {})
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert any(not isinstance(end, Exception) for end in ends)
+    assert {type(end) for end in ends if isinstance(end, Exception)} <= {errors.VersionNotFound}
     with pytest.raises(errors.VersionNotFound):
-        await backend.predict(Spec("shop", 1, SERVING), batch(9), soon())
+        await backend.predict(spec(), batch(9), soon())
 
 
 def flip(version: Path) -> None:
@@ -201,5 +256,52 @@ async def test_a_run_is_stopped_at_its_deadline(tmp_path: Path) -> None:
     await backend.versions("endless")
     for _ in range(2):
         with pytest.raises(errors.DeadlineExceeded):
-            await backend.predict(Spec("endless", 1, SERVING), {"x": np.ones(1, np.float32)}, soon(0.2))
+            await backend.predict(Spec("endless", 1, SERVING, ""), {"x": np.ones(1, np.float32)}, soon(0.2))
     await backend.close()
+
+
+async def test_a_model_config_file_names_models_policies_and_labels(models: Path, tmp_path: Path) -> None:
+    """Of the folder only what the file says is served; a change of the file is followed, a broken one not."""
+    for number in ("2", "3"):
+        put(models, number)
+    path = tmp_path / "models.config"
+    path.write_text(str(config_file({"tickets": models / "shop"}, labels={"stable": 1})))
+    backend = EmbeddedBackend(tmp_path / "nowhere", config=ModelConfigFile(path))
+    assert await backend.models() == ["tickets"]
+    assert [s.version for s in await backend.versions("tickets")] == [3, 2]
+    assert await backend.label("tickets", "stable") == 1
+    with pytest.raises(errors.LabelNotFound):
+        await backend.label("tickets", "canary")
+    path.write_text("model_config_list { config { ")
+    assert await backend.models() == ["tickets"]
+    specific = "model_version_policy { specific { versions: 1 } }"
+    entry = f'name: "only" base_path: "{models / "shop"}" {specific}'
+    path.write_text(f"model_config_list {{ config {{ {entry} }} }}")
+    assert await backend.models() == ["only"]
+    assert [s.version for s in await backend.versions("only")] == [1]
+    assert await backend.versions("shop") == []
+    await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model_config_list {", "1:"),
+        ("", "names no model"),
+        ('model_config_list { config { base_path: "/m" } }', "name ''"),
+        ('model_config_list { config { name: "m" base_path: "m" } }', "m: base_path"),
+        (
+            'model_config_list { config { name: "m" base_path: "/" } config { name: "m" base_path: "/" } }',
+            "twice",
+        ),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_told_by_name(tmp_path: Path, text: str, told: str) -> None:
+    """The start ends with the file, and what is wrong with it."""
+    path = tmp_path / "models.config"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+        ModelConfigFile(path)
+    assert told in str(caught.value)
+    with pytest.raises(ValueError, match="none"):
+        ModelConfigFile(tmp_path / "none")

@@ -93,7 +93,7 @@ async def test_a_call_pins_the_version_and_carries_its_deadline() -> None:
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (Code.NOT_FOUND, errors.VersionNotFound),
+        (Code.NOT_FOUND, errors.BackendFailed),  # of the graph; of the server, see below
         (Code.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (Code.UNAVAILABLE, errors.BackendUnavailable),
         (Code.RESOURCE_EXHAUSTED, errors.BackendUnavailable),
@@ -357,6 +357,7 @@ async def test_another_content_behind_the_address_is_not_called_for_the_old() ->
             Refuses(Code.INVALID_ARGUMENT, "Batching Run() must have at least one input tensor"),
             "BACKEND_BATCHING_ON",
         ),
+        (Refuses(Code.NOT_FOUND, "assets/manifest.json; No such file"), "MANIFEST_MISSING"),
         (Refuses(Code.INTERNAL, "assets/manifest.json; No such file"), "BACKEND_FAILED"),
     ],
 )

@@ -37,6 +37,9 @@ class Refuses(Exception):
         self.code, self.details = code, details
 
 
+GONE = Refuses(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(m, 1)")
+
+
 def answer(request: PredictRequest, **outputs: Array) -> PredictResponse:
     """Answer a call as the version that it names."""
     spec = ModelSpec(name=request.model_spec.name, version=request.model_spec.version)
@@ -79,7 +82,7 @@ class Script:
         if spec.version_label and spec.version_label not in self.labels:
             raise Refuses(grpc.StatusCode.INVALID_ARGUMENT, "Unrecognized servable version label: x")
         number = self.labels[spec.version_label] if spec.version_label else spec.version.value
-        content = self.manifests.get(number, Refuses(grpc.StatusCode.NOT_FOUND))
+        content = self.manifests.get(number, GONE)
         if isinstance(content, Refuses):
             raise content
         reply = answer(
