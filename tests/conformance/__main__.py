@@ -1,0 +1,26 @@
+"""Prepares a model root for a real TensorFlow Serving, and says how to start it and how to run the suite."""
+
+import argparse
+from pathlib import Path
+
+from tests.conformance.roots import ADDRESS, CONFIG, FLAGS, ROOT, prepare
+
+
+def main() -> None:
+    """Write the root and print two commands."""
+    parser = argparse.ArgumentParser("python -m tests.conformance", description=__doc__)
+    parser.add_argument("root", type=Path, metavar="DIR")
+    parser.add_argument("--seen-as", type=Path, metavar="DIR", help="the root's path where the server runs")
+    given = parser.parse_args()
+    root = given.root.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    seen = given.seen_as or root
+    prepare(root, seen)
+    flags = " ".join(f"--{name}={str(value).lower()}" for name, value in FLAGS.items())
+    print(f"tensorflow_model_server --port=8500 --model_config_file={seen / CONFIG} {flags}")
+    where = f"{ADDRESS}=127.0.0.1:8500 {ROOT}={root}"
+    print(f"{where} pytest tests/conformance")
+
+
+if __name__ == "__main__":
+    main()
