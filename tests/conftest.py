@@ -37,11 +37,14 @@ EVENTS: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of parallel texts, as files of the form that Multi30k has."""
+    return _texts(tmp_path_factory.mktemp("texts"), seed=1)
+
+
+def _texts(folder: Path, seed: int) -> Path:
     from models.phrases import phrase_pairs
 
-    folder = tmp_path_factory.mktemp("texts")
     for split, name, count in (("train", "train", 400), ("validation", "val", 40)):
-        pairs = phrase_pairs(split, count, seed=1)  # type: ignore[arg-type]
+        pairs = phrase_pairs(split, count, seed=seed)  # type: ignore[arg-type]
         for language, lines in (("en", [p.source for p in pairs]), ("de", [p.target for p in pairs])):
             packed = gzip.compress("".join(f"{line}\n" for line in lines).encode())
             (folder / f"{name}.{language}.gz").write_bytes(packed)
@@ -51,16 +54,20 @@ def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def log_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An event log, as a file of the form that the public ones have."""
+    return _log(tmp_path_factory.mktemp("log") / "shop.csv", {})
+
+
+def _log(path: Path, renamed: dict[str, str]) -> Path:
     import datetime
 
     from models.journeys import journeys
 
-    path = tmp_path_factory.mktemp("log") / "shop.csv"
     start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     lines = ["CaseID,ActivityID,CompleteTimestamp"]
     for number, case in enumerate(journeys(200, seed=1)):
         for event, seconds in zip(case.events, case.seconds, strict=True):
-            lines.append(f"{number},{event},{start + datetime.timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}")
+            label = renamed.get(event, event)
+            lines.append(f"{number},{label},{start + datetime.timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}")
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -74,6 +81,20 @@ def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Pa
     folder = tmp_path_factory.mktemp("models")
     train_model(read_config(TRANSLATION, "tests"), text_data, folder, resume=False)
     train_model(read_config(EVENTS, "tests"), log_data, folder, resume=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with other versions of both models: another vocabulary, other labels, in another order."""
+    from models.cli import train_model
+    from models.config import read_config
+
+    folder = tmp_path_factory.mktemp("successor")
+    texts = _texts(tmp_path_factory.mktemp("other-texts"), seed=2)
+    log = _log(tmp_path_factory.mktemp("other-log") / "shop.csv", {"pay": "a_payment"})
+    train_model(read_config(TRANSLATION, "tests"), texts, folder, resume=False)
+    train_model(read_config(EVENTS, "tests"), log, folder, resume=False)
     return folder
 
 

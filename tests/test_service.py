@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.tfserving.process import Server
+from tests.tfserving.reload import config_file, reload
+
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "seqserve"
 
@@ -39,9 +42,10 @@ class Service:
         return re.search(r"--address (\S+)", self.greeting)[1]  # type: ignore[index]
 
 
-def start(root: Path) -> Service:
+def start(root: Path, *options: str) -> Service:
     """Start the command on free ports and read what it prints until it is ready."""
-    command = [str(PROGRAM), "serve", "--root", str(root), "--rest-port", "0", "--grpc-port", "0"]
+    ports = ["--rest-port", "0", "--grpc-port", "0"]
+    command = [str(PROGRAM), "serve", "--root", str(root), *ports, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     lines = []
@@ -203,6 +207,21 @@ def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
         assert (tensorflow, keras) == ("False", "False")
         seen.append(float(seconds))
     assert min(seen) <= 0.6, statistics.median(seen)
+
+
+def test_before_a_model_server_the_gateway_is_small(root: Path, model_server: Server) -> None:
+    """It idles below 120 MB resident, and no TensorFlow is mapped into it."""
+    reload(model_server.address, config_file({"en-de": root / "en-de", "shop": root / "shop"}))
+    service = start(root, "--tfserving", model_server.address, "--models", "en-de,shop")
+    text = run(str(PROGRAM), "translate", "--address", service.rest, "--model", "en-de", "two")
+    proc = Path("/proc") / str(service.process.pid)
+    resident = int(re.search(r"VmRSS:\s+(\d+) kB", (proc / "status").read_text())[1]) / 1000  # type: ignore[index]
+    mapped = (proc / "maps").read_text()
+    assert stop(service) == 0
+    assert text.returncode == 0
+    assert not any(name in mapped for name in ("tensorflow", "keras"))
+    print(f"resident: {resident:.0f} MB")
+    assert resident <= 120
 
 
 def test_a_port_that_is_taken_is_told(service: Service, root: Path) -> None:

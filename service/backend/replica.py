@@ -62,6 +62,8 @@ BATCHING_ON = "Batching Run() must have at least one input tensor"
 GONE = "Servable not found for request"
 """What the server says of a model or version that it does not have (seen on TensorFlow Serving 2.19)."""
 RETRY_SECONDS = 1.0
+SHORTEST_SECONDS = 0.005
+"""Less is not sent: below 1 ms TensorFlow Serving rounds to 0, which is no limit (predict_util's RunOptions)."""
 
 
 def translated(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
@@ -156,7 +158,10 @@ class Replica:
             try:
                 if not self.has((request.model_spec.name, request.model_spec.version.value), digest):
                     return None
-                return await self._call(PREDICT, request, PredictResponse, deadline - loop.time())
+                left = deadline - loop.time()
+                if left < SHORTEST_SECONDS:
+                    raise errors.DeadlineExceeded("the deadline passed before the batch was run")
+                return await self._call(PREDICT, request, PredictResponse, left)
             finally:
                 self._room.release()
         finally:

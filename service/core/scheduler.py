@@ -179,7 +179,7 @@ def _rows(outputs: Outputs, rows: int, key: BatchKey) -> list[Outputs]:
     """Take a batch's outputs apart, row by row, or say what is wrong with them.
 
     Raises:
-        BackendFailed: an output that the manifest declares is missing, or has another number of rows.
+        BackendFailed: an output that the manifest declares is missing, or is of another shape or type.
     """
     declared = key.served.manifest.signatures[key.signature].outputs
     for name, tensor in declared.items():
@@ -189,4 +189,6 @@ def _rows(outputs: Outputs, rows: int, key: BatchKey) -> list[Outputs]:
         if value.ndim != len(tensor.axes) or value.shape[0] != rows:
             axes = ", ".join(tensor.axes)
             raise errors.BackendFailed(f"output {name!r} has shape {value.shape}, not {rows} rows of {axes}")
+        if value.dtype != NUMPY_TYPES[tensor.dtype]:
+            raise errors.BackendFailed(f"output {name!r} is {value.dtype}, not {tensor.dtype}")
     return [{name: outputs[name][row] for name in declared} for row in range(rows)]

@@ -1,0 +1,203 @@
+"""The model server dies, hangs, or answers rubbish under the gateway: callers get the truth, in time."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
+
+from service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from service.main import Running, running
+from service.settings import Settings
+from tests.backend.wire import Script, answer, server
+from tests.tfserving.process import serving
+from tests.tfserving.reload import config_file
+
+SECONDS = 4.0
+BODY = {"sequences": [{"event": ["visit", "search"], "minutes": [0, 1.5]}]}
+UNAVAILABLE = ("BACKEND_UNAVAILABLE", "NOT_READY")  # both 503; while it is examined anew, the latter
+Reply = tuple[str, float]
+"""The label or the reason, and the seconds it took."""
+
+
+@pytest.fixture
+def config(root: Path, tmp_path: Path) -> Path:
+    """A model config file for `shop`."""
+    path = tmp_path / "models.config"
+    path.write_text(str(config_file({"shop": root / "shop"})))
+    return path
+
+
+@asynccontextmanager
+async def gateway(*addresses: str, name: str = "shop") -> AsyncIterator[tuple[Running, httpx.AsyncClient]]:
+    """Run the service before these addresses."""
+    settings = Settings(tfserving=",".join(addresses), models=name, rest_port=0, grpc_port=0)
+    async with running(settings) as started:
+        base = f"http://127.0.0.1:{started.rest_port}"
+        async with httpx.AsyncClient(base_url=base, timeout=30) as rest:
+            yield started, rest
+
+
+async def ask(rest: httpx.AsyncClient) -> Reply:
+    """Ask once, with a deadline."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    headers = {"Grpc-Timeout": f"{SECONDS:.0f}S"}
+    content = (await rest.post("/v1/models/shop:predict", json=BODY, headers=headers)).json()
+    taken = loop.time() - started
+    if "reason" in content:
+        return content["reason"], taken
+    return content["predictions"][0]["heads"]["next_event"]["label"], taken
+
+
+class Load:
+    """Callers that go on asking until they are told to stop."""
+
+    def __init__(self, rest: httpx.AsyncClient, callers: int = 20) -> None:
+        self.replies: list[Reply] = []
+        self._rest = rest
+        self._stopped = False
+        self._more = asyncio.Condition()
+        self._tasks = [asyncio.create_task(self._ask()) for _ in range(callers)]
+
+    async def more(self, count: int) -> list[Reply]:
+        """Wait for so many more replies, and return them."""
+        before = len(self.replies)
+        async with self._more:
+            await self._more.wait_for(lambda: len(self.replies) >= before + count)
+        return self.replies[before:]
+
+    async def end(self) -> list[Reply]:
+        """Stop, and return every reply."""
+        self._stopped = True
+        await asyncio.gather(*self._tasks)
+        return self.replies
+
+    async def _ask(self) -> None:
+        while not self._stopped:
+            reply = await ask(self._rest)
+            self.replies.append(reply)
+            async with self._more:
+                self._more.notify_all()
+            if reply[0] in UNAVAILABLE:
+                await asyncio.sleep(0.05)  # as its Retry-After asks, only less
+
+
+def kinds(replies: list[Reply]) -> set[str]:
+    """What was answered; nothing may take longer than its deadline."""
+    assert max(seconds for _, seconds in replies) < SECONDS + 1
+    return {kind for kind, _ in replies}
+
+
+async def test_a_killed_model_server_costs_its_outage_and_no_wrong_answer(config: Path) -> None:
+    """kill -9 under load: UNAVAILABLE or a good answer, in time; back to normal within 2 s of its return."""
+    with serving(config) as first:
+        port = first.address.rpartition(":")[2]
+        async with gateway(first.address) as (_, rest), asyncio.timeout(90):
+            good, _ = await ask(rest)
+            load = Load(rest)
+            assert kinds(await load.more(100)) == {good}
+            first.process.send_signal(signal.SIGKILL)
+            assert kinds(await load.more(100)) <= {good, *UNAVAILABLE}
+            context = serving(config, port=port)
+            await asyncio.to_thread(context.__enter__)
+            back = asyncio.get_running_loop().time()
+            while (await ask(rest))[0] != good:
+                pass
+            outage = asyncio.get_running_loop().time() - back
+            counted = Counter(kind for kind, _ in await load.end())
+            context.__exit__(None, None, None)
+            print(f"answers {counted}; good again {outage:.2f} s after the server listened")
+            assert outage < 2
+            assert good in counted
+            assert set(counted) <= {good, *UNAVAILABLE}
+
+
+async def test_one_of_two_addresses_is_killed_and_nobody_notices(config: Path) -> None:
+    """What it had under way is tried again at the other one: no request fails."""
+    with serving(config) as dying, serving(config) as living:
+        async with gateway(dying.address, living.address) as (_, rest), asyncio.timeout(60):
+            good, _ = await ask(rest)
+            load = Load(rest)
+            await load.more(200)
+            dying.process.send_signal(signal.SIGKILL)
+            await load.more(200)
+            replies = await load.end()
+            metrics = (await rest.get("/metrics")).text
+            print(
+                f"{len(replies)} requests",
+                *(line for line in metrics.splitlines() if "retries_total " in line),
+            )
+            assert kinds(replies) == {good}
+
+
+async def test_a_hanging_model_server_costs_the_deadline(config: Path) -> None:
+    """Stopped, not dead: DEADLINE_EXCEEDED or UNAVAILABLE, in time; it goes on where it stopped."""
+    with serving(config) as hanging:
+        async with gateway(hanging.address) as (_, rest), asyncio.timeout(60):
+            good, _ = await ask(rest)
+            hanging.process.send_signal(signal.SIGSTOP)
+            replies = await asyncio.gather(*(ask(rest) for _ in range(10)))
+            assert kinds(replies) <= {"DEADLINE_EXCEEDED", "BACKEND_UNAVAILABLE"}
+            hanging.process.send_signal(signal.SIGCONT)
+            async with asyncio.timeout(10):
+                while (await ask(rest))[0] != good:
+                    pass
+
+
+async def test_a_server_that_batches_is_found_out(config: Path) -> None:
+    """Its versions are listed as refused with BACKEND_BATCHING_ON, and not called."""
+    with serving(config, enable_batching=True) as batching:
+        async with gateway(batching.address) as (_, rest):
+            shown = (await rest.get("/v1/models/shop")).json()["versions"]
+            assert [(v["version"], v["reason"]) for v in shown] == [(1, "BACKEND_BATCHING_ON")]
+            assert (await ask(rest))[0] == "NOT_READY"
+
+
+def good(rows: int) -> dict[str, np.ndarray]:
+    """What `shop` would answer, by shape."""
+    return {
+        "next_event": np.zeros((rows, 9), np.float32),
+        "minutes_to_next": np.zeros(rows, np.float32),
+        "minutes_to_end": np.zeros(rows, np.float32),
+    }
+
+
+RUBBISH: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {
+    "an output missing": lambda out: {"next_event": out["next_event"]},
+    "a row too few": lambda out: {name: value[1:] for name, value in out.items()},
+    "a row too many": lambda out: {name: np.repeat(value, 2, axis=0) for name, value in out.items()},
+    "no rows at all": lambda out: out | {"next_event": np.zeros(9, np.float32)},
+    "an axis too many": lambda out: out | {"next_event": out["next_event"][:, None]},
+    "classes too few": lambda out: out | {"next_event": out["next_event"][:, 1:]},
+    "NaN": lambda out: out | {"next_event": out["next_event"] * np.nan},
+    "infinity": lambda out: out | {"minutes_to_next": out["minutes_to_next"] + np.inf},
+    "text": lambda out: out | {"minutes_to_next": np.array([b"soon"], object)},
+    "whole numbers": lambda out: out | {"next_event": out["next_event"].astype(np.int64)},
+}
+
+
+@pytest.mark.parametrize("spoil", RUBBISH.values(), ids=RUBBISH)
+async def test_rubbish_never_becomes_an_answer(root: Path, spoil: Any) -> None:
+    """Wrong shapes, wrong row counts, numbers that are none: BACKEND_FAILED, and the next call is fine."""
+    manifest = parse_manifest((root / "shop/1/assets" / FILE_NAME).read_bytes())
+    content = dump_manifest(manifest.model_copy(update={"examples": ()}))
+    spoiling = True
+
+    def predict(request: PredictRequest) -> PredictResponse:
+        outputs = good(request.inputs["event"].tensor_shape.dim[0].size)
+        return answer(request, **(spoil(outputs) if spoiling else outputs))
+
+    script = Script(manifests={1: content}, predict=predict)
+    async with server(script) as address, gateway(address, name="m") as (_, rest):
+        response = await rest.post("/v1/models/m:predict", json=BODY)
+        assert (response.status_code, response.json()["reason"]) == (500, "BACKEND_FAILED")
+        spoiling = False
+        assert (await rest.post("/v1/models/m:predict", json=BODY)).status_code == 200
