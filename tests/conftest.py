@@ -21,7 +21,7 @@ TRANSLATION: dict[str, Any] = {
     "task": "translation",
     "data": {"kind": "parallel"},
     "model": {"vocabulary_size": 120, "embedding": 16, "units": 24, "dropout": 0.1},
-    "training": {"epochs": 3, "batch_size": 32, "learning_rate": 0.01},
+    "training": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01},
     "serving": {"buckets": [8, 16, 48], "text_characters": 200, "output_length": 24},
 }
 EVENTS: dict[str, Any] = {

@@ -14,13 +14,15 @@ import pytest
 from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
 
 from service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
-from service.main import Running, running
+from service.main import running
 from service.settings import Settings
 from tests.backend.wire import Script, answer, server
+from tests.http import Connection, connections
 from tests.tfserving.process import serving
 from tests.tfserving.reload import config_file
 
 SECONDS = 4.0
+CALLERS = 21
 BODY = {"sequences": [{"event": ["visit", "search"], "minutes": [0, 1.5]}]}
 UNAVAILABLE = ("BACKEND_UNAVAILABLE", "NOT_READY")  # both 503; while it is examined anew, the latter
 Reply = tuple[str, float]
@@ -36,21 +38,23 @@ def config(root: Path, tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def gateway(*addresses: str, name: str = "shop") -> AsyncIterator[tuple[Running, httpx.AsyncClient]]:
-    """Run the service before these addresses."""
+async def gateway(
+    *addresses: str, name: str = "shop"
+) -> AsyncIterator[tuple[httpx.AsyncClient, list[Connection]]]:
+    """Run the service before these addresses; yields a client, and a connection for each of 20 callers."""
     settings = Settings(tfserving=",".join(addresses), models=name, rest_port=0, grpc_port=0)
-    async with running(settings) as started:
+    async with running(settings) as started, connections(started.rest_port, CALLERS) as opened:
         base = f"http://127.0.0.1:{started.rest_port}"
         async with httpx.AsyncClient(base_url=base, timeout=30) as rest:
-            yield started, rest
+            yield rest, opened
 
 
-async def ask(rest: httpx.AsyncClient) -> Reply:
+async def ask(rest: Connection) -> Reply:
     """Ask once, with a deadline."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     headers = {"Grpc-Timeout": f"{SECONDS:.0f}S"}
-    content = (await rest.post("/v1/models/shop:predict", json=BODY, headers=headers)).json()
+    _, content = await rest.post("/v1/models/shop:predict", BODY, headers)
     taken = loop.time() - started
     if "reason" in content:
         return content["reason"], taken
@@ -60,12 +64,11 @@ async def ask(rest: httpx.AsyncClient) -> Reply:
 class Load:
     """Callers that go on asking until they are told to stop."""
 
-    def __init__(self, rest: httpx.AsyncClient, callers: int = 20) -> None:
+    def __init__(self, callers: list[Connection]) -> None:
         self.replies: list[Reply] = []
-        self._rest = rest
         self._stopped = False
         self._more = asyncio.Condition()
-        self._tasks = [asyncio.create_task(self._ask()) for _ in range(callers)]
+        self._tasks = [asyncio.create_task(self._ask(caller)) for caller in callers]
 
     async def more(self, count: int) -> list[Reply]:
         """Wait for so many more replies, and return them."""
@@ -80,9 +83,9 @@ class Load:
         await asyncio.gather(*self._tasks)
         return self.replies
 
-    async def _ask(self) -> None:
+    async def _ask(self, caller: Connection) -> None:
         while not self._stopped:
-            reply = await ask(self._rest)
+            reply = await ask(caller)
             self.replies.append(reply)
             async with self._more:
                 self._more.notify_all()
@@ -100,16 +103,16 @@ async def test_a_killed_model_server_costs_its_outage_and_no_wrong_answer(config
     """kill -9 under load: UNAVAILABLE or a good answer, in time; back to normal within 2 s of its return."""
     with serving(config) as first:
         port = first.address.rpartition(":")[2]
-        async with gateway(first.address) as (_, rest), asyncio.timeout(90):
-            good, _ = await ask(rest)
-            load = Load(rest)
+        async with gateway(first.address) as (_, (caller, *callers)), asyncio.timeout(90):
+            good, _ = await ask(caller)
+            load = Load(callers)
             assert kinds(await load.more(100)) == {good}
             first.process.send_signal(signal.SIGKILL)
             assert kinds(await load.more(100)) <= {good, *UNAVAILABLE}
             context = serving(config, port=port)
             await asyncio.to_thread(context.__enter__)
             back = asyncio.get_running_loop().time()
-            while (await ask(rest))[0] != good:
+            while (await ask(caller))[0] != good:
                 pass
             outage = asyncio.get_running_loop().time() - back
             counted = Counter(kind for kind, _ in await load.end())
@@ -123,9 +126,9 @@ async def test_a_killed_model_server_costs_its_outage_and_no_wrong_answer(config
 async def test_one_of_two_addresses_is_killed_and_nobody_notices(config: Path) -> None:
     """What it had under way is tried again at the other one: no request fails."""
     with serving(config) as dying, serving(config) as living:
-        async with gateway(dying.address, living.address) as (_, rest), asyncio.timeout(60):
-            good, _ = await ask(rest)
-            load = Load(rest)
+        async with gateway(dying.address, living.address) as (rest, (caller, *callers)), asyncio.timeout(60):
+            good, _ = await ask(caller)
+            load = Load(callers)
             await load.more(200)
             dying.process.send_signal(signal.SIGKILL)
             await load.more(200)
@@ -141,24 +144,24 @@ async def test_one_of_two_addresses_is_killed_and_nobody_notices(config: Path) -
 async def test_a_hanging_model_server_costs_the_deadline(config: Path) -> None:
     """Stopped, not dead: DEADLINE_EXCEEDED or UNAVAILABLE, in time; it goes on where it stopped."""
     with serving(config) as hanging:
-        async with gateway(hanging.address) as (_, rest), asyncio.timeout(60):
-            good, _ = await ask(rest)
+        async with gateway(hanging.address) as (_, (caller, *callers)), asyncio.timeout(60):
+            good, _ = await ask(caller)
             hanging.process.send_signal(signal.SIGSTOP)
-            replies = await asyncio.gather(*(ask(rest) for _ in range(10)))
+            replies = await asyncio.gather(*(ask(one) for one in callers))
             assert kinds(replies) <= {"DEADLINE_EXCEEDED", "BACKEND_UNAVAILABLE"}
             hanging.process.send_signal(signal.SIGCONT)
             async with asyncio.timeout(10):
-                while (await ask(rest))[0] != good:
+                while (await ask(caller))[0] != good:
                     pass
 
 
 async def test_a_server_that_batches_is_found_out(config: Path) -> None:
     """Its versions are listed as refused with BACKEND_BATCHING_ON, and not called."""
     with serving(config, enable_batching=True) as batching:
-        async with gateway(batching.address) as (_, rest):
+        async with gateway(batching.address) as (rest, (caller, *_)):
             shown = (await rest.get("/v1/models/shop")).json()["versions"]
             assert [(v["version"], v["reason"]) for v in shown] == [(1, "BACKEND_BATCHING_ON")]
-            assert (await ask(rest))[0] == "NOT_READY"
+            assert (await ask(caller))[0] == "NOT_READY"
 
 
 def good(rows: int) -> dict[str, np.ndarray]:
@@ -196,7 +199,7 @@ async def test_rubbish_never_becomes_an_answer(root: Path, spoil: Any) -> None:
         return answer(request, **(spoil(outputs) if spoiling else outputs))
 
     script = Script(manifests={1: content}, predict=predict)
-    async with server(script) as address, gateway(address, name="m") as (_, rest):
+    async with server(script) as address, gateway(address, name="m") as (rest, _):
         response = await rest.post("/v1/models/m:predict", json=BODY)
         assert (response.status_code, response.json()["reason"]) == (500, "BACKEND_FAILED")
         spoiling = False

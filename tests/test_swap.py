@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sentencepiece import sentencepiece_model_pb2
 
 from models.check import pipeline
 from service.contract.digest import digest_of, file_hashes
@@ -19,6 +20,7 @@ from service.contract.manifest import FILE_NAME
 from service.core.golden import answers, first_difference
 from service.main import Running, running
 from service.settings import Settings
+from tests.http import Connection, connections
 from tests.tfserving.process import Server
 from tests.tfserving.reload import config_file, reload
 
@@ -70,16 +72,15 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
 
 
-async def call(
-    rest: httpx.AsyncClient, number: int, expected: Expected, seen: Seen, warm: asyncio.Barrier
-) -> None:
+async def call(rest: Connection, number: int, expected: Expected, seen: Seen, warm: asyncio.Barrier) -> None:
     """Ask the same thing again and again until version 2 has answered it; three times before that."""
     url = list(ASKED)[number % 2]
     place = number // 2 % len(ASKED[url])
     for turn in range(10_000):
-        response = await rest.post(f"/v1/models/{url}", json=ASKED[url][place])
-        content = response.json()
-        if response.status_code != 200:
+        if turn == 3:
+            await warm.wait()
+        status, content = await rest.post(f"/v1/models/{url}", ASKED[url][place])
+        if status != 200:
             seen.failures[content["reason"]] += 1
             continue
         version, items = content["model"]["version"], content.get("translations", content.get("predictions"))
@@ -88,9 +89,7 @@ async def call(
         difference = first_difference(wanted, items, 1e-4)
         if difference:
             seen.wrong.append(f"version {version}: {difference}")
-        if turn == 2:
-            await warm.wait()
-        if version == 2 and turn > 2:
+        if version == 2:
             return
 
 
@@ -121,10 +120,9 @@ async def service(
         reload(server.address, config)
         options["tfserving"] = server.address
     settings = Settings(rest_port=0, grpc_port=0, poll_seconds=0.1, **options)
-    limits = httpx.Limits(max_connections=CALLERS)
     async with running(settings) as started:
         base = f"http://127.0.0.1:{started.rest_port}"
-        async with httpx.AsyncClient(base_url=base, timeout=60, limits=limits) as rest:
+        async with httpx.AsyncClient(base_url=base, timeout=60) as rest:
             yield started, rest
 
 
@@ -135,9 +133,17 @@ async def test_a_new_version_takes_over_under_load(
 ) -> None:
     """200 callers while version 2 comes: every answer is its version's own; under `latest 2` none fails."""
     seen, warm = Seen(), asyncio.Barrier(CALLERS + 1)
-    async with service(kind, models, latest, request) as (_, rest), asyncio.timeout(120):
-        callers = [asyncio.create_task(call(rest, n, expected, seen, warm)) for n in range(CALLERS)]
+    async with (
+        service(kind, models, latest, request) as (started, _),
+        connections(started.rest_port, CALLERS) as opened,
+        asyncio.timeout(120),
+    ):
+        callers = [
+            asyncio.create_task(call(rest, number, expected, seen, warm))
+            for number, rest in enumerate(opened)
+        ]
         await warm.wait()
+        assert not seen.failures
         for name in NAMES:
             await asyncio.to_thread(publish, successor / name / "1", models, name, 2)
         await asyncio.gather(*callers)
@@ -150,17 +156,26 @@ async def test_a_new_version_takes_over_under_load(
     assert set(seen.failures) <= {"BACKEND_UNAVAILABLE", "NOT_READY"}
 
 
+def permute(tokenizer: Path) -> None:
+    """Make it another vocabulary's: the same pieces, under other ids."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.read_bytes())
+    normal = [piece for piece in model.pieces if piece.type == piece.NORMAL]
+    contents = [piece.SerializeToString() for piece in normal]
+    for piece, content in zip(normal, reversed(contents), strict=True):
+        piece.ParseFromString(content)
+    tokenizer.write_bytes(model.SerializeToString())
+
+
 @pytest.mark.parametrize("kind", ["embedded", "tfserving"])
 async def test_another_vocabularys_tokenizer_is_caught_by_the_golden_examples(
-    kind: str, models: Path, successor: Path, request: pytest.FixtureRequest
+    kind: str, models: Path, request: pytest.FixtureRequest
 ) -> None:
     """Its digests are made to match, so only the examples can tell: it is refused, the old one stays."""
     aside = models / ".wrong"
     shutil.copytree(models / "en-de" / "1", aside)
     path = aside / "assets" / FILE_NAME
     manifest = json.loads(path.read_bytes())
-    tokenizer = manifest["features"]["source_ids"]["tokenizer"]
-    shutil.copy(successor / "en-de/1/assets" / tokenizer, aside / "assets" / tokenizer)
+    permute(aside / "assets" / manifest["features"]["source_ids"]["tokenizer"])
     path.write_text(json.dumps({**manifest, "files": file_hashes(aside)}))
     digest = digest_of((models / "en-de/1/assets" / FILE_NAME).read_bytes())
     async with service(kind, models, 2, request) as (started, rest), asyncio.timeout(60):
