@@ -16,7 +16,7 @@ from rich.table import Table
 from service.contract.digest import digest_of
 from service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 from service.errors import SeqserveError
-from service.settings import Settings
+from service.settings import Settings, SettingsUnusable
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 console = Console()
@@ -73,7 +73,7 @@ def serve(
     configure_logging(settings.log_level)
     try:
         run(settings, lambda started: _greet(started, settings))
-    except ValueError as error:
+    except SettingsUnusable as error:
         raise _failed(f"settings: {error}") from None
     except OSError as error:  # only binding lets one through
         raise _failed(f"cannot listen on {settings.host}: {error}") from None

@@ -28,7 +28,7 @@ from service.core.scheduler import Scheduler
 from service.metrics import Metrics
 from service.rest.app import create_app
 from service.rpc.server import RpcServer
-from service.settings import Settings
+from service.settings import Settings, SettingsUnusable
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         backend: instead of the one that the settings describe.
 
     Raises:
-        ValueError: a file that the settings name cannot be used.
+        SettingsUnusable: a file that the settings name cannot be read.
         OSError: a port cannot be had.
     """
     metrics = Metrics(_registry())
@@ -75,14 +75,19 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
 
 
 def make_backend(settings: Settings, metrics: Metrics) -> Backend:
-    """Return TensorFlow Serving where the settings name it, else the models in this process."""
-    path = settings.model_config_file
-    config = ModelConfigFile(path) if path is not None else None
+    """Return TensorFlow Serving where the settings name it, else the models in this process.
+
+    Raises:
+        SettingsUnusable: a file that the settings name cannot be read.
+    """
+    path, ca = settings.model_config_file, settings.tfserving_ca
+    try:
+        config = ModelConfigFile(path) if path is not None else None
+        tls = Tls.read(ca, settings.tfserving_cert, settings.tfserving_key) if ca is not None else None
+    except ValueError as error:
+        raise SettingsUnusable(str(error)) from error
     if not settings.tfserving_addresses:
         return EmbeddedBackend(settings.root, threads=settings.slots, config=config)
-    tls = None
-    if settings.tfserving_ca is not None:
-        tls = Tls.read(settings.tfserving_ca, settings.tfserving_cert, settings.tfserving_key)
     return TfServingBackend(
         settings.tfserving_addresses,
         lambda: settings.model_names or sorted(config.entries() if config is not None else ()),

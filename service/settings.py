@@ -74,10 +74,14 @@ class Settings(BaseSettings):
             raise ValueError("tfserving_cert needs tfserving_ca, which turns TLS on")
         for address in self.tfserving_addresses:
             host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal():
-                raise ValueError(f"tfserving: {address!r} is not HOST:PORT")
+            if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+                raise ValueError(f"tfserving: {address!r} is not HOST:PORT with a port of 1 to 65535")
         return self
 
 
+class SettingsUnusable(Exception):
+    """What the settings name cannot be used; the message says what and why."""
+
+
 def _names(listed: str) -> list[str]:
-    return [name.strip() for name in listed.split(",") if name.strip()]
+    return list(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))

@@ -5,13 +5,16 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from service.contract.manifest import FILE_NAME
-from tests.tfserving.process import Server, serving
+from tests.tfserving.process import serving
+
+if TYPE_CHECKING:
+    from tests.tfserving.reload import ModelServer
 
 settings.register_profile("seqserve", deadline=None)  # the machine may be busy
 settings.load_profile("seqserve")
@@ -99,14 +102,14 @@ def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A model server for the whole run; each test tells it what to serve by `reload`."""
-    from tests.tfserving.reload import config_file
+def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ModelServer]":
+    """A model server for the whole run; each test tells it what to serve by `serve`."""
+    from tests.tfserving.reload import ModelServer, config_file
 
     path = tmp_path_factory.mktemp("config") / "models.config"
     path.write_text(str(config_file({"shop": root / "shop"})))
     with serving(path) as server:
-        yield server
+        yield ModelServer(server.address, root / "shop")
 
 
 @pytest.fixture(scope="session")

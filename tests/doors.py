@@ -21,8 +21,7 @@ from service.errors import SeqserveError
 from service.main import Running, make_backend, running
 from service.metrics import Metrics
 from service.settings import Settings
-from tests.tfserving.process import Server
-from tests.tfserving.reload import config_file, reload
+from tests.tfserving.reload import ModelServer, config_file
 
 TEXT = "Tuesday, November 24, 2026"
 SHOP: dict[str, Any] = {"event": ["visit", "search"], "minutes": [0, 1.5]}
@@ -169,13 +168,13 @@ def stable(models: Path) -> ModelServerConfig:
 
 
 @asynccontextmanager
-async def both_doors(models: Path, model_server: Server | None = None) -> AsyncIterator[Both]:
+async def both_doors(models: Path, model_server: ModelServer | None = None) -> AsyncIterator[Both]:
     """Run the whole service on free ports, over a model server where one is given, else embedded."""
     config, path = stable(models), models / "models.config"
     path.write_text(str(config))
     settings = Settings(model_config_file=path, rest_port=0, grpc_port=0, max_items=8, poll_seconds=600)
     if model_server is not None:
-        reload(model_server.address, config)
+        model_server.serve(config)
         settings = settings.model_copy(update={"tfserving": model_server.address})
     backend = FaultyBackend(make_backend(settings, Metrics(CollectorRegistry())))
     async with (

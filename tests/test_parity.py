@@ -32,7 +32,7 @@ from tests.doors import (
     translate_message,
     waiting,
 )
-from tests.tfserving.process import Server
+from tests.tfserving.reload import ModelServer
 
 STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
 ROWS = [
@@ -119,7 +119,7 @@ ELSEWHERE = {
 }
 
 
-async def test_two_doors_and_two_backends_agree(refused_too: Path, model_server: Server) -> None:
+async def test_two_doors_and_two_backends_agree(refused_too: Path, model_server: ModelServer) -> None:
     """Every row of the table, and each service goes on after each."""
     wrong = []
     async with both_doors(refused_too) as embedded, both_doors(refused_too, model_server) as served:

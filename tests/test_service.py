@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tfserving.process import Server
-from tests.tfserving.reload import config_file, reload
+from tests.tfserving.reload import ModelServer, config_file
 
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "seqserve"
@@ -209,9 +208,9 @@ def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
     assert min(seen) <= 0.6, statistics.median(seen)
 
 
-def test_before_a_model_server_the_gateway_is_small(root: Path, model_server: Server) -> None:
+def test_before_a_model_server_the_gateway_is_small(root: Path, model_server: ModelServer) -> None:
     """It idles below 120 MB resident, and no TensorFlow is mapped into it."""
-    reload(model_server.address, config_file({"en-de": root / "en-de", "shop": root / "shop"}))
+    model_server.serve(config_file({"en-de": root / "en-de", "shop": root / "shop"}))
     service = start(root, "--tfserving", model_server.address, "--models", "en-de,shop")
     text = run(str(PROGRAM), "translate", "--address", service.rest, "--model", "en-de", "two")
     proc = Path("/proc") / str(service.process.pid)

@@ -36,6 +36,8 @@ Key = tuple[str, int]
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+LOOKS = 4
+"""Questions about models at once: each takes one of the server's threads."""
 LOOK_SECONDS = 2.0
 MANIFEST_SECONDS = 10.0
 Code = grpc.StatusCode
@@ -62,16 +64,18 @@ BATCHING_ON = "Batching Run() must have at least one input tensor"
 GONE = "Servable not found for request"
 """What the server says of a model or version that it does not have (seen on TensorFlow Serving 2.19)."""
 RETRY_SECONDS = 1.0
+NO_LABEL = "Unrecognized servable version label"
+"""What it says of a label that it does not have (seen likewise)."""
 SHORTEST_SECONDS = 0.005
-"""Less is not sent: below 1 ms TensorFlow Serving rounds to 0, which is no limit (predict_util's RunOptions)."""
+"""Less is not sent: TensorFlow Serving takes whole milliseconds, and 0 of them for no limit."""
 
 
-def translated(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
-    """Return ours for gRPC's error."""
+def translated(error: grpc.aio.AioRpcError, where: str, address: str) -> SeqserveError:
+    """Return ours for gRPC's error; the address, like the server's words, is for the log."""
     kind = ERRORS.get(error.code(), errors.BackendFailed)
     if kind is errors.VersionNotFound and not _is_gone(error):
         kind = errors.BackendFailed
-    log.warning("%s: %s: %s", where, error.code().name, error.details())
+    log.warning("%s at %s: %s: %s", where, address, error.code().name, error.details())
     retry_after = RETRY_SECONDS if kind is errors.BackendUnavailable else None
     return kind(f"{where} {WORDS[kind]}", retry_after=retry_after)
 
@@ -90,9 +94,15 @@ class Replica:
     def __init__(self, address: str, channel: grpc.aio.Channel, calls: int, metrics: Metrics) -> None:
         self.address = address
         self.held: dict[Key, str | SeqserveError] = {}
+        self.looked_at: set[str] = set()  # the models of which `held` tells
         self.is_silent = False
         self.in_flight = 0
+        self.calls = 0
+        self._closed = False
+        self._connection = 0  # counts up whenever one has ended
         self._room = asyncio.Semaphore(calls)
+        self._asking = asyncio.Semaphore(LOOKS)
+        self._reported: dict[Key, int] = {}  # the error code of versions that failed to load
         self._channel = channel
         self._metrics = metrics
         self._watch = asyncio.create_task(self._follow(), name=f"channel {address}")
@@ -106,12 +116,22 @@ class Replica:
         """Tell whether a version, with that very content, can be called here now."""
         return self._is_connected() and self.held.get(key) == digest
 
-    async def close(self) -> None:
-        """End the channel and what is under way on it."""
+    def known(self, model: str) -> list[VersionState]:
+        """Return what a look would, by what is held: for an address that was too busy to tell."""
+        held = self.held.items() if self._is_connected() else ()
+        return [
+            VersionState(version, State.AVAILABLE, stamp=digest)
+            for (name, version), digest in held
+            if name == model and isinstance(digest, str)
+        ]
+
+    async def close(self, grace: float | None = None) -> None:
+        """End the channel, once the calls under way have ended or `grace` seconds have passed."""
+        self._closed = True
+        self._metrics.backend_up.remove_by_labels({"address": self.address})
         self._watch.cancel()
         await asyncio.gather(self._watch, return_exceptions=True)
-        await self._channel.close(None)
-        self._metrics.backend_up.remove_by_labels({"address": self.address})
+        await self._channel.close(grace)
 
     async def look(self, model: str) -> list[VersionState]:
         """Ask for a model's versions, and for the manifest of each that has become available.
@@ -121,7 +141,8 @@ class Replica:
         """
         request = GetModelStatusRequest(model_spec=ModelSpec(name=model))
         try:
-            reply = await self._call(STATUS, request, GetModelStatusResponse, LOOK_SECONDS)
+            async with self._asking:
+                reply = await self._call(STATUS, request, GetModelStatusResponse, LOOK_SECONDS)
             told = list(reply.model_version_status)
             self.is_silent = False
         except grpc.aio.AioRpcError as error:
@@ -130,18 +151,21 @@ class Replica:
                 raise
             told = []
         finally:
-            self._metrics.backend_up.labels(self.address).set(self.is_up)
+            if not self._closed:
+                self._metrics.backend_up.labels(self.address).set(self.is_up)
         there = {(model, status.version) for status in told if status.state == ModelVersionStatus.AVAILABLE}
         for gone in [key for key in self.held if key[0] == model and key not in there]:
             del self.held[gone]
         states = await asyncio.gather(*(self._state(model, status) for status in told))
+        self.looked_at.add(model)
         return [state for state in states if state is not None]
 
     async def predict(self, request: PredictRequest, digest: str, deadline: float) -> PredictResponse | None:
         """Call the model once there is room here, until `deadline` on the loop's clock.
 
         Returns:
-            None where the version, as `digest` names it, had gone by the time there was room.
+            None where the version, as `digest` names it, had gone by the time there was room, or where the
+            connection ended meanwhile: then a server with another content may have answered.
 
         Raises:
             AioRpcError: as the server or the channel says.
@@ -149,6 +173,7 @@ class Replica:
         """
         loop = asyncio.get_running_loop()
         self.in_flight += 1
+        self.calls += 1
         try:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -161,7 +186,9 @@ class Replica:
                 left = deadline - loop.time()
                 if left < SHORTEST_SECONDS:
                     raise errors.DeadlineExceeded("the deadline passed before the batch was run")
-                return await self._call(PREDICT, request, PredictResponse, left)
+                connection = self._connection
+                reply = await self._call(PREDICT, request, PredictResponse, left)
+                return reply if connection == self._connection else None
             finally:
                 self._room.release()
         finally:
@@ -171,7 +198,7 @@ class Replica:
         """Return a version's contract files, by its own signature.
 
         Raises:
-            ManifestMissing, BackendBatchingOn; what `translated` makes of anything else.
+            ManifestMissing, ManifestInvalid, BackendBatchingOn; what `translated` makes of anything else.
         """
         where = f"{model} version {version}"
         spec = ModelSpec(name=model, version=Int64Value(value=version), signature_name=MANIFEST_SIGNATURE)
@@ -179,9 +206,12 @@ class Replica:
             request = PredictRequest(model_spec=spec)
             reply = await self._call(PREDICT, request, PredictResponse, MANIFEST_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise _unreadable(error, where) from error
+            raise _unreadable(error, where, self.address) from error
         names, contents = (reply.outputs[part].string_val for part in ("names", "contents"))
-        return {name.decode(): content for name, content in zip(names, contents, strict=True)}
+        try:
+            return {name.decode(): content for name, content in zip(names, contents, strict=True)}
+        except ValueError as error:
+            raise errors.ManifestInvalid(f"{where}: its contract files cannot be told apart") from error
 
     async def version_of(self, model: str, label: str) -> int:
         """Return the version that the server gives a label to: it says which one answered.
@@ -194,9 +224,9 @@ class Replica:
         try:
             reply = await self._call(PREDICT, request, PredictResponse, LOOK_SECONDS)
         except grpc.aio.AioRpcError as error:
-            if error.code() is Code.INVALID_ARGUMENT and BATCHING_ON not in str(error.details()):
+            if str(error.details()).startswith(NO_LABEL):
                 raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}") from error
-            raise _unreadable(error, f"{model} label {label[:60]}") from error
+            raise _unreadable(error, f"{model} label {label[:60]}", self.address) from error
         return reply.model_spec.version.value
 
     async def _state(self, model: str, told: ModelVersionStatus) -> VersionState | None:
@@ -205,7 +235,9 @@ class Replica:
             case ModelVersionStatus.AVAILABLE:
                 return await self._available(model, told.version)
             case ModelVersionStatus.END if told.status.error_code:
-                log.warning("%s: %s version %d: %s", self.address, model, told.version, told.status)
+                if self._reported.get((model, told.version)) != told.status.error_code:
+                    self._reported[model, told.version] = told.status.error_code
+                    log.warning("%s: %s version %d: %s", self.address, model, told.version, told.status)
                 fault = errors.BackendFailed("the model server could not load it; its log has the reason")
                 return VersionState(told.version, State.FAILED, fault)
             case ModelVersionStatus.START | ModelVersionStatus.LOADING:
@@ -214,20 +246,31 @@ class Replica:
 
     async def _available(self, model: str, version: int) -> VersionState:
         key = (model, version)
-        if key not in self.held:
-            try:
-                files = await self.manifest(model, version)
-                self.held[key] = digest_of(files[FILE_NAME])
-            except KeyError:
-                self.held[key] = errors.ManifestMissing(f"{model} version {version} carries no {FILE_NAME}")
-            except (errors.ManifestMissing, errors.BackendBatchingOn, errors.BackendFailed) as error:
-                self.held[key] = error
-            except SeqserveError:
-                return VersionState(version, State.LOADING)  # nothing can be said now
-        known = self.held[key]
+        try:
+            known = self.held.get(key) or await self._examined(key)
+        except errors.BackendFailed as error:
+            return VersionState(version, State.FAILED, error)  # and asked again at the next look
+        except SeqserveError:
+            return VersionState(version, State.LOADING)  # nothing can be said now
         if isinstance(known, SeqserveError):
             return VersionState(version, State.FAILED, known)
         return VersionState(version, State.AVAILABLE, stamp=known)
+
+    async def _examined(self, key: Key) -> str | SeqserveError:
+        """Return a version's digest, or why it can have none, and hold it for this connection."""
+        connection = self._connection
+        known: str | SeqserveError
+        try:
+            files = await self.manifest(*key)
+            known = digest_of(files[FILE_NAME])
+        except KeyError:
+            known = errors.ManifestMissing(f"{key[0]} version {key[1]} carries no {FILE_NAME}")
+        except errors.FailedPrecondition as error:
+            known = error
+        if connection != self._connection:
+            raise errors.BackendUnavailable(f"the connection ended while {key[0]} was examined")
+        self.held[key] = known
+        return known
 
     async def _call(self, path: str, request: Message, answer: type[Answer], seconds: float) -> Answer:
         started, code = perf_counter(), Code.CANCELLED
@@ -241,8 +284,16 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             code = error.code()
             raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            code = Code.UNAVAILABLE  # nobody cancelled us: the channel was closed under the call
+            told = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(code, told, told, "the channel was closed", None) from None
         except DecodeError as error:
-            raise errors.BackendFailed(f"{self.address} answered bytes that are no message") from error
+            log.warning("%s answered bytes that are no message", self.address)
+            raise errors.BackendFailed("the model server answered bytes that are no message") from error
         finally:
             if path == PREDICT:
                 self._metrics.backend_seconds.labels(code.name).observe(perf_counter() - started)
@@ -251,8 +302,13 @@ class Replica:
         """Tell; where there is no connection, nothing is held any more."""
         is_connected = self._channel.get_state() is READY
         if not is_connected:
-            self.held.clear()
+            self._forget()
         return is_connected
+
+    def _forget(self) -> None:
+        self._connection += 1
+        self.held.clear()
+        self.looked_at.clear()
 
     async def _follow(self) -> None:
         """Keep the channel connected, and forget what the address has whenever a connection ends."""
@@ -261,10 +317,10 @@ class Replica:
             await self._channel.wait_for_state_change(state)
             if state is READY:
                 log.warning("the connection to %s ended", self.address)
-                self.held.clear()
+                self._forget()
 
 
-def _unreadable(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
+def _unreadable(error: grpc.aio.AioRpcError, where: str, address: str) -> SeqserveError:
     """Say why the manifest signature does not answer."""
     if error.code() is Code.FAILED_PRECONDITION:
         return errors.ManifestMissing(f"{where} has no signature {MANIFEST_SIGNATURE!r}")
@@ -272,4 +328,4 @@ def _unreadable(error: grpc.aio.AioRpcError, where: str) -> SeqserveError:
         return errors.ManifestMissing(f"a contract file of {where} is not there")
     if error.code() is Code.INVALID_ARGUMENT and BATCHING_ON in str(error.details()):
         return errors.BackendBatchingOn(f"the model server batches {where}; start it with batching off")
-    return translated(error, where)
+    return translated(error, where, address)

@@ -27,6 +27,7 @@ from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 3
+LEAVE_SECONDS = 60.0
 LARGEST_MESSAGE = 2**31 - 1
 """TensorFlow Serving's own limit; grpc's default of 4 MB for answers is soon met by alignments."""
 CHANNEL_OPTIONS = (
@@ -110,18 +111,21 @@ class TfServingBackend:
         self._calls = calls
         self._tls = tls
         self._replicas: dict[tuple[str, str], Replica] = {}  # by (address as given, address as resolved)
+        self._leaving: set[asyncio.Task[None]] = set()  # addresses that are no more, with calls under way
         self._budget = RetryBudget()
         self._arrivals: dict[Key, int] = {}  # the how-manieth arrival a version's present stay is
         self._arrival = itertools.count()
 
     @property
     def slots(self) -> int:
-        """Some batches for each address that answers."""
-        return self._calls * max(1, sum(replica.is_up for replica in self._replicas.values()))
+        """Some batches for each address that answers, and those that hang at one that does not."""
+        replicas = self._replicas.values()
+        used = (self._calls if r.is_up else min(self._calls, r.in_flight) for r in replicas)
+        return max(self._calls, sum(used))
 
     async def models(self) -> list[str]:
         """Return the configured names, after finding out which addresses there are now."""
-        await asyncio.gather(*(self._resolve(address) for address in self._addresses))
+        await self._resolve()
         return list(self._names())
 
     async def versions(self, model: str) -> list[VersionState]:
@@ -137,12 +141,13 @@ class TfServingBackend:
         replicas = list(self._replicas.values())
         looks = await asyncio.gather(*(r.look(model) for r in replicas), return_exceptions=True)
         told: dict[int, list[VersionState]] = {}
-        for look in looks:
-            if isinstance(look, list):
-                for state in look:
-                    told.setdefault(state.version, []).append(state)
-            elif not isinstance(look, (grpc.aio.AioRpcError, SeqserveError)):
+        for replica, look in zip(replicas, looks, strict=True):
+            if isinstance(look, BaseException) and not isinstance(
+                look, (grpc.aio.AioRpcError, SeqserveError)
+            ):
                 raise look
+            for state in look if isinstance(look, list) else replica.known(model):
+                told.setdefault(state.version, []).append(state)
         if not any(isinstance(look, list) for look in looks):
             raise self._unreachable(model)
         return [self._merged(model, number, told[number]) for number in sorted(told, reverse=True)]
@@ -150,7 +155,7 @@ class TfServingBackend:
     async def label(self, model: str, label: str) -> int:
         """Ask the addresses, in order, which version a label stands for; the first that knows decides."""
         error: SeqserveError = self._unreachable(model)
-        for replica in self._replicas.values():
+        for replica in self._by_health():
             try:
                 return await replica.version_of(model, label)
             except errors.LabelNotFound:
@@ -161,13 +166,17 @@ class TfServingBackend:
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
         """Return the contract files, as the version's own signature gives them."""
-        for replica in self._replicas.values():
+        error: SeqserveError = self._missing(model, version)
+        for replica in self._by_health():
             known = replica.held.get((model, version))
             if isinstance(known, SeqserveError):
                 raise known.at()
-            if known is not None:
-                return await replica.manifest(model, version)
-        raise self._missing(model, version)
+            try:
+                if known is not None:
+                    return await replica.manifest(model, version)
+            except (errors.Unavailable, errors.DeadlineExceeded) as told:
+                error = told
+        raise error
 
     async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
         """Run one batch at an address that has the version.
@@ -188,54 +197,71 @@ class TfServingBackend:
 
     async def close(self) -> None:
         """End every channel."""
-        await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
+        for task in self._leaving:
+            task.cancel()
+        closing = (replica.close() for replica in self._replicas.values())
+        await asyncio.gather(*closing, *self._leaving, return_exceptions=True)
         self._replicas.clear()
 
     async def _routed(self, spec: Spec, request: PredictRequest, deadline: float) -> PredictResponse:
-        tried: list[Replica] = []
-        key, failed = (spec.model, spec.version), None
-        for attempt in range(1, ATTEMPTS + 1):
-            holders = [r for r in self._replicas.values() if r.has(key, spec.digest)]
+        key, tried, owes = (spec.model, spec.version), list[Replica](), False
+        failed = self._missing(*key)
+        while len(tried) < ATTEMPTS:
+            holders = [replica for replica in self._replicas.values() if replica.has(key, spec.digest)]
             if not holders:
                 break
-            replica = min(holders, key=lambda r: (tried.count(r), not r.is_up, r.in_flight))
-            tried.append(replica)
+            replica = min(holders, key=lambda r: (tried.count(r), not r.is_up, r.in_flight, r.calls))
+            if owes and not self._may_retry():
+                break
             try:
                 reply = await replica.predict(request, spec.digest, deadline)
                 if reply is not None:
                     self._budget.earn()
                     return reply
             except grpc.aio.AioRpcError as error:
-                failed = translated(error, f"{spec.model} version {spec.version} at {replica.address}")
-                failed.__cause__ = error
+                failed = translated(error, f"{spec.model} version {spec.version}", replica.address)
                 if isinstance(failed, errors.VersionNotFound):
                     replica.held.pop(key, None)
-                elif error.code() is Code.UNAVAILABLE and attempt < ATTEMPTS and self._budget.spend():
-                    self._metrics.backend_retries.inc()
-                else:
+                    failed = self._missing(*key)
+                    continue
+                if error.code() is not Code.UNAVAILABLE:
                     raise failed from error
-        raise failed or self._missing(spec.model, spec.version)
+                owes = True
+            tried.append(replica)
+        raise failed
 
-    async def _resolve(self, address: str) -> None:
-        """Follow what a host stands for; while it cannot be resolved, what it was last stays."""
-        host, _, port = address.rpartition(":")
-        host, loop = host.strip("[]"), asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-        except OSError as error:
-            log.warning("%s cannot be resolved: %s", address, error)
-            return
-        ips = {info[4][0] for info in found if info[0] == socket.AF_INET}
-        targets = {f"ipv4:{ip}:{port}" for ip in ips}
-        if not targets:
-            targets = {f"ipv6:[{info[4][0]}]:{port}" for info in found}
-        for target in targets:
-            if (address, target) not in self._replicas:
-                channel = self._channel(host, target)
-                self._replicas[address, target] = Replica(target, channel, self._calls, self._metrics)
-        gone = [key for key in self._replicas if key[0] == address and key[1] not in targets]
+    def _may_retry(self) -> bool:
+        if not self._budget.spend():
+            return False
+        self._metrics.backend_retries.inc()
+        return True
+
+    async def _resolve(self) -> None:
+        """Follow what the hosts stand for; what is no address any more may end its calls."""
+        found = await asyncio.gather(*(self._targets(address) for address in self._addresses))
+        wanted = [(address, target) for address, targets in found for target in targets]
+        gone = [key for key in self._replicas if key not in wanted]
         for key in gone:
-            await self._replicas.pop(key).close()
+            leaving = asyncio.create_task(self._replicas[key].close(LEAVE_SECONDS))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        self._replicas = {key: self._replicas.get(key) or self._replica(*key) for key in wanted}
+
+    async def _targets(self, address: str) -> tuple[str, list[str]]:
+        """Return an address with what it resolves to; while it cannot be resolved, with what it was last."""
+        host, port = _host_and_port(address)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            log.warning("%s cannot be resolved: %s", address, error)
+            return address, [target for given, target in self._replicas if given == address]
+        ips = sorted({str(info[4][0]) for info in found if info[0] == socket.AF_INET})
+        others = sorted({str(info[4][0]) for info in found})
+        return address, [f"ipv4:{ip}:{port}" for ip in ips] or [f"ipv6:[{ip}]:{port}" for ip in others]
+
+    def _replica(self, address: str, target: str) -> Replica:
+        channel = self._channel(_host_and_port(address)[0], target)
+        return Replica(target, channel, self._calls, self._metrics)
 
     def _channel(self, host: str, target: str) -> grpc.aio.Channel:
         if self._tls is None:
@@ -250,25 +276,36 @@ class TfServingBackend:
         if not able:
             loading = (state for state in told if state.state is State.LOADING)
             return next(loading, told[0])
-        if any(state.stamp != able[0].stamp for state in able):
-            log.warning("%s version %d is not the same at every address", model, number)
-        arrival = self._arrivals.setdefault((model, number), next(self._arrival))
+        if (model, number) not in self._arrivals:
+            self._arrivals[model, number] = next(self._arrival)
+            if any(state.stamp != able[0].stamp for state in able):
+                log.warning("%s version %d is not the same at every address", model, number)
+        arrival = self._arrivals[model, number]
         return VersionState(number, State.AVAILABLE, stamp=(able[0].stamp, arrival))
 
     def _forget_lost(self, model: str) -> None:
         for key in [key for key in self._arrivals if key[0] == model]:
-            if not any(key in replica.held for replica in self._replicas.values()):
+            if not any(replica.known(model) and key in replica.held for replica in self._replicas.values()):
                 del self._arrivals[key]
+
+    def _by_health(self) -> list[Replica]:
+        return sorted(self._replicas.values(), key=lambda replica: not replica.is_up)
 
     def _missing(self, model: str, version: int) -> SeqserveError:
         """Say why no address can run a version: it is gone, or those that may have it cannot be reached."""
-        if self._replicas and all(replica.is_up for replica in self._replicas.values()):
+        replicas = self._replicas.values()
+        if replicas and all(replica.is_up and model in replica.looked_at for replica in replicas):
             return errors.VersionNotFound(f"model {model!r} has no version {version}")
         return self._unreachable(model)
 
     def _unreachable(self, model: str) -> SeqserveError:
         message = f"no model server that has {model!r} can be reached"
         return errors.BackendUnavailable(message, retry_after=RETRY_SECONDS)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _outputs(spec: Spec, reply: PredictResponse) -> dict[str, Array]:

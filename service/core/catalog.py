@@ -1,11 +1,10 @@
 """The model versions that can be called now: followed at the backend, admitted by their golden examples.
 
-One task, started by `service.main`, calls `refresh` again and again; it alone changes the catalog.
-The gateway reads it through `resolve`.
+One task, started by `service.main`, calls `refresh` again and again. A model is looked at by one task at a
+time, which alone changes what is known of it. The gateway reads the catalog through `resolve`.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -56,6 +55,9 @@ class _Model:
     versions: dict[int, _Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)  # those asked for that exist
     was_ready: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next_look: asyncio.Task[SeqserveError | None] | None = None  # the one that has not begun
+    failing: str = ""  # why the last look failed
 
     def routable(self) -> list[Served]:
         """Return what can be called, newest first."""
@@ -78,8 +80,8 @@ class Catalog:
         self._models: dict[str, _Model] = {}
         self._has_looked = False
         self._is_ready = False
-        self._hurry = asyncio.Event()
-        self._renewal: asyncio.Future[None] | None = None  # ends with the next look to begin
+        self._looks: set[asyncio.Task[SeqserveError | None]] = set()
+        self._label_turn = asyncio.Lock()  # invented labels reach the backend one at a time
         self.on_change: Callable[[], None] = lambda: None
 
     @property
@@ -139,61 +141,101 @@ class Catalog:
 
     async def _labelled(self, name: str, model: _Model, label: str) -> Served:
         """Return a label's version, which the backend knows; each look asks again about labels in use."""
-        if label not in model.labels:
-            model.labels[label] = await self._backend.label(name, label)
+        async with self._label_turn:
+            if label not in model.labels:
+                model.labels[label] = await self._backend.label(name, label)
         version = model.labels[label]
         if version not in model.versions:
             told = f"label {label!r} of model {name!r} is version {version}, which is not examined yet"
             raise errors.NotReady(told, retry_after=1.0)
         return self._pinned(name, model, version)
 
-    async def renew(self) -> None:
-        """Have `watch` look at once, and return when a look has ended that began after this call."""
-        if self._renewal is None:
-            self._renewal = asyncio.get_running_loop().create_future()
-            self._hurry.set()
-        await asyncio.shield(self._renewal)
+    async def renew(self, name: str) -> None:
+        """Return when a look at one model has ended that began after this call."""
+        if name in self._models:
+            await asyncio.shield(self._look_at(name))
 
     async def watch(self, seconds: float) -> None:
-        """Look for ever, `seconds` apart or when somebody is in a hurry."""
-        while True:
-            await self.look()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._hurry.wait()
-
-    async def look(self) -> None:
-        """Refresh once; a failure is logged, and the next look may do better."""
-        renewal, self._renewal = self._renewal, None
-        self._hurry.clear()
+        """Look for ever, `seconds` apart; a model whose examination takes long holds up no other."""
         try:
-            await self.refresh()
-        except SeqserveError as error:
-            log.warning("the backend cannot be looked at: %s", error.message)
+            while True:
+                await self.look(seconds)
+                await asyncio.sleep(seconds)
+        finally:
+            await self._end(self._looks)
+
+    async def look(self, patience: float | None = None) -> None:
+        """Refresh once; a failure is logged, and the next look may do better."""
+        try:
+            await self.refresh(patience)
+        except SeqserveError:
+            pass  # told by the look itself
         except Exception:
             log.exception("looking for versions failed unexpectedly")
-        finally:
-            if renewal is not None:
-                renewal.set_result(None)
 
-    async def refresh(self) -> None:
-        """Look once: admit versions that are new, forget those that are gone."""
+    async def refresh(self, patience: float | None = None) -> None:
+        """Look at every model: admit versions that are new, forget those that are gone.
+
+        Args:
+            patience: seconds to wait for the looks; one that takes longer goes on by itself.
+
+        Raises:
+            SeqserveError: a model could not be looked at; the others were.
+        """
         names = await self._backend.models()
         for gone in set(self._models) - set(names):
-            for number in list(self._models[gone].versions):
-                self._forget(gone, number)
-            del self._models[gone]
-            self._metrics.retire(gone, NONE)
-            self._metrics.ready.remove_by_labels({"model": gone})
+            await self._drop(gone)
         for name in names:
             self._models.setdefault(name, _Model())
-        looks = (self._refresh_model(name) for name in names)
-        failed = await asyncio.gather(*looks, return_exceptions=True)  # each ends before the next refresh
+        looks = [self._look_at(name) for name in names]
+        done, _ = await asyncio.wait(looks, timeout=patience) if looks else (set(), None)
         self._has_looked = True
         self._is_ready = self._is_ready or (bool(names) and all(m.was_ready for m in self._models.values()))
         self.on_change()
-        for error in filter(None, failed):
+        for error in [look.result() for look in looks if look in done and look.result()]:
+            assert error is not None
             raise error
+
+    def _look_at(self, name: str) -> asyncio.Task[SeqserveError | None]:
+        """Return the look at a model that begins next: the one that waits for its turn, or a new one."""
+        model = self._models[name]
+        if model.next_look is None:
+            model.next_look = asyncio.create_task(self._look(name, model), name=f"look at {name}")
+            self._looks.add(model.next_look)
+            model.next_look.add_done_callback(self._looks.discard)
+        return model.next_look
+
+    async def _look(self, name: str, model: _Model) -> SeqserveError | None:
+        async with model.turn:
+            model.next_look = None
+            try:
+                if self._models.get(name) is model:
+                    await self._refresh_model(name)
+            except SeqserveError as error:
+                if model.failing != error.message:
+                    log.warning("model %s cannot be looked at: %s", name, error.message)
+                model.failing = error.message
+                return error
+            except Exception:
+                log.exception("looking at model %s failed unexpectedly", name)
+                return errors.Unexpected("the log has it")
+            if model.failing:
+                log.info("model %s can be looked at again", name)
+            model.failing = ""
+            return None
+
+    async def _drop(self, name: str) -> None:
+        await self._end({look for look in self._looks if look.get_name() == f"look at {name}"})
+        for number in list(self._models[name].versions):
+            self._forget(name, number)
+        del self._models[name]
+        self._metrics.retire(name, NONE)
+        self._metrics.ready.remove_by_labels({"model": name})
+
+    async def _end(self, looks: set[asyncio.Task[SeqserveError | None]]) -> None:
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
 
     async def _refresh_model(self, name: str) -> None:
         states = {state.version: state for state in await self._backend.versions(name)}

@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -94,7 +95,8 @@ class Gateway:
         )
         self._enter(call)
         try:
-            served = await self._find(task, ref)
+            async with _until(call):
+                served = await self._find(task, ref)
             labels = (served.model, str(served.version))
             answered = await self._answer(task, ref, served, body, call)
             labels = (answered.model, str(answered.version))
@@ -143,23 +145,35 @@ class Gateway:
             raise errors.EmptyRequest(f"{member} is empty", path=(member,))
         self.check_count(member, count)
         outcomes = await self._runner.run(served, body, call.deadline)
-        if ref.version is None and _is_gone(outcomes):
-            served = await self._successor(task, ref, call)
-            outcomes = await self._runner.run(served, body, call.deadline)
-            if _is_gone(outcomes):
-                told = f"version {served.version} of model {ref.name!r} went away while it was called"
-                raise errors.BackendUnavailable(told, retry_after=1.0)
+        if ref.version is None and _may_be_gone(outcomes):
+            try:
+                served, outcomes = await self._again(task, ref, served, body, call, outcomes)
+            except SeqserveError:
+                self._count_items(task, served, call, outcomes)
+                raise
         self._count_items(task, served, call, outcomes)
         return Answered(served.model, served.version, served.digest, _settled(member, outcomes))
 
-    async def _successor(self, task: str, ref: ModelRef, call: Call) -> Served:
-        """Return what is current after a fresh look: whole requests move on, so none mixes versions."""
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                await self._catalog.renew()
-        except TimeoutError:
-            raise errors.DeadlineExceeded("the deadline passed before there was an answer") from None
-        return await self._find(task, ref)
+    async def _again(
+        self, task: str, ref: ModelRef, served: Served, body: Body, call: Call, outcomes: list[Outcome]
+    ) -> tuple[Served, list[Outcome]]:
+        """Answer by what is current now, if the version that the items were encoded for has gone.
+
+        The whole request moves on, once, so that no answer mixes two versions.
+        """
+        gone = any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes)
+        async with _until(call):
+            current = await self._find(task, ref)
+            if current is served and gone:
+                await self._catalog.renew(ref.name)
+                current = await self._find(task, ref)
+        if current is served and not gone:
+            return served, outcomes
+        outcomes = await self._runner.run(current, body, call.deadline)
+        if any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes):
+            told = f"version {current.version} of model {ref.name!r} went away while it was called"
+            raise errors.BackendUnavailable(told, retry_after=1.0)
+        return current, outcomes
 
     def _count_items(self, task: str, served: Served, call: Call, outcomes: Sequence[Outcome]) -> None:
         version = (served.model, str(served.version))
@@ -175,9 +189,19 @@ class Gateway:
             self._metrics.items.labels(*version, task, call.transport, code, reason).inc()
 
 
-def _is_gone(outcomes: Sequence[Outcome]) -> bool:
-    """Tell whether the backend no longer had the version that the items were encoded for."""
-    return any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes)
+@asynccontextmanager
+async def _until(call: Call) -> AsyncIterator[None]:
+    """Raise DeadlineExceeded where the block takes longer than the call may."""
+    try:
+        async with asyncio.timeout_at(call.deadline):
+            yield
+    except TimeoutError:
+        raise errors.DeadlineExceeded("the deadline passed before there was an answer") from None
+
+
+def _may_be_gone(outcomes: Sequence[Outcome]) -> bool:
+    """Tell whether the backend had the version no longer, or nobody there who could tell."""
+    return any(isinstance(o, (errors.VersionNotFound, errors.BackendUnavailable)) for o in outcomes)
 
 
 def _settled(member: str, outcomes: Sequence[Outcome]) -> tuple[Item, ...]:

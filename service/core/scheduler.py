@@ -99,6 +99,7 @@ class Scheduler:
             await self._settle(batch)
         except Exception:
             log.exception("a batch failed unexpectedly")
+        finally:  # whatever happened, nobody waits for ever
             _fail(batch, errors.Unexpected("an unexpected fault; the log has it"))
 
     async def _settle(self, batch: list[Entry]) -> None:

@@ -21,7 +21,7 @@ from service.backend.tfserving import TfServingBackend
 from service.contract.digest import digest_of
 from service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
 from service.metrics import Metrics
-from tests.tfserving.reload import config_file, reload
+from tests.tfserving.reload import ModelServer, config_file
 
 SERVING = "serving_default"
 
@@ -40,9 +40,9 @@ async def backend(request: pytest.FixtureRequest, models: Path) -> AsyncIterator
     if request.param == "embedded":
         made = EmbeddedBackend(models)
     else:
-        address = request.getfixturevalue("model_server").address
-        reload(address, config_file({"shop": models / "shop"}))
-        made = TfServingBackend([address], lambda: ["shop"], Metrics(CollectorRegistry()))
+        server: ModelServer = request.getfixturevalue("model_server")
+        server.serve(config_file({"shop": models / "shop"}))
+        made = TfServingBackend([server.address], lambda: ["shop"], Metrics(CollectorRegistry()))
     await made.models()
     yield made
     await made.close()

@@ -61,6 +61,7 @@ class FakeBackend:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.slots = 2
+        self.looks = 0
         self.labels: dict[tuple[str, str], int] = {}
         self.batches: list[Batch] = []
         self.seconds = 0.0  # that a batch takes
@@ -83,12 +84,15 @@ class FakeBackend:
         return list(self.published)
 
     async def versions(self, model: str) -> list[VersionState]:
+        self.looks += 1
         await asyncio.sleep(0)
         if model in self.failing:
             raise self.failing[model]
         return [version.state for version in self.published.get(model, {}).values()]
 
     async def label(self, model: str, label: str) -> int:
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
         if (model, label) not in self.labels:
             raise errors.LabelNotFound(f"no label {label}")
         return self.labels[model, label]
@@ -200,7 +204,7 @@ def echo(spec: Spec, inputs: Tensors) -> dict[str, Array]:
     """Answer each text with itself, in one beam, each piece attending to itself."""
     ids = inputs["source"]
     rows, length = ids.shape
-    lengths = (ids != 0).sum(axis=1, keepdims=True)
+    lengths = (ids != 0).sum(axis=1, keepdims=True, dtype=np.int32)
     attention = np.broadcast_to(np.eye(length, dtype=np.float32), (rows, 1, length, length))
     scores = -lengths.astype(np.float32)
     return {"ids": ids[:, None], "lengths": lengths, "scores": scores, "attention": attention}

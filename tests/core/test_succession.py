@@ -44,10 +44,10 @@ async def test_a_label_is_its_version_and_moves_with_it() -> None:
         core.backend.labels["totals", "stable"] = 1
         assert await answer(core, STABLE) == (1, TOTAL)
         core.backend.labels["totals", "stable"] = 2
-        await core.catalog.renew()
+        await core.catalog.renew("totals")
         assert await answer(core, STABLE) == (2, 2 * TOTAL)
         del core.backend.labels["totals", "stable"]
-        await core.catalog.renew()
+        await core.catalog.renew("totals")
         with pytest.raises(errors.LabelNotFound):
             await answer(core, STABLE)
 
@@ -56,7 +56,7 @@ async def test_a_label_of_a_version_that_is_refused_or_not_yet_seen_says_so() ->
     async with watched(1) as core:
         core.backend.put("totals", 2, version(2, answer=0.0))
         core.backend.labels |= {("totals", "canary"): 2, ("totals", "next"): 3}
-        await core.catalog.renew()
+        await core.catalog.renew("totals")
         with pytest.raises(errors.GoldenFailed):
             await answer(core, ModelRef("totals", label="canary"))
         with pytest.raises(errors.NotReady):
@@ -145,12 +145,65 @@ async def test_waiting_for_a_look_ends_at_the_deadline() -> None:
         with pytest.raises(errors.DeadlineExceeded):
             await core.gateway.predict(TOTALS, body, call(3.0))
         core.backend.gates[2].set()
-        await core.catalog.renew()
+        await core.catalog.renew("totals")
         assert await answer(core) == (2, 2 * TOTAL)
 
 
 async def test_those_who_wait_share_a_look_that_begins_after_they_asked() -> None:
     async with watched(1) as core:
-        before = len(core.told)
-        await asyncio.gather(*(core.catalog.renew() for _ in range(20)))
-        assert len(core.told) == before + 1
+        before = core.backend.looks
+        await asyncio.gather(*(core.catalog.renew("totals") for _ in range(20)))
+        assert core.backend.looks == before + 1
+
+
+async def test_a_model_that_is_slow_to_examine_holds_up_no_other() -> None:
+    """Its look goes on by itself; others are looked at meanwhile, and a request of theirs moves on."""
+    async with watched(1) as core:
+        core.backend.put("slow", 5, version(5))
+        core.backend.gates[5] = asyncio.Event()
+        await core.catalog.refresh(patience=1.0)
+        core.backend.put("totals", 2, version(2))
+        del core.backend.published["totals"][1]
+        assert await answer(core) == (2, 2 * TOTAL)
+        core.backend.gates[5].set()
+        await core.catalog.renew("slow")
+        assert (await core.catalog.resolve(ModelRef("slow"))).version == 5
+
+
+async def test_a_version_that_took_over_meanwhile_needs_no_look() -> None:
+    """Where the backend cannot tell, and the catalog has moved on, so does the request; else it says so."""
+    async with watched(1) as core:
+        core.backend.put("totals", 2, version(2))
+        old = core.backend.function
+
+        def dying(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+            if spec.version == 1:
+                raise errors.BackendUnavailable("no address has it")
+            return old(spec, inputs)
+
+        core.backend.function = dying
+        with pytest.raises(errors.BackendUnavailable):
+            await answer(core)
+        core.backend.gates[1] = asyncio.Event()
+        asking = asyncio.create_task(answer(core))
+        await settle()
+        await core.catalog.refresh()
+        core.backend.gates[1].set()
+        assert await asking == (2, 2 * TOTAL)
+        assert (
+            series(core.metrics, "items_total")[
+                "totals", "1", "predict", "rest", "UNAVAILABLE", "BACKEND_UNAVAILABLE"
+            ]
+            == 1
+        )
+
+
+async def test_a_label_is_looked_up_within_the_deadline() -> None:
+    async with watched(1) as core:
+        core.backend.labels["totals", "stable"] = 1
+        core.backend.seconds = 60.0
+        body = PredictBody(sequences=[{"x": X}])
+        with pytest.raises(errors.DeadlineExceeded):
+            await core.gateway.predict(STABLE, body, call(3.0))
+        core.backend.seconds = 0.0
+        assert await answer(core, STABLE) == (1, TOTAL)
