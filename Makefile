@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOT ?= build/models
+DEVICE ?= gpu
+PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 
-.PHONY: setup serve demo test lint proto lock compose-test
+.PHONY: setup serve demo test lint proto lock compose-test gpu-smoke overview-picture
 
 setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
 
@@ -37,10 +39,21 @@ proto: setup  ## generate the message code and stubs beside the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto proto/seqserve/tfserving/*.proto
 
 lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	    --quiet -o requirements/gateway.txt pyproject.toml
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	    --quiet --all-extras -o requirements/dev.txt pyproject.toml
+	$(PIN) --all-extras -o requirements/dev.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt -o requirements/gateway.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --extra models -o requirements/models.txt pyproject.toml
 
 compose-test: setup  ## build the images and run docker-compose.yml on a Docker engine, from start to end
 	$(BIN)/python deploy/compose_test.py
+
+# DEVICE=cpu: by the tolerance for CPUs. With SEQSERVE_TEST_TFSERVING_ROOT=DIR, the root that the server runs on
+# as `python -m tests.conformance DIR` tells, the conformance suite runs too.
+gpu-smoke: setup  ## golden examples at a running TensorFlow Serving: needs ADDRESS=HOST:8500 MODELS=en-de,shop
+	@test -n "$(ADDRESS)" -a -n "$(MODELS)" || { \
+	    echo "make gpu-smoke needs ADDRESS=HOST:PORT of a running TensorFlow Serving (its gRPC port) and" >&2; \
+	    echo "MODELS=NAME,NAME, exported by this project and served there; docs/deploy.md" >&2; exit 2; }
+	SEQSERVE_TEST_TFSERVING=$(ADDRESS) SEQSERVE_TEST_MODELS=$(MODELS) SEQSERVE_TEST_DEVICE=$(DEVICE) \
+	    $(BIN)/pytest tests/conformance$(if $(SEQSERVE_TEST_TFSERVING_ROOT),,/test_goldens.py)
+
+overview-picture: demo  ## draw docs/overview.png anew (needs prometheus, Debian's package)
+	$(BIN)/python -m deploy.overview_picture --root $(ROOT)

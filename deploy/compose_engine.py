@@ -157,7 +157,8 @@ class Images:
     def __init__(self) -> None:
         composed = (REPOSITORY / "docker-compose.yml").read_text()
         self.python = _first(r"^FROM (\S+)", (HERE / "Dockerfile.gateway").read_text())
-        self.tfserving = _first(r"image: (tensorflow/serving:\S+)", composed)
+        pinned = _first(r"image: \$\{TFSERVING_IMAGE:-(\S+)\}", composed)
+        self.tfserving = os.environ.get("TFSERVING_IMAGE") or pinned
         self.prometheus = _first(r"image: (prom/prometheus:\S+)", composed)
         self.grafana = _first(r"image: (grafana/grafana:\S+)", composed)
         self.stand_ins: dict[str, str] = {}  # name -> what it is

@@ -4,8 +4,9 @@ Where images cannot be pulled, stand-ins are made under their names (compose_eng
 names are taken back at the end, so that no later `docker-compose up` meets them. Grafana runs where it can be
 pulled.
 
-Environment: COMPOSE, the command (`docker-compose`); REST_PORT, GRPC_PORT, PROMETHEUS_PORT, GRAFANA_PORT,
-free ones if unset; DEBIAN_MIRROR for debootstrap; PIP_INDEX_URL and the like, for pip in the builds.
+Environment: COMPOSE, the command (`docker-compose`); TFSERVING_IMAGE, in place of the pinned one; REST_PORT,
+GRPC_PORT, PROMETHEUS_PORT, GRAFANA_PORT, free ones if unset; DEBIAN_MIRROR for debootstrap; PIP_INDEX_URL and
+the like, for pip in the builds.
 """
 
 import json

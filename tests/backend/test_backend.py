@@ -145,7 +145,8 @@ async def test_mistakes_are_ours_and_name_no_node(
     error: type[errors.SeqserveError],
 ) -> None:
     """Every fault of a call is one of our errors; what TensorFlow says of its graph stays in the log."""
-    await backend.versions("shop")
+    for model in ("shop", "nope"):
+        await backend.versions(model)
     with pytest.raises(error) as caught:
         await backend.predict(spec(*place), inputs, soon())
     assert "{{node" not in caught.value.message

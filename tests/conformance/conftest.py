@@ -1,6 +1,7 @@
 """The server under test: TensorFlow Serving at SEQSERVE_TEST_TFSERVING, else the test server.
 
 Other than there, SEQSERVE_TEST_TFSERVING_ROOT is its model root, as `python -m tests.conformance` made it.
+SEQSERVE_TEST_MODELS may name more models there, whose golden examples are run (test_goldens.py).
 """
 
 import os

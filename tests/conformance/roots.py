@@ -1,10 +1,12 @@
 """The model root that the suite needs, and the configuration that serves it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conformance.modules import write_version
 
 ADDRESS, ROOT = "SEQSERVE_TEST_TFSERVING", "SEQSERVE_TEST_TFSERVING_ROOT"
+MODELS, DEVICE = "SEQSERVE_TEST_MODELS", "SEQSERVE_TEST_DEVICE"
 CONFIG = "models.config"
 POLICIES = {
     "demo": "specific { versions: 1 versions: 2 }",
@@ -20,24 +22,25 @@ FLAGS: dict[str, object] = {
 }
 
 
-def prepare(root: Path, seen_as: Path | None = None) -> Path:
+def prepare(root: Path, seen_as: Path | None = None, others: Sequence[Path] = ()) -> Path:
     """Write the first versions and the configuration; return the configuration's path.
 
     Args:
         root: the folder, here.
         seen_as: its path where the server runs, if it is another.
+        others: folders of other models to serve, each with the model's name, where the server runs.
     """
     for number in LABELS.values():
         write_version(root / "demo", number, whole=True)
     write_version(root / "newest", 1)
     write_version(root / "two", 1)
     path = root / CONFIG
-    path.write_text(_config(seen_as or root))
+    path.write_text(_config(seen_as or root, others))
     return path
 
 
-def _config(root: Path) -> str:
-    entries = []
+def _config(root: Path, others: Sequence[Path]) -> str:
+    entries = [f'name: "{o.name}" base_path: "{o}" model_platform: "tensorflow"' for o in others]
     for name, policy in POLICIES.items():
         labels = [f'version_labels {{ key: "{k}" value: {v} }}' for k, v in LABELS.items() if name == "demo"]
         fields = [f'name: "{name}"', f'base_path: "{root / name}"', 'model_platform: "tensorflow"']

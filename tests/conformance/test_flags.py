@@ -9,7 +9,9 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -19,7 +21,9 @@ from tensorflow_serving.apis import model_management_pb2
 
 from tests.conformance.calls import Call, Client, entries, refusal, tensor, until
 from tests.conformance.modules import write_version
+from tests.conformance.roots import CONFIG
 from tests.tfserving.process import Server, serving
+from tests.tfserving.reload import config_file
 
 METRICS = "/metrics/path"
 SERVING = ":tensorflow:serving"
@@ -205,6 +209,90 @@ def test_a_new_configuration_moves_labels(client: Client, server: Server) -> Non
     client.raw(RELOAD, request.SerializeToString())
     response = client.predict(Call({}, "manifest", label="stable", outputs=("number",)))
     assert response.model_spec.version.value == 1
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A server that reads its configuration file again and again, and what it reads."""
+
+    client: Client
+    root: Path
+
+    def write(self, *models: str, **labels: int) -> None:
+        """Edit the file: these models, and labels of `demo`."""
+        config = config_file({name: self.root / name for name in models}, latest=99)
+        config.model_config_list.config[0].version_labels.update(labels)
+        (self.root / CONFIG).write_text(str(config))
+
+    def answered(self, **spec: Any) -> int | StatusCode:
+        """Return the number of the version that answers, or the code of the refusal."""
+        try:
+            return self.client.number(**spec)
+        except grpc.RpcError as error:
+            return error.code()
+
+    def becomes(self, wanted: int | StatusCode, **spec: Any) -> None:
+        """Ask until it is so."""
+        until(lambda: self.answered(**spec), lambda answer: answer == wanted)
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+    """A server with --model_config_file_poll_wait_seconds; `demo` has versions 1 and 2, `late` has 1."""
+    root = tmp_path_factory.mktemp("followed")
+    for model, number in (("demo", 1), ("demo", 2), ("late", 1)):
+        write_version(root / model, number)
+    (root / CONFIG).write_text(str(config_file({"demo": root / "demo"}, latest=99)))
+    with (
+        serving(root / CONFIG, model_config_file_poll_wait_seconds=0.05) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        yield Followed(Client(channel), root)
+
+
+def test_an_edited_file_moves_a_label(followed: Followed) -> None:
+    """A label goes to another version without a restart and without a call, and back."""
+    for number in (2, 1):
+        followed.write("demo", stable=number)
+        followed.becomes(number, label="stable")
+
+
+def test_a_label_waits_for_its_version(followed: Followed) -> None:
+    """A file that moves a label to a version not loaded is refused whole, and taken once that is loaded."""
+    followed.write("demo", stable=1)
+    followed.becomes(1, label="stable")
+    new = max(followed.client.versions("demo")) + 1
+    followed.write("demo", "late", stable=new)
+    assert followed.answered(label="stable") == 1
+    assert followed.answered(model="late") is StatusCode.NOT_FOUND
+    write_version(followed.root / "demo", new)
+    followed.becomes(new, label="stable")
+    followed.becomes(1, model="late")
+
+
+def test_an_edited_file_brings_and_takes_models(followed: Followed) -> None:
+    """A model written into the file is served, one taken out is unloaded."""
+    followed.write("demo", "late")
+    followed.becomes(1, model="late")
+    followed.write("demo")
+    followed.becomes(StatusCode.NOT_FOUND, model="late")
+
+
+@pytest.mark.parametrize("text", ["", "model_config_list {", None], ids=["empty", "cut short", "missing"])
+def test_a_file_that_cannot_be_read_changes_nothing(followed: Followed, text: str | None) -> None:
+    """A file caught half written, or gone, leaves what is served as it was; the next good one is taken."""
+    followed.write("demo", stable=1)
+    followed.becomes(1, label="stable")
+    if text is None:
+        (followed.root / CONFIG).unlink()
+    else:
+        (followed.root / CONFIG).write_text(text)
+    new = max(followed.client.versions("demo")) + 1
+    write_version(followed.root / "demo", new)  # takes longer than some looks at the file
+    followed.becomes(new)
+    assert followed.answered(label="stable") == 1
+    followed.write("demo", stable=2)
+    followed.becomes(2, label="stable")
 
 
 def test_labels_need_their_flag_at_the_start(model_root: Path) -> None:

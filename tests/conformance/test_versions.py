@@ -14,7 +14,7 @@ from grpc import StatusCode
 
 from tests.conformance.calls import Call, Client, State, Versions, entries, refusal, tensor
 from tests.conformance.modules import write_version
-from tests.conformance.roots import ADDRESS
+from tests.conformance.roots import ADDRESS, CONFIG
 
 RUN_SECONDS = 5.0 if ADDRESS in os.environ else 1.5
 """Longer than a new version takes to come: a server elsewhere may look at its folders once a second."""
@@ -215,3 +215,17 @@ def test_a_version_that_fails_its_warmup_ends(client: Client, model_root: Path) 
     warm = add(model_root, "newest", warmup="serving_default")
     client.until("newest", lambda v: available(v) == [warm])
     shutil.rmtree(model_root / "newest" / str(bad))
+
+
+def test_the_configuration_file_is_read_once(client: Client, model_root: Path) -> None:
+    """Without --model_config_file_poll_wait_seconds an edited file moves no label."""
+    path = model_root / CONFIG
+    text = path.read_text()
+    try:
+        path.write_text(text.replace('"stable" value: 1', '"stable" value: 2'))
+        assert path.read_text() != text
+        new = add(model_root, "newest")
+        client.until("newest", lambda v: available(v) == [new])
+        assert client.number(label="stable") == 1
+    finally:
+        path.write_text(text)

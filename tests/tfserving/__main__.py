@@ -62,6 +62,8 @@ def _start(flags: argparse.Namespace) -> Any:
         load, flags.file_system_poll_wait_seconds, flags.allow_version_labels_for_unavailable_models
     )
     manager.start(_models(flags))
+    if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+        files.follow(flags.model_config_file, flags.model_config_file_poll_wait_seconds, manager.configure)
     tls = files.read("SSLConfig", flags.ssl_config_file) if flags.ssl_config_file else None
     address = f"{flags.host}:{flags.port}"
     started, port = server.serve(
@@ -104,6 +106,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--model_name", default="default")
     parser.add_argument("--model_base_path")
     parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
+    parser.add_argument("--model_config_file_poll_wait_seconds", type=float, default=0.0)
     parser.add_argument("--grpc_max_threads", type=int, default=4 * (os.cpu_count() or 1))
     for name in (
         "enable_batching",

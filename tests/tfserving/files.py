@@ -3,6 +3,10 @@
 tensorflow-serving-api lacks the messages of three of them, so they are declared here, under names of our own.
 """
 
+import logging
+import threading
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,9 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from tests.tfserving.status import StatusError
+
+log = logging.getLogger(__name__)
 PACKAGE = "seqserve.tests.tfserving"
 BOOL, STRING, INT64 = (
     descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
@@ -38,6 +45,24 @@ REPEATED = {"allowed_batch_sizes"}
 def model_server_config(path: Path) -> model_server_config_pb2.ModelServerConfig:
     """Read --model_config_file."""
     return text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
+
+
+def follow(
+    path: Path, seconds: float, configure: Callable[[model_server_config_pb2.ModelServerConfig], None]
+) -> None:
+    """Read --model_config_file again and again, changed or not; what is no good is logged and left."""
+
+    def watch() -> None:
+        while True:
+            try:
+                configure(model_server_config(path))
+            except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+                log.error("Failed to read ModelServerConfig file: %s", error)
+            except StatusError as error:
+                log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error.message)
+            time.sleep(seconds)
+
+    threading.Thread(target=watch, name="model_config_file", daemon=True).start()
 
 
 def read(message: str, path: Path | None) -> Any:

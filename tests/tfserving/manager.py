@@ -51,6 +51,7 @@ class Manager:
         self._load_servable = load
         self._poll_seconds = poll_seconds
         self._unavailable_labels = unavailable_labels
+        self._configuring = threading.Lock()  # one configuration at a time, from a call or from the file
         self._changed = threading.Condition()
         self._configs: dict[str, model_server_config_pb2.ModelConfig] = {}
         self._labels: dict[str, dict[str, int]] = {}
@@ -65,16 +66,24 @@ class Manager:
         self.configure(config)
 
     def configure(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Take a configuration, and wait for the models that are new in it.
+        """Take a configuration, and wait for the models that are new in it. An empty one changes nothing.
 
         Raises:
             StatusError: the configuration is no good, or a new model has no version that loads.
         """
+        if config.WhichOneof("config") is None:
+            return
+        with self._configuring:
+            self._configure(config)
+
+    def _configure(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         models = config.model_config_list.config
         check_models(models)
         labels = self._checked_labels(models)
         with self._changed:
             new = {model.name for model in models} - set(self._configs)
+            for name in new:
+                self._statuses.pop(name, None)  # how it ended before says nothing of how it will begin
             self._labels = labels
             self._configs = {model.name: model for model in models}
             self._wake.set()
