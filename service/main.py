@@ -90,7 +90,7 @@ def make_backend(settings: Settings, metrics: Metrics) -> Backend:
         return EmbeddedBackend(settings.root, threads=settings.slots, config=config)
     return TfServingBackend(
         settings.tfserving_addresses,
-        lambda: settings.model_names or sorted(config.entries() if config is not None else ()),
+        lambda: sorted(config.entries()) if config is not None else settings.model_names,
         metrics,
         calls=settings.slots,
         tls=tls,
@@ -122,13 +122,16 @@ async def _rpc(
 @asynccontextmanager
 async def _watched(catalog: Catalog, seconds: float) -> AsyncIterator[None]:
     """Examine every version once, then follow the backend until the end."""
-    await catalog.look()
-    watch = asyncio.create_task(catalog.watch(seconds), name="catalog")
     try:
-        yield
+        await catalog.look()
+        watch = asyncio.create_task(catalog.watch(seconds), name="catalog")
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        await catalog.close()
 
 
 def _registry() -> CollectorRegistry:

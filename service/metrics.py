@@ -69,6 +69,11 @@ class Metrics:
         self.in_flight = self._gauge("in_flight", "Requests being answered.", ("transport",))
         self.rejected = self._counter("rejected", "Items refused for the service's state.", ("reason",))
 
+    def clear_standing(self, model: str, version: str) -> None:
+        """Remove what says that a version can be called or is refused; its counts go on."""
+        for family in (self.version_info, self.version_refused):
+            family.remove_by_labels({"model": model, "version": version})
+
     def retire(self, model: str, version: str) -> None:
         """Remove every series of a version that is gone."""
         for family in self._by_model:

@@ -42,7 +42,9 @@ async def gateway(
     *addresses: str, name: str = "shop"
 ) -> AsyncIterator[tuple[httpx.AsyncClient, list[Connection]]]:
     """Run the service before these addresses; yields a client, and a connection for each of 20 callers."""
-    settings = Settings(tfserving=",".join(addresses), models=name, rest_port=0, grpc_port=0)
+    settings = Settings(
+        tfserving=",".join(addresses), models=name, rest_port=0, grpc_port=0, poll_seconds=0.25
+    )
     async with running(settings) as started, connections(started.rest_port, CALLERS) as opened:
         base = f"http://127.0.0.1:{started.rest_port}"
         async with httpx.AsyncClient(base_url=base, timeout=30) as rest:

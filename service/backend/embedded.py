@@ -223,6 +223,6 @@ def _translated(tf: Any, error: Exception, spec: Spec) -> errors.SeqserveError:
     if isinstance(error, tf.errors.DeadlineExceededError):
         return errors.DeadlineExceeded(f"{where} did not answer in time")
     if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)):
-        return errors.BackendUnavailable(f"{where} has no room to compute")
+        return errors.BackendUnavailable(f"{where} has no room to compute", retry_after=1.0)
     log.warning("%s failed", where, exc_info=error)
     return errors.BackendFailed(f"{where} failed on this input")

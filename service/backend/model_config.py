@@ -63,7 +63,7 @@ def read_model_config(path: Path) -> dict[str, ModelEntry]:
     """Return the models that a file names.
 
     Raises:
-        ValueError: it cannot be read, or does not name each model once with an absolute path.
+        ValueError: it cannot be read, or does not name each model once, with an absolute path or a URI.
     """
     try:
         config = text_format.Parse(path.read_text(), ModelServerConfig(), allow_unknown_field=True)
@@ -73,8 +73,8 @@ def read_model_config(path: Path) -> dict[str, ModelEntry]:
     for model in config.model_config_list.config:
         if not model.name or model.name in entries:
             raise ValueError(f"model config file {path}: name {model.name!r} is empty or there twice")
-        if not model.base_path.startswith("/"):
-            raise ValueError(f"model config file {path}: {model.name}: base_path is no absolute path")
+        if not model.base_path.startswith("/") and "://" not in model.base_path:
+            raise ValueError(f"model config file {path}: {model.name}: base_path is no absolute path or URI")
         entries[model.name] = _entry(model)
     if not entries:
         raise ValueError(f"model config file {path}: model_config_list names no model")

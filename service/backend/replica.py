@@ -97,7 +97,7 @@ class Replica:
         self.looked_at: set[str] = set()  # the models of which `held` tells
         self.is_silent = False
         self.in_flight = 0
-        self.calls = 0
+        self.last_call = 0.0  # on the loop's clock
         self._closed = False
         self._connection = 0  # counts up whenever one has ended
         self._room = asyncio.Semaphore(calls)
@@ -114,7 +114,7 @@ class Replica:
 
     def has(self, key: Key, digest: str) -> bool:
         """Tell whether a version, with that very content, can be called here now."""
-        return self._is_connected() and self.held.get(key) == digest
+        return not self._closed and self._is_connected() and self.held.get(key) == digest
 
     def known(self, model: str) -> list[VersionState]:
         """Return what a look would, by what is held: for an address that was too busy to tell."""
@@ -146,8 +146,8 @@ class Replica:
             told = list(reply.model_version_status)
             self.is_silent = False
         except grpc.aio.AioRpcError as error:
-            if error.code() is not Code.NOT_FOUND:
-                self.is_silent = True
+            self.is_silent = error.code() is not Code.NOT_FOUND
+            if self.is_silent:
                 raise
             told = []
         finally:
@@ -156,9 +156,12 @@ class Replica:
         there = {(model, status.version) for status in told if status.state == ModelVersionStatus.AVAILABLE}
         for gone in [key for key in self.held if key[0] == model and key not in there]:
             del self.held[gone]
-        states = await asyncio.gather(*(self._state(model, status) for status in told))
-        self.looked_at.add(model)
-        return [state for state in states if state is not None]
+        connection = self._connection
+        asked = await asyncio.gather(*(self._state(model, status) for status in told))
+        states = [state for state in asked if state is not None]
+        if connection == self._connection and not any(state.state is State.LOADING for state in states):
+            self.looked_at.add(model)
+        return states
 
     async def predict(self, request: PredictRequest, digest: str, deadline: float) -> PredictResponse | None:
         """Call the model once there is room here, until `deadline` on the loop's clock.
@@ -173,7 +176,7 @@ class Replica:
         """
         loop = asyncio.get_running_loop()
         self.in_flight += 1
-        self.calls += 1
+        self.last_call = asyncio.get_running_loop().time()
         try:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -274,6 +277,8 @@ class Replica:
 
     async def _call(self, path: str, request: Message, answer: type[Answer], seconds: float) -> Answer:
         started, code = perf_counter(), Code.CANCELLED
+        if self._closed:
+            raise _lost("the address is no more")
         self._is_connected()  # else this very call would connect, and what was held would seem good
         try:
             # the bytes are read here: what cannot be parsed is the model server's fault, not grpc's
@@ -288,9 +293,8 @@ class Replica:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            code = Code.UNAVAILABLE  # nobody cancelled us: the channel was closed under the call
-            told = grpc.aio.Metadata()
-            raise grpc.aio.AioRpcError(code, told, told, "the channel was closed", None) from None
+            code = Code.UNAVAILABLE
+            raise _lost("the channel was closed") from None  # nobody cancelled us
         except DecodeError as error:
             log.warning("%s answered bytes that are no message", self.address)
             raise errors.BackendFailed("the model server answered bytes that are no message") from error
@@ -318,6 +322,12 @@ class Replica:
             if state is READY:
                 log.warning("the connection to %s ended", self.address)
                 self._forget()
+
+
+def _lost(why: str) -> grpc.aio.AioRpcError:
+    """Return what grpc should have raised."""
+    told = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(Code.UNAVAILABLE, told, told, why, None)
 
 
 def _unreadable(error: grpc.aio.AioRpcError, where: str, address: str) -> SeqserveError:

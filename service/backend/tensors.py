@@ -1,4 +1,4 @@
-"""NumPy arrays as TensorFlow's wire tensors, and back. Called by `service.backend.replica` alone."""
+"""NumPy arrays as TensorFlow's wire tensors, and back. Called by `service.backend.tfserving`."""
 
 import math
 

@@ -28,6 +28,7 @@ from service.metrics import Metrics
 log = logging.getLogger(__name__)
 ATTEMPTS = 3
 LEAVE_SECONDS = 60.0
+RESOLVE_SECONDS = 2.0
 LARGEST_MESSAGE = 2**31 - 1
 """TensorFlow Serving's own limit; grpc's default of 4 MB for answers is soon met by alignments."""
 CHANNEL_OPTIONS = (
@@ -112,6 +113,7 @@ class TfServingBackend:
         self._tls = tls
         self._replicas: dict[tuple[str, str], Replica] = {}  # by (address as given, address as resolved)
         self._leaving: set[asyncio.Task[None]] = set()  # addresses that are no more, with calls under way
+        self._unresolved: set[str] = set()
         self._budget = RetryBudget()
         self._arrivals: dict[Key, int] = {}  # the how-manieth arrival a version's present stay is
         self._arrival = itertools.count()
@@ -205,12 +207,12 @@ class TfServingBackend:
 
     async def _routed(self, spec: Spec, request: PredictRequest, deadline: float) -> PredictResponse:
         key, tried, owes = (spec.model, spec.version), list[Replica](), False
-        failed = self._missing(*key)
+        failed: SeqserveError | None = None
         while len(tried) < ATTEMPTS:
             holders = [replica for replica in self._replicas.values() if replica.has(key, spec.digest)]
             if not holders:
                 break
-            replica = min(holders, key=lambda r: (tried.count(r), not r.is_up, r.in_flight, r.calls))
+            replica = min(holders, key=lambda r: (tried.count(r), not r.is_up, r.in_flight, r.last_call))
             if owes and not self._may_retry():
                 break
             try:
@@ -228,7 +230,7 @@ class TfServingBackend:
                     raise failed from error
                 owes = True
             tried.append(replica)
-        raise failed
+        raise failed or self._missing(*key)
 
     def _may_retry(self) -> bool:
         if not self._budget.spend():
@@ -251,9 +253,13 @@ class TfServingBackend:
         """Return an address with what it resolves to; while it cannot be resolved, with what it was last."""
         host, port = _host_and_port(address)
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            log.warning("%s cannot be resolved: %s", address, error)
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self._unresolved.discard(address)
+        except (OSError, UnicodeError) as error:  # a timeout is an OSError
+            if address not in self._unresolved:
+                log.warning("%s cannot be resolved: %s", address, error or "no answer in time")
+            self._unresolved.add(address)
             return address, [target for given, target in self._replicas if given == address]
         ips = sorted({str(info[4][0]) for info in found if info[0] == socket.AF_INET})
         others = sorted({str(info[4][0]) for info in found})

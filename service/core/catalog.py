@@ -141,28 +141,32 @@ class Catalog:
 
     async def _labelled(self, name: str, model: _Model, label: str) -> Served:
         """Return a label's version, which the backend knows; each look asks again about labels in use."""
-        async with self._label_turn:
-            if label not in model.labels:
-                model.labels[label] = await self._backend.label(name, label)
-        version = model.labels[label]
+        version = model.labels.get(label) or await self._asked(name, model, label)
         if version not in model.versions:
             told = f"label {label!r} of model {name!r} is version {version}, which is not examined yet"
             raise errors.NotReady(told, retry_after=1.0)
         return self._pinned(name, model, version)
 
+    async def _asked(self, name: str, model: _Model, label: str) -> int:
+        async with self._label_turn:
+            if label not in model.labels:
+                model.labels[label] = await self._backend.label(name, label)
+            return model.labels[label]
+
     async def renew(self, name: str) -> None:
         """Return when a look at one model has ended that began after this call."""
         if name in self._models:
-            await asyncio.shield(self._look_at(name))
+            await asyncio.wait({self._look_at(name)})
 
     async def watch(self, seconds: float) -> None:
         """Look for ever, `seconds` apart; a model whose examination takes long holds up no other."""
-        try:
-            while True:
-                await self.look(seconds)
-                await asyncio.sleep(seconds)
-        finally:
-            await self._end(self._looks)
+        while True:
+            await self.look(seconds)
+            await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        """End the looks under way."""
+        await self._end(set(self._looks))
 
     async def look(self, patience: float | None = None) -> None:
         """Refresh once; a failure is logged, and the next look may do better."""
@@ -185,15 +189,15 @@ class Catalog:
         names = await self._backend.models()
         for gone in set(self._models) - set(names):
             await self._drop(gone)
-        for name in names:
-            self._models.setdefault(name, _Model())
+        for name in set(names) - set(self._models):
+            self._models[name] = _Model()
+            self._metrics.ready.labels(name).set(0)
         looks = [self._look_at(name) for name in names]
         done, _ = await asyncio.wait(looks, timeout=patience) if looks else (set(), None)
         self._has_looked = True
         self._is_ready = self._is_ready or (bool(names) and all(m.was_ready for m in self._models.values()))
         self.on_change()
-        for error in [look.result() for look in looks if look in done and look.result()]:
-            assert error is not None
+        for error in filter(None, (look.result() for look in looks if look in done)):
             raise error
 
     def _look_at(self, name: str) -> asyncio.Task[SeqserveError | None]:
@@ -209,9 +213,9 @@ class Catalog:
         async with model.turn:
             model.next_look = None
             try:
-                if self._models.get(name) is model:
-                    await self._refresh_model(name)
+                await self._refresh_model(name, model)
             except SeqserveError as error:
+                self._metrics.ready.labels(name).set(0)
                 if model.failing != error.message:
                     log.warning("model %s cannot be looked at: %s", name, error.message)
                 model.failing = error.message
@@ -225,10 +229,10 @@ class Catalog:
             return None
 
     async def _drop(self, name: str) -> None:
+        model = self._models.pop(name)
         await self._end({look for look in self._looks if look.get_name() == f"look at {name}"})
-        for number in list(self._models[name].versions):
-            self._forget(name, number)
-        del self._models[name]
+        for number in list(model.versions):
+            self._forget(name, model, number)
         self._metrics.retire(name, NONE)
         self._metrics.ready.remove_by_labels({"model": name})
 
@@ -237,19 +241,18 @@ class Catalog:
             look.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
 
-    async def _refresh_model(self, name: str) -> None:
+    async def _refresh_model(self, name: str, model: _Model) -> None:
         states = {state.version: state for state in await self._backend.versions(name)}
-        model = self._models[name]
         for number, state in states.items():
             known = model.versions.get(number)
             if known is not None and known.seen != _seen(state):
                 # no more what its rows are encoded for: not to be called while it is examined
-                self._set(name, VersionReport(number, Standing.LOADING), state)
+                self._set(name, model, VersionReport(number, Standing.LOADING), state)
                 known = None
             if known is None or known.report.standing is Standing.LOADING:
-                await self._consider(name, state)
+                await self._consider(name, model, state)
         for number in set(model.versions) - set(states):
-            self._forget(name, number)
+            self._forget(name, model, number)
         for label in list(model.labels):
             await self._ask_again(name, model, label)
         model.was_ready = model.was_ready or bool(model.routable())
@@ -263,7 +266,7 @@ class Catalog:
         except SeqserveError as error:
             log.warning("label %s of %s cannot be looked at: %s", label, name, error.message)
 
-    async def _consider(self, name: str, state: VersionState) -> None:
+    async def _consider(self, name: str, model: _Model, state: VersionState) -> None:
         """Set a version's report: admitted, refused with the reason, or loading where nothing is known."""
         report = VersionReport(state.version, Standing.LOADING)
         try:
@@ -280,11 +283,11 @@ class Catalog:
             log.exception("examining %s version %d failed unexpectedly", name, state.version)
             fault = errors.Unexpected("examining it failed unexpectedly; the log has it")
             report = VersionReport(state.version, Standing.REFUSED, error=fault)
-        self._set(name, report, state)
+        self._set(name, model, report, state)
 
-    def _set(self, name: str, report: VersionReport, state: VersionState) -> None:
-        self._forget(name, state.version)
-        self._models[name].versions[state.version] = _Version(report, _seen(state))
+    def _set(self, name: str, model: _Model, report: VersionReport, state: VersionState) -> None:
+        self._metrics.clear_standing(name, str(state.version))
+        model.versions[state.version] = _Version(report, _seen(state))
         self._tell(name, report)
 
     async def _admit(self, name: str, number: int) -> Served:
@@ -306,8 +309,8 @@ class Catalog:
                 "version refused: %s", report.error.message, extra={"fields": {**fields, "reason": reason}}
             )
 
-    def _forget(self, name: str, number: int) -> None:
-        if self._models[name].versions.pop(number, None) is not None:
+    def _forget(self, name: str, model: _Model, number: int) -> None:
+        if model.versions.pop(number, None) is not None:
             self._metrics.retire(name, str(number))
 
 

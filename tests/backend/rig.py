@@ -1,6 +1,7 @@
 """The tfserving backend under test before scripted model servers, and waits that need no sleep."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -50,9 +51,9 @@ async def until(backend: TfServingBackend, **wanted: Any) -> VersionState:
                     if all(getattr(state, name) == value for name, value in wanted.items()):
                         return state
             except errors.BackendUnavailable:
-                await asyncio.wait(
-                    [asyncio.create_task(_changed(backend))], timeout=0.05
-                )  # no sleep: until a connection changes
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await _changed(backend)
 
 
 async def _changed(backend: TfServingBackend) -> None:

@@ -212,6 +212,29 @@ async def test_a_call_at_an_address_that_leaves_may_end() -> None:
         assert "y" in await under_way
 
 
+async def test_a_call_that_waits_at_an_address_that_leaves_goes_elsewhere() -> None:
+    """It had not begun there: the address that is left answers it."""
+    old, new = Script(), Script()
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def held(request: PredictRequest) -> PredictResponse:
+        entered.set()
+        await gate.wait()
+        return answer(request, y=np.zeros(2, np.float32))
+
+    old.predict = held
+    async with server(old) as a, server(new) as b, backend(a, calls=1) as tfs:
+        await tfs.versions("m")
+        both = [asyncio.create_task(tfs.predict(spec(), X, soon())) for _ in range(2)]
+        await entered.wait()
+        tfs._addresses = [b]
+        await tfs.models()
+        await tfs.versions("m")
+        gate.set()
+        assert all("y" in outputs for outputs in await asyncio.gather(*both))
+        assert (len(old.calls), len(new.calls)) == (1, 1)
+
+
 async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
     """The call goes to another address, or ends as UNAVAILABLE: nobody waits for ever."""
     hanging, entered = Script(), asyncio.Event()
@@ -232,8 +255,9 @@ async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
             await asking
 
 
-async def test_an_address_that_hangs_leaves_the_others_their_slots() -> None:
+async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its batches count as used for as long as they hang, so the address that answers still gets its own."""
+    monkeypatch.setattr("service.backend.replica.LOOK_SECONDS", 0.2)
     good, bad = Script(), Script()
 
     async def held(request: PredictRequest) -> PredictResponse:
@@ -246,13 +270,25 @@ async def test_an_address_that_hangs_leaves_the_others_their_slots() -> None:
         assert tfs.slots == 4
         stuck = [asyncio.create_task(tfs.predict(spec(), X, soon())) for _ in range(4)]
         await until_calls(bad, 2)
-        replica = next(r for r in tfs._replicas.values() if r.in_flight == 2)
-        replica.is_silent = True
+        answered, gate = bad.status, asyncio.Event()
+
+        async def mute(request: Any) -> Any:
+            await gate.wait()
+            return answered(request)
+
+        bad.status = mute  # type: ignore[method-assign,assignment]
+        await tfs.versions("m")
+        assert sorted(told(tfs, "backend_up").values()) == [0, 1]
         assert tfs.slots == 4
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
         assert tfs.slots == 2
+        assert "y" in await tfs.predict(spec(), X, soon())
+        assert len(bad.calls) == 2  # the one that answers is preferred
+        gate.set()
+        await tfs.versions("m")
+        assert tfs.slots == 4
 
 
 async def test_many_addresses_without_the_version_are_passed_by() -> None:

@@ -115,7 +115,7 @@ async def test_rubbish_is_a_clear_error(predict: Any) -> None:
 
 
 async def test_a_server_that_hangs_costs_the_deadline_and_no_more() -> None:
-    """The call ends at its deadline, is cancelled at the server, and the slot is free again."""
+    """The call ends at its deadline, and the slot is free again."""
     hang = asyncio.Event()
 
     async def predict(request: PredictRequest) -> PredictResponse:

@@ -61,7 +61,6 @@ class Script:
     labels: dict[str, int] = field(default_factory=dict)
     predict: Callable[[PredictRequest], Any] = doubled
     calls: list[tuple[PredictRequest, float | None]] = field(default_factory=list)
-    cancelled: int = 0
     port: int = 0
 
     def status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
@@ -116,9 +115,6 @@ class _Handler(grpc.GenericRpcHandler):
             reply = await reply if asyncio.iscoroutine(reply) else reply
         except Refuses as refused:
             await context.abort(refused.code, refused.details)
-        except asyncio.CancelledError:
-            self.script.cancelled += 1
-            raise
         return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
 

@@ -35,6 +35,7 @@ async def watched(*versions: int) -> AsyncIterator[Core]:
         yield core
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
+        await core.catalog.close()
 
 
 async def test_a_label_is_its_version_and_moves_with_it() -> None:
@@ -168,6 +169,48 @@ async def test_a_model_that_is_slow_to_examine_holds_up_no_other() -> None:
         core.backend.gates[5].set()
         await core.catalog.renew("slow")
         assert (await core.catalog.resolve(ModelRef("slow"))).version == 5
+
+
+async def test_a_model_that_is_taken_out_under_a_look_is_not_found() -> None:
+    """Whoever waited for the look is told so, and is not cancelled."""
+    async with watched(1) as core:
+        core.backend.put("totals", 2, version(2))
+        core.backend.gates[2] = asyncio.Event()  # its examination takes for ever
+        del core.backend.published["totals"][1]
+        asking = asyncio.create_task(answer(core))
+        await settle()
+        del core.backend.published["totals"]
+        await core.catalog.refresh()
+        with pytest.raises(errors.ModelNotFound):
+            await asking
+        core.backend.gates[2].set()
+
+
+async def test_a_known_label_does_not_wait_behind_invented_ones() -> None:
+    async with watched(1) as core:
+        core.backend.labels["totals", "stable"] = 1
+        await answer(core, STABLE)
+        core.backend.seconds = 60.0
+        body = PredictBody(sequences=[{"x": X}])
+        invented = [
+            asyncio.create_task(core.gateway.predict(ModelRef("totals", label=f"{n}"), body, call()))
+            for n in range(5)
+        ]
+        await settle()
+        assert (await core.catalog.resolve(STABLE)).version == 1
+        for task in invented:
+            task.cancel()
+        await asyncio.gather(*invented, return_exceptions=True)
+
+
+async def test_counts_go_on_when_a_version_is_examined_again() -> None:
+    """A model server that comes back takes nobody's history."""
+    async with watched(1) as core:
+        await answer(core)
+        core.backend.put("totals", 1, version(1), stamp="back again")
+        await core.catalog.refresh()
+        counted = series(core.metrics, "requests_total")
+        assert counted == {("totals", "1", "predict", "rest", "OK", ""): 1}
 
 
 async def test_a_version_that_took_over_meanwhile_needs_no_look() -> None:
