@@ -119,6 +119,6 @@ def model_config(root: Path) -> str:
     entries = (
         f'config {{ name: "{folder.name}" base_path: "{folder}" model_platform: "tensorflow" '
         "model_version_policy { latest { num_versions: 2 } } }"
-        for folder in sorted(root.iterdir())
+        for folder in sorted(path for path in root.iterdir() if path.is_dir())
     )
     return f"model_config_list {{ {' '.join(entries)} }}"
