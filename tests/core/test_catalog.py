@@ -373,3 +373,13 @@ async def test_before_the_first_look_it_is_not_ready() -> None:
     async with running() as core:
         with pytest.raises(errors.NotReady):
             await core.catalog.resolve(ModelRef("totals"))
+
+
+@pytest.mark.parametrize(("device", "standing"), [("cpu", "GOLDEN_FAILED"), ("gpu", "ROUTABLE")])
+async def test_examples_are_held_to_the_tolerance_of_the_device(device: str, standing: str) -> None:
+    async with running(weights) as core:
+        core.catalog._device = device
+        tolerance = {"cpu": 1e-5, "gpu": 1e-2}
+        core.backend.put("totals", 1, version(1, answer=TOTAL * 1.001, tolerance=tolerance))
+        await core.catalog.refresh()
+        assert standings(core) == {1: standing}

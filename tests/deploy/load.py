@@ -15,6 +15,7 @@ import httpx
 from tests.deploy.board import DEPLOY
 from tests.doors import SHOP, TEXT, Both, Row, event, predict, translate
 from tests.tfserving.process import serving
+from tests.tfserving.reload import config_file
 
 GREETING = r"REST on http://(\S+) .*gRPC on (\S+)"
 START_SECONDS, STOP_SECONDS = 30.0, 10.0
@@ -116,9 +117,4 @@ async def ended(process: asyncio.subprocess.Process) -> None:
 
 def model_config(root: Path) -> str:
     """Write TensorFlow Serving's model config for every model under a root."""
-    entries = (
-        f'config {{ name: "{folder.name}" base_path: "{folder}" model_platform: "tensorflow" '
-        "model_version_policy { latest { num_versions: 2 } } }"
-        for folder in sorted(path for path in root.iterdir() if path.is_dir())
-    )
-    return f"model_config_list {{ {' '.join(entries)} }}"
+    return str(config_file({folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir()}))
