@@ -53,10 +53,10 @@ async def until(backend: TfServingBackend, **wanted: Any) -> VersionState:
             except errors.BackendUnavailable:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.05):
-                        await _changed(backend)
+                        await changed(backend)
 
 
-async def _changed(backend: TfServingBackend) -> None:
+async def changed(backend: TfServingBackend) -> None:
     channels = [replica._channel for replica in backend._replicas.values()]
     waits = [asyncio.ensure_future(c.wait_for_state_change(c.get_state())) for c in channels]
     try:

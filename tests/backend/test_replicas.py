@@ -14,7 +14,7 @@ from service import errors
 from service.backend.base import State
 from service.backend.tfserving import RetryBudget, TfServingBackend
 from service.metrics import Metrics
-from tests.backend.rig import Code, X, backend, soon, spec, told, until, until_calls
+from tests.backend.rig import Code, X, backend, changed, soon, spec, told, until, until_calls
 from tests.backend.wire import GONE, Refuses, Script, answer, server
 
 
@@ -187,6 +187,29 @@ async def test_a_name_with_several_addresses_is_several_replicas(monkeypatch: py
             await tfs.models()
             await asyncio.sleep(0)
             assert list(told(tfs, "backend_up")) == [(f"ipv4:127.0.0.2:{port}",)]
+
+
+async def test_an_answer_that_outlived_its_connection_is_not_trusted() -> None:
+    """Nobody can tell any more which server gave it: the call ends as UNAVAILABLE, or is made elsewhere."""
+    script, entered, gate = Script(), asyncio.Event(), asyncio.Event()
+
+    async def held(request: PredictRequest) -> PredictResponse:
+        entered.set()
+        await gate.wait()
+        return answer(request, y=np.zeros(2, np.float32))
+
+    script.predict = held
+    leaving = server(script, grace=5)
+    async with backend(await leaving.__aenter__()) as tfs:
+        await tfs.versions("m")
+        asking = asyncio.create_task(tfs.predict(spec(), X, soon()))
+        await entered.wait()
+        stopping = asyncio.create_task(leaving.__aexit__(None, None, None))
+        await changed(tfs)
+        gate.set()
+        with pytest.raises(errors.BackendUnavailable):
+            await asking
+        await stopping
 
 
 async def test_a_call_at_an_address_that_leaves_may_end() -> None:

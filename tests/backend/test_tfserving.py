@@ -133,6 +133,16 @@ async def test_a_server_that_hangs_costs_the_deadline_and_no_more() -> None:
         assert "y" in await tfs.predict(spec(), X, soon())
 
 
+async def test_too_little_time_is_not_sent() -> None:
+    """The model server would round it to none at all, which is no limit there."""
+    script = Script()
+    async with server(script) as address, backend(address) as tfs:
+        await tfs.versions("m")
+        with pytest.raises(errors.DeadlineExceeded):
+            await tfs.predict(spec(), X, soon(0.004))
+        assert script.calls == []
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

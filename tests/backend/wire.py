@@ -119,8 +119,13 @@ class _Handler(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def server(script: Script, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[str]:
-    """Run a script on a free port, or on the one it had before; yields HOST:PORT."""
+async def server(
+    script: Script, credentials: grpc.ServerCredentials | None = None, grace: float | None = None
+) -> AsyncIterator[str]:
+    """Run a script on a free port, or on the one it had before; yields HOST:PORT.
+
+    With `grace`, calls under way may end while the connection is already given up.
+    """
     running = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     running.add_generic_rpc_handlers((_Handler(script),))
     address = f"localhost:{script.port}"
@@ -134,4 +139,4 @@ async def server(script: Script, credentials: grpc.ServerCredentials | None = No
     try:
         yield f"localhost:{bound}"
     finally:
-        await running.stop(None)
+        await running.stop(grace)
