@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Connection:
-    """One HTTP/1.1 connection, one request at a time."""
+    """One HTTP/1.1 connection, one request at a time; opened again where the server closed an idle one."""
 
+    port: int
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
         """Return the status and the JSON of the answer."""
+        if self.reader.at_eof():
+            self.writer.close()
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         content = json.dumps(body).encode()
         told = {
             "Host": "localhost",
@@ -35,7 +39,7 @@ class Connection:
 @asynccontextmanager
 async def connections(port: int, count: int) -> AsyncIterator[list[Connection]]:
     """Open so many to a port of this machine."""
-    opened = [Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
+    opened = [Connection(port, *await asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
     try:
         yield opened
     finally:
