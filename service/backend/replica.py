@@ -176,7 +176,7 @@ class Replica:
         """
         loop = asyncio.get_running_loop()
         self.in_flight += 1
-        self.last_call = asyncio.get_running_loop().time()
+        self.last_call = loop.time()
         try:
             try:
                 async with asyncio.timeout_at(deadline):

@@ -15,7 +15,7 @@ from service.backend.base import State
 from service.backend.tfserving import RetryBudget, TfServingBackend
 from service.metrics import Metrics
 from tests.backend.rig import Code, X, backend, changed, soon, spec, told, until, until_calls
-from tests.backend.wire import GONE, Refuses, Script, answer, server
+from tests.backend.wire import GONE, Held, Refuses, Script, answer, server
 
 
 async def test_no_more_calls_at_once_than_are_allowed() -> None:
@@ -73,13 +73,7 @@ async def test_a_version_that_one_address_no_longer_has_is_asked_of_another() ->
 
 async def test_one_of_two_addresses_dies_and_no_call_fails() -> None:
     """What was under way there is tried again at the other; the dead one is let alone until it is back."""
-    dying, living = Script(), Script()
-    gate = asyncio.Event()
-
-    async def held(request: PredictRequest) -> PredictResponse:
-        await gate.wait()
-        return answer(request, y=np.zeros(2, np.float32))
-
+    dying, living, held = Script(), Script(), Held()
     dying.predict = held
     async with server(living) as b:
         async with server(dying) as a:
@@ -191,22 +185,16 @@ async def test_a_name_with_several_addresses_is_several_replicas(monkeypatch: py
 
 async def test_an_answer_that_outlived_its_connection_is_not_trusted() -> None:
     """Nobody can tell any more which server gave it: the call ends as UNAVAILABLE, or is made elsewhere."""
-    script, entered, gate = Script(), asyncio.Event(), asyncio.Event()
-
-    async def held(request: PredictRequest) -> PredictResponse:
-        entered.set()
-        await gate.wait()
-        return answer(request, y=np.zeros(2, np.float32))
-
-    script.predict = held
+    held = Held()
+    script = Script(predict=held)
     leaving = server(script, grace=5)
     async with backend(await leaving.__aenter__()) as tfs:
         await tfs.versions("m")
         asking = asyncio.create_task(tfs.predict(spec(), X, soon()))
-        await entered.wait()
+        await held.entered.wait()
         stopping = asyncio.create_task(leaving.__aexit__(None, None, None))
         await changed(tfs)
-        gate.set()
+        held.gate.set()
         with pytest.raises(errors.BackendUnavailable):
             await asking
         await stopping
@@ -214,64 +202,43 @@ async def test_an_answer_that_outlived_its_connection_is_not_trusted() -> None:
 
 async def test_a_call_at_an_address_that_leaves_may_end() -> None:
     """A name that moves on to another address cancels nobody; calls under way are answered where they are."""
-    old, new = Script(), Script()
-    entered, gate = asyncio.Event(), asyncio.Event()
-
-    async def held(request: PredictRequest) -> PredictResponse:
-        entered.set()
-        await gate.wait()
-        return answer(request, y=np.zeros(2, np.float32))
-
-    old.predict = held
+    held = Held()
+    old, new = Script(predict=held), Script()
     async with server(old) as a, server(new) as b, backend(a) as tfs:
         await tfs.versions("m")
         under_way = asyncio.create_task(tfs.predict(spec(), X, soon()))
-        await entered.wait()
+        await held.entered.wait()
         tfs._addresses = [b]
         await tfs.models()
         await tfs.versions("m")
         assert "y" in await tfs.predict(spec(), X, soon())
-        gate.set()
+        held.gate.set()
         assert "y" in await under_way
 
 
 async def test_a_call_that_waits_at_an_address_that_leaves_goes_elsewhere() -> None:
     """It had not begun there: the address that is left answers it."""
-    old, new = Script(), Script()
-    entered, gate = asyncio.Event(), asyncio.Event()
-
-    async def held(request: PredictRequest) -> PredictResponse:
-        entered.set()
-        await gate.wait()
-        return answer(request, y=np.zeros(2, np.float32))
-
-    old.predict = held
+    held = Held()
+    old, new = Script(predict=held), Script()
     async with server(old) as a, server(new) as b, backend(a, calls=1) as tfs:
         await tfs.versions("m")
         both = [asyncio.create_task(tfs.predict(spec(), X, soon())) for _ in range(2)]
-        await entered.wait()
+        await held.entered.wait()
         tfs._addresses = [b]
         await tfs.models()
         await tfs.versions("m")
-        gate.set()
+        held.gate.set()
         assert all("y" in outputs for outputs in await asyncio.gather(*both))
         assert (len(old.calls), len(new.calls)) == (1, 1)
 
 
 async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
     """The call goes to another address, or ends as UNAVAILABLE: nobody waits for ever."""
-    hanging, entered = Script(), asyncio.Event()
-
-    async def held(request: PredictRequest) -> PredictResponse:
-        entered.set()
-        await asyncio.Event().wait()
-        return answer(request)
-
-    hanging.predict = held
-    async with server(hanging) as a, backend(a) as tfs:
+    held = Held()
+    async with server(Script(predict=held)) as a, backend(a) as tfs:
         await tfs.versions("m")
         asking = asyncio.create_task(tfs.predict(spec(), X, soon()))
-        await entered.wait()
+        await held.entered.wait()
         (replica,) = tfs._replicas.values()
         await replica._channel.close(None)
         with pytest.raises(errors.BackendUnavailable):
@@ -281,13 +248,7 @@ async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
 async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its batches count as used for as long as they hang, so the address that answers still gets its own."""
     monkeypatch.setattr("service.backend.replica.LOOK_SECONDS", 0.2)
-    good, bad = Script(), Script()
-
-    async def held(request: PredictRequest) -> PredictResponse:
-        await asyncio.Event().wait()
-        return answer(request)
-
-    bad.predict = held
+    good, bad = Script(), Script(predict=Held())
     async with server(good) as a, server(bad) as b, backend(a, b) as tfs:
         await tfs.versions("m")
         assert tfs.slots == 4

@@ -53,6 +53,20 @@ def doubled(request: PredictRequest) -> PredictResponse:
 
 
 @dataclass
+class Held:
+    """A scripted model that takes calls in and answers them once its gate is open."""
+
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, request: PredictRequest) -> PredictResponse:
+        """Wait, then answer y = 0."""
+        self.entered.set()
+        await self.gate.wait()
+        return answer(request, y=np.zeros(2, np.float32))
+
+
+@dataclass
 class Script:
     """What the server has and says. `predict` may return bytes, to send those."""
 
