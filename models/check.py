@@ -30,7 +30,7 @@ from service.core.golden import body_of, run_examples
 from service.core.items import ItemRunner
 from service.core.queue import Budget
 from service.core.scheduler import Scheduler
-from service.core.types import Outputs, Served
+from service.core.types import BatchOptions, Outputs, Served
 from service.errors import FailedPrecondition
 from service.metrics import Metrics
 
@@ -152,21 +152,38 @@ async def check_padding(loaded: Pipeline, name: str) -> str:
     Raises:
         PaddingLeak: naming the output, the case and by how much.
     """
+    kinds: Counter[str] = Counter()
+    groups = _rows(loaded.served, name)
+    for options, rows in groups.items():
+        kinds += await _check_rows(loaded, _Call(name, options), rows)
+    shown = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+    count = sum(map(len, groups.values()))
+    return f"signature {name!r}: padding is invisible for {count} rows ({shown} times)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What rows of one batch have in common."""
+
+    signature: str
+    options: BatchOptions
+
+
+async def _check_rows(loaded: Pipeline, call: _Call, rows: Sequence[Row]) -> Counter[str]:
+    """Check rows that may share a batch; returns how often each kind of case was tried."""
     manifest = loaded.served.manifest
-    rows = _rows(loaded.served, name)
     fixed = len(manifest.buckets) == 1
     lengths = [manifest.buckets[0] if fixed else row.length for row in rows]
-    alone = [(await _outputs(loaded, name, [r], n))[0] for r, n in zip(rows, lengths, strict=True)]
+    alone = [(await _outputs(loaded, call, [r], n))[0] for r, n in zip(rows, lengths, strict=True)]
     kinds: Counter[str] = Counter()
     for case in _cases(rows, manifest):
         batch = [rows[place] for place in case.places]
-        for place, got in zip(
-            case.places, await _outputs(loaded, name, batch, case.length, case.garbage), strict=True
-        ):
-            _compare(manifest, name, rows[place], alone[place], got, f"{case.kind} at length {case.length}")
+        outputs = await _outputs(loaded, call, batch, case.length, case.garbage)
+        for place, got in zip(case.places, outputs, strict=True):
+            how = f"{case.kind} at length {case.length}"
+            _compare(manifest, call.signature, rows[place], alone[place], got, how)
             kinds[case.kind] += 1
-    shown = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
-    return f"signature {name!r}: padding is invisible for {len(rows)} rows ({shown} times)"
+    return kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +209,24 @@ def _cases(rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
             yield Case("among neighbours", (*fitting[turn:], *fitting[:turn]), bucket)
 
 
-def _rows(served: Served, name: str) -> list[Row]:
-    """Encode the golden examples, and cut the longest short, so that there are rows of several lengths."""
-    rows = []
+def _rows(served: Served, name: str) -> dict[BatchOptions, list[Row]]:
+    """Encode the golden examples, and cut the longest short, so that there are rows of several lengths.
+
+    Rows that may share a batch, by the options that they share.
+    """
+    groups: dict[BatchOptions, list[Row]] = {}
     for example in served.manifest.examples:
         plan = served.codec.plan(body_of(served.manifest, example.request))
-        rows += [plan.encode(item).row for item in plan.items if plan.signature == name]
-    if not rows:
+        if plan.signature == name:
+            rows = [plan.encode(item).row for item in plan.items]
+            groups.setdefault(plan.batch_options, []).extend(rows)
+    if not groups:
         raise errors.GoldenFailed(f"examples: none calls signature {name!r}")
-    longest = max(rows, key=lambda row: row.length)
     inputs = served.manifest.signatures[name].inputs
-    return rows + [_cut(longest, n, inputs) for n in {1, longest.length // 2} if 0 < n < longest.length]
+    for rows in groups.values():
+        longest = max(rows, key=lambda row: row.length)
+        rows += [_cut(longest, n, inputs) for n in {1, longest.length // 2} if 0 < n < longest.length]
+    return groups
 
 
 def _cut(row: Row, length: int, tensors: Mapping[str, Tensor]) -> Row:
@@ -211,15 +235,15 @@ def _cut(row: Row, length: int, tensors: Mapping[str, Tensor]) -> Row:
 
 
 async def _outputs(
-    loaded: Pipeline, name: str, rows: Sequence[Row], length: int, garbage: bool = False
+    loaded: Pipeline, call: _Call, rows: Sequence[Row], length: int, garbage: bool = False
 ) -> list[Outputs]:
     manifest = loaded.served.manifest
-    signature = manifest.signatures[name]
-    inputs = pad_batch(rows, length, signature, manifest)
+    signature = manifest.signatures[call.signature]
+    inputs = pad_batch(rows, length, signature, manifest, call.options)
     if garbage:
         _spoil(inputs, rows[0], signature, manifest)
     deadline = asyncio.get_running_loop().time() + SECONDS
-    spec = Spec(loaded.served.model, loaded.served.version, name, loaded.served.digest)
+    spec = Spec(loaded.served.model, loaded.served.version, call.signature, loaded.served.digest)
     outputs = await loaded.backend.predict(spec, inputs, deadline)
     return [{key: value[at] for key, value in outputs.items()} for at in range(len(rows))]
 

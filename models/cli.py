@@ -154,7 +154,11 @@ def _print_card(target: Path) -> None:
 
 
 def _print_figures(title: str, figures: dict[str, Any]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for column in ("", "value", "95 % interval"):
+        table.add_column(column)
+    intervals = figures["intervals"]
     for name, value in figures.items():
-        table.add_row(name, str(value))
+        if name != "intervals":
+            table.add_row(name, str(value), " to ".join(map(str, intervals.get(name, ()))))
     console.print(table)

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.errors import Code, SeqserveError
 
@@ -102,29 +102,32 @@ class Serving(Section):
         return self
 
 
-class TranslationConfig(Section):
-    """The whole file of a translation model."""
+class Common(Section):
+    """What every configuration has."""
 
     name: Name
+    training: Training
+    serving: Serving = Serving()
+
+
+class TranslationConfig(Common):
+    """The whole file of a translation model."""
+
     task: Literal["translation"]
     data: TranslationData
     model: TranslationModel = TranslationModel()
-    training: Training
-    serving: Serving = Serving()
 
 
-class EventsConfig(Section):
+class EventsConfig(Common):
     """The whole file of an event-sequence model."""
 
-    name: Name
-    task: Literal["sequence"]
+    task: Literal["events"]
     data: EventsData
     model: EventsModel = EventsModel()
-    training: Training
-    serving: Serving = Serving()
 
 
-Config = TranslationConfig | EventsConfig
+Config = Annotated[TranslationConfig | EventsConfig, Field(discriminator="task")]
+_CONFIG: TypeAdapter[Config] = TypeAdapter(Config)
 
 
 def load_config(path: Path) -> Config:
@@ -146,13 +149,8 @@ def read_config(table: dict[str, Any], source: str) -> Config:
     Raises:
         ConfigInvalid: a field is wrong.
     """
-    kinds: dict[str, type[TranslationConfig] | type[EventsConfig]]
-    kinds = {"translation": TranslationConfig, "sequence": EventsConfig}
-    kind = kinds.get(str(table.get("task")))
-    if kind is None:
-        raise ConfigInvalid(f"{source}: task is translation or sequence, not {table.get('task')!r}")
     try:
-        return kind.model_validate(table)
+        return _CONFIG.validate_python(table)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigInvalid(f"{source}: {faults}") from error

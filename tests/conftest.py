@@ -29,7 +29,7 @@ TRANSLATION: dict[str, Any] = {
 }
 EVENTS: dict[str, Any] = {
     "name": "shop",
-    "task": "sequence",
+    "task": "events",
     "data": {"kind": "log", "event": "event", "elapsed": "minutes", "unit": "minutes"},
     "model": {"embedding": 8, "units": 12, "dropout": 0.1},
     "training": {"epochs": 3, "batch_size": 32, "learning_rate": 0.01},

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from service.contract.manifest import Manifest, Signature, Tensor
 
 Array = npt.NDArray[Any]
+Options = Sequence[tuple[str, float]]
+"""Values of the option inputs that a whole batch shares, by input name."""
 NUMPY_TYPES: dict[str, type[np.generic]] = {
     "bool": np.bool_,
     "int32": np.int32,
@@ -39,22 +41,27 @@ def bucket_of(length: int, buckets: Sequence[int]) -> int:
     raise ValueError(f"a row of {length} steps is longer than the last bucket of {tuple(buckets)}")
 
 
-def pad_batch(rows: Sequence[Row], length: int, signature: Signature, manifest: Manifest) -> dict[str, Array]:
+def pad_batch(
+    rows: Sequence[Row], length: int, signature: Signature, manifest: Manifest, options: Options = ()
+) -> dict[str, Array]:
     """Stack rows into one batch of `length` steps; the mask input, where there is one, is made here.
 
     Args:
         rows: at least one; none longer than `length`, each with at least one real step.
+        options: values of the inputs without a batch axis, which all rows share.
 
     Returns:
         By input name (batch, …); inputs with a time axis (batch, length, …).
     """
     mask = manifest.mask_input
     left = manifest.padding == "left"
-    return {
+    stacked = {
         name: _mask(rows, length, tensor, left) if name == mask else _stack(rows, name, length, tensor, left)
         for name, tensor in signature.inputs.items()
         if "batch" in tensor.axes
     }
+    shared = {n: np.array(value, NUMPY_TYPES[signature.inputs[n].dtype]) for n, value in options}
+    return {**stacked, **shared}
 
 
 def _mask(rows: Sequence[Row], length: int, tensor: Tensor, left: bool) -> Array:

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 from time import perf_counter
 
-import numpy as np
 from prometheus_client import Histogram
 
 from service import errors
@@ -138,8 +137,7 @@ class Scheduler:
         length = longest if manifest.batching == "single" else bucket_of(longest, manifest.buckets)
         self._count(key.served, rows, length)
         signature = manifest.signatures[key.signature]
-        shared = {n: np.array(v, NUMPY_TYPES[signature.inputs[n].dtype]) for n, v in key.options}
-        return {**pad_batch(rows, length, signature, manifest), **shared}
+        return pad_batch(rows, length, signature, manifest, key.options)
 
     def _count(self, served: Served, rows: Sequence[Row], length: int) -> None:
         labels = (served.model, str(served.version))

@@ -17,7 +17,7 @@ from models.recipes import recipe_for
 
 CONFIG = """
 name = "shop"
-task = "sequence"
+task = "events"
 [data]
 kind = "log"
 event = "event"
@@ -91,7 +91,7 @@ def test_checkpoints_of_another_configuration_are_refused(
     assert (run.returncode, "another run" in said) == (1, True)
 
 
-@pytest.mark.parametrize("kind", ["translation", "sequence"])
+@pytest.mark.parametrize("kind", ["translation", "events"])
 def test_padding_adds_nothing_to_the_loss(kind: str, config: Path, text_data: Path, log_data: Path) -> None:
     """A short row's loss and metrics are the same alone and padded beside a long one."""
     tables: dict[str, dict[str, Any]] = {
@@ -102,7 +102,7 @@ def test_padding_adds_nothing_to_the_loss(kind: str, config: Path, text_data: Pa
             "model": {"vocabulary_size": 120, "embedding": 8, "units": 8, "dropout": 0.0},
             "training": {"epochs": 1, "batch_size": 2, "label_smoothing": 0.1},
         },
-        "sequence": tomllib.loads(CONFIG),
+        "events": tomllib.loads(CONFIG),
     }
     recipe = recipe_for(read_config(tables[kind], "test"), text_data if kind == "translation" else log_data)
     task = recipe.task

@@ -1,0 +1,34 @@
+"""Figures and their intervals."""
+
+import numpy as np
+
+from models.evaluate.figures import as_json, figure, mean
+
+
+def test_the_interval_of_a_mean_is_the_textbook_one() -> None:
+    """For many independent rows the bootstrap agrees with mean ± 1.96 standard errors."""
+    values = np.random.default_rng(0).normal(3, 2, 4000)
+    found, error = mean(values), 1.96 * values.std() / 4000**0.5
+    assert abs(found.value - values.mean()) < 1e-9
+    np.testing.assert_allclose(
+        [found.low, found.high], [values.mean() - error, values.mean() + error], atol=0.01
+    )
+
+
+def test_rows_of_one_group_are_drawn_together() -> None:
+    """Ten copies of each row tell no more than the rows did."""
+    values = np.random.default_rng(0).normal(size=100)
+    groups = np.repeat(np.arange(100), 10)
+    alone, copied = mean(values), mean(np.repeat(values, 10), groups)
+    np.testing.assert_allclose([copied.low, copied.high], [alone.low, alone.high], atol=1e-9)
+    naive = mean(np.repeat(values, 10))
+    assert naive.high - naive.low < 0.5 * (copied.high - copied.low)
+
+
+def test_any_statistic_of_sums_has_an_interval() -> None:
+    """F1 of 30 true positives, 10 false ones and 20 missed."""
+    rows = np.array([[1, 0, 0]] * 30 + [[0, 1, 0]] * 10 + [[0, 0, 1]] * 20)
+    found = figure(rows, lambda sums: 2 * sums[..., 0] / (2 * sums[..., 0] + sums[..., 1] + sums[..., 2]))
+    assert abs(found.value - 60 / 90) < 1e-9
+    assert found.low < found.value < found.high
+    assert as_json({"f1": found, "rows": 60})["intervals"].keys() == {"f1"}
