@@ -7,6 +7,8 @@ from models.config import Config, EventsConfig
 from models.draft import Draft
 from models.train import Task
 
+SPLITS = ("train", "val")
+
 
 class Recipe(Protocol):
     """What `models.train` needs of a task."""
@@ -26,9 +28,9 @@ def recipe_for(config: Config, data: Path | None) -> Recipe:
         ConfigInvalid: the data is missing or cannot be read.
     """
     if isinstance(config, EventsConfig):
-        from models.recipes.events import EventsRecipe
+        from models.recipes.events import EventsRecipe, read_cases
 
-        return EventsRecipe(config, data)
-    from models.recipes.translation import TranslationRecipe
+        return EventsRecipe(config, *(read_cases(config.data, data, split) for split in SPLITS))
+    from models.recipes.translation import TranslationRecipe, read_texts
 
-    return TranslationRecipe(config, data)
+    return TranslationRecipe(config, *(read_texts(config.data, data, split) for split in SPLITS))

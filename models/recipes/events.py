@@ -57,10 +57,9 @@ def features_of(case: Case, data: EventsData) -> dict[str, list[Any]]:
 class EventsRecipe:
     """One configuration, its cases encoded, and the network to train on them."""
 
-    def __init__(self, config: EventsConfig, data: Path | None) -> None:
+    def __init__(self, config: EventsConfig, train: Sequence[Case], held_out: Sequence[Case]) -> None:
         self._config = config
-        self._cases = read_cases(config.data, data, "train")
-        self._held_out = read_cases(config.data, data, "val")
+        self._cases, self._held_out = train, held_out
         if len(self._cases) < 2 or not self._held_out:
             raise ConfigInvalid(f"{len(self._cases)} training cases are too few: ten at least are wanted")
         self._labels = self._known_labels()

@@ -53,18 +53,17 @@ def read_texts(data: TranslationData, path: Path | None, split: str) -> list[Pai
 class TranslationRecipe:
     """One configuration, its texts encoded, and the network to train on them."""
 
-    def __init__(self, config: TranslationConfig, data: Path | None) -> None:
+    def __init__(self, config: TranslationConfig, train: Sequence[Pair], held_out: Sequence[Pair]) -> None:
         self._config = config
-        pairs = read_texts(config.data, data, "train")
-        texts = [text for pair in pairs for text in (pair.source, pair.target)]
+        texts = [text for pair in train for text in (pair.source, pair.target)]
         self._tokenizer = train_tokenizer(texts, config.model.vocabulary_size, SPECIAL)
         self._codec = TextCodec(self._tokenizer, Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL))
-        self._rows = self._encode(pairs)
-        self._held_out = read_texts(config.data, data, "val")
+        self._rows = self._encode(train)
+        self._held_out = held_out
         if not self._rows:
             raise ConfigInvalid("the training texts have none that the buckets and limits let in")
         self._examples_kept = self._examples()  # now: a fault found after training would be dear
-        self._profile = _profile(pairs, self._rows)
+        self._profile = _profile(train, self._rows)
         self._network = self._build()
 
     @property
