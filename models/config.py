@@ -33,6 +33,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
 """A feature's name: an argument of a graph function."""
 Width = Annotated[int, Field(ge=1)]
+TimeUse = Literal["time_gate", "concat", "conv1x1", "none"]
+"""How an event model uses elapsed time; see `models.sequence.EventModel`."""
 
 
 class TranslationData(Section):
@@ -50,6 +52,7 @@ class EventsData(Section):
     event: FeatureName = "activity"  # what callers name the two features
     elapsed: FeatureName = "elapsed"
     unit: Literal["seconds", "minutes", "hours", "days"] = "days"
+    origin: Literal["previous", "last"] = "previous"  # elapsed since the one before, or up to the last
 
     @model_validator(mode="after")
     def _check(self) -> "EventsData":
@@ -68,8 +71,9 @@ class TranslationModel(Section):
 
 
 class EventsModel(Section):
-    """Widths of `models.sequence`, and the weights of its heads in the loss."""
+    """How `models.sequence` uses time, its widths, and the weights of its heads in the loss."""
 
+    time: TimeUse = "time_gate"
     embedding: Width = 32
     units: Width = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

@@ -1,13 +1,14 @@
-"""The event-sequence model: event types and elapsed time through a time-aware LSTM to three heads.
+"""The event-sequence model: event types and elapsed time through an LSTM to three heads.
 
 Built by `models.recipes.events`, which trains it on every step of a sequence at once (an LSTM reads
-no future) and exports the answers at the last real step.
+no future) and exports the answers at the last real step, and the step itself.
 """
 
 import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from models.config import TimeUse
 from models.layers import TimeAwareLSTMCell
 
 PAD = 0
@@ -23,10 +24,20 @@ class EventModel(keras.Model):
         embedding: width of an event's embedding.
         units: width of the LSTM's hidden and memory states.
         dropout: dropped share of embeddings and states, in training.
+        time: `time_gate` drives the forget gate (`TimeAwareLSTMCell`); `concat` makes time one more channel
+            after the embedding; `conv1x1` mixes that channel with the embedding, step by step, by a 1×1
+            convolution with ReLU, as wide as the embedding; `none` ignores it. All but the first then go
+            through a standard LSTM.
     """
 
     def __init__(
-        self, event_types: int, embedding: int, units: int, dropout: float, **kwargs: object
+        self,
+        event_types: int,
+        embedding: int,
+        units: int,
+        dropout: float,
+        time: TimeUse = "time_gate",
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.config = {
@@ -34,15 +45,26 @@ class EventModel(keras.Model):
             "embedding": embedding,
             "units": units,
             "dropout": dropout,
+            "time": time,
         }
+        self.time = time
         self.embedding = layers.Embedding(event_types + 1, embedding)
         self.dropout = layers.Dropout(dropout)
-        self.recurrent = layers.RNN(TimeAwareLSTMCell(units), return_sequences=True)
+        self.mixed = layers.Conv1D(embedding, 1, activation="relu") if time == "conv1x1" else None
+        # around a cell, so that one step of it can be exported; and no cuDNN comes in
+        cell = TimeAwareLSTMCell(units) if time == "time_gate" else layers.LSTMCell(units)
+        self.recurrent = layers.RNN(cell, return_sequences=True)
         self.next_event = layers.Dense(event_types + 1, name="next_event")  # the last one: the end
         self.to_next = layers.Dense(1, name="to_next")
         self.to_end = layers.Dense(1, name="to_end")
+        self._create(embedding, units)
+
+    def _create(self, embedding: int, units: int) -> None:
         self.embedding.build((None, None))
-        self.recurrent.build((None, None, embedding + 1))
+        if self.mixed is not None:
+            self.mixed.build((None, None, embedding + 1))
+        has_time = self.time in ("time_gate", "concat")
+        self.recurrent.build((None, None, embedding + has_time))
         for head in (self.next_event, self.to_next, self.to_end):
             head.build((None, None, units))
         self.built = True
@@ -50,10 +72,19 @@ class EventModel(keras.Model):
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         events, elapsed = inputs  # int32 (batch, time), float32 (batch, time)
         mask = ops.not_equal(events, PAD)  # (batch, time)
-        embedded = self.dropout(self.embedding(events), training=training)  # (batch, time, embedding)
-        steps = ops.concatenate([embedded, elapsed[:, :, None]], axis=-1)
+        steps = self._read(events, elapsed, training)
         states = self.recurrent(steps, mask=mask, training=training)  # (batch, time, units)
-        states = self.dropout(states, training=training)
+        return self._answer(self.dropout(states, training=training))
+
+    def _read(self, events: tf.Tensor, elapsed: tf.Tensor, training: bool) -> tf.Tensor:
+        """Return what the LSTM reads at each step, (batch, time, width)."""
+        embedded = self.dropout(self.embedding(events), training=training)  # (batch, time, embedding)
+        if self.time == "none":
+            return embedded
+        steps = ops.concatenate([embedded, elapsed[:, :, None]], axis=-1)  # (batch, time, embedding + 1)
+        return steps if self.mixed is None else self.mixed(steps)
+
+    def _answer(self, states: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
             "next_event": self.next_event(states),  # logits (batch, time, event_types + 1)
             "to_next": ops.squeeze(self.to_next(states), axis=-1),  # (batch, time)

@@ -18,6 +18,7 @@ from models.evaluate.run import chunks, run
 from models.journeys import best_accuracy, journeys
 from models.recipes.events import features_of, read_cases
 from service.contract.digest import sha256
+from service.contract.features import UNIT_SECONDS
 from service.contract.items import ClassAnswer, PredictBody, Prediction, ValueAnswer
 
 ALL_LABELS = 1000
@@ -101,5 +102,4 @@ def _value(answer: Prediction, head: str) -> float:
 
 def _unit(case: Case, n: int, data: EventsData) -> float:
     """Return the time from event n - 1 to event n, in the data's unit."""
-    pair = Case(case.events[n - 1 : n + 1], (0.0, case.seconds[n] - case.seconds[n - 1]))
-    return float(features_of(pair, data)[data.elapsed][1])
+    return (case.seconds[n] - case.seconds[n - 1]) / UNIT_SECONDS[data.unit]

@@ -1,6 +1,10 @@
-"""Event sequences: cases to rows, an `EventModel` trained on every step, and its signature."""
+"""Event sequences: cases to rows, an `EventModel` trained on every step, and its signature.
 
-from collections.abc import Mapping, Sequence
+A training row is a case, or where elapsed time is up to the last event, a prefix of one: its times are
+others than those of the whole.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +53,10 @@ def read_cases(data: EventsData, path: Path | None, split: str) -> list[Case]:
 
 
 def features_of(case: Case, data: EventsData) -> dict[str, list[Any]]:
-    """Return a case as a caller would send it: labels, and time since the previous event."""
-    steps = np.diff(case.seconds, prepend=0.0) / UNIT_SECONDS[data.unit]
-    return {data.event: list(case.events), data.elapsed: steps.tolist()}
+    """Return a case as a caller would send it: labels, and time since the previous event or to the last."""
+    seconds = np.asarray(case.seconds)
+    elapsed = np.diff(seconds, prepend=0.0) if data.origin == "previous" else seconds[-1] - seconds
+    return {data.event: list(case.events), data.elapsed: (elapsed / UNIT_SECONDS[data.unit]).tolist()}
 
 
 class EventsRecipe:
@@ -65,24 +70,28 @@ class EventsRecipe:
         self._labels = self._known_labels()
         if END in self._labels:
             raise ConfigInvalid(f"an activity is named {END}, which is the answer for the end of a case")
+        self._answers = {label: place for place, label in enumerate((*self._labels, END))}
         self._examples_kept = self._examples()  # now: a fault found after training would be dear
         self._scales = self._measured_scales()
         self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
-        self._rows = [self._encode(case) for case in self._cases]
+        self._rows = self._rows_of(self._cases)
         self._network = self._build()
 
     @property
     def task(self) -> Task:
-        """The network, and batches of ((events, elapsed), targets, weights), one entry a step."""
+        """The network, and batches of ((events, elapsed), targets, weights), one entry a step.
+
+        Rows are encoded when their batch is: all prefixes of all cases would not fit in memory.
+        """
         size = self._config.training.batch_size
-        held_out = [self._encode(case) for case in self._held_out if self._is_known(case)]
+        held_out = self._rows_of([case for case in self._held_out if self._is_known(case)])
         ids, reals = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         heads = {"next_event": ids, "to_next": reals, "to_end": reals}
         return Task(
             network=self._network,
-            lengths=[len(row["events"]) for row in self._rows],
-            batch=lambda indices: _batch([self._rows[i] for i in indices]),
-            validation=[_batch(held_out[at : at + size]) for at in range(0, len(held_out), size)],
+            lengths=[steps for _, steps in self._rows],
+            batch=lambda indices: self._batch([self._rows[i] for i in indices]),
+            validation=[self._batch(held_out[at : at + size]) for at in range(0, len(held_out), size)],
             signature=((ids, reals), heads, dict.fromkeys(heads, reals)),
         )
 
@@ -115,27 +124,43 @@ class EventsRecipe:
         logs = {"to_next": np.log1p(steps), "to_end": np.log1p(to_end)}
         return {name: (float(x.mean()), float(x.std()) or 1.0) for name, x in logs.items()}
 
-    def _encode(self, case: Case) -> dict[str, np.ndarray]:
-        """Return inputs, targets and weights of a case, one entry a step, cut at the longest bucket."""
-        steps = min(len(case.events), self._config.serving.buckets[-1])
+    def _rows_of(self, cases: Sequence[Case]) -> list[tuple[Case, int]]:
+        """Return (case, steps) of each row, cut at the longest bucket; see the module's docstring."""
+        longest = self._config.serving.buckets[-1]
+        steps = [(case, min(len(case.events), longest)) for case in cases]
+        if self._config.data.origin == "previous":
+            return steps
+        return [(case, n) for case, most in steps for n in range(1, most + 1)]
+
+    def _batch(self, rows: Sequence[tuple[Case, int]]) -> Batch:
+        encoded = [self._encode(case, steps) for case, steps in rows]
+        padded = {name: pad_right([row[name] for row in encoded], 0) for name in encoded[0]}  # (batch, time)
+        targets = {name: padded[name] for name in ("next_event", "to_next", "to_end")}
+        weights = {"next_event": padded["asked"], "to_next": padded["followed"], "to_end": padded["asked"]}
+        return (padded["events"], padded["elapsed"]), targets, weights
+
+    def _encode(self, case: Case, steps: int) -> dict[str, np.ndarray]:
+        """Return inputs, targets and weights of a case's first steps, one entry a step."""
+        data = self._config.data
         cut = Case(case.events[:steps], case.seconds[:steps])
-        inputs = self._encoder.encode(features_of(cut, self._config.data)).row.inputs
-        events, elapsed = inputs.values()
+        inputs = self._encoder.encode(features_of(cut, data)).row.inputs
         following = [*case.events[1 : steps + 1], END][:steps]
+        asked = np.ones(steps) if data.origin == "previous" else np.arange(steps) == steps - 1
+        followed = asked * (np.arange(steps) < len(case.events) - 1)
         return {
-            "events": events,
-            "elapsed": elapsed,
-            "next_event": np.array([(*self._labels, END).index(e) for e in following], np.int32),
+            "events": inputs[data.event],
+            "elapsed": inputs[data.elapsed],
+            "next_event": np.array([self._answers[event] for event in following], np.int32),
             **self._times(case, steps),
+            "asked": asked.astype(np.float32),
+            "followed": followed.astype(np.float32),
         }
 
     def _times(self, case: Case, steps: int) -> dict[str, np.ndarray]:
         seconds = np.asarray(case.seconds)
         to_next = np.append(np.diff(seconds), 0.0)[:steps]  # nothing follows the last event
         to_end = (seconds[-1] - seconds)[:steps]
-        known = np.arange(steps) < len(seconds) - 1
-        targets = {"to_next": self._scaled("to_next", to_next), "to_end": self._scaled("to_end", to_end)}
-        return {**targets, "to_next_known": known.astype(np.float32)}
+        return {"to_next": self._scaled("to_next", to_next), "to_end": self._scaled("to_end", to_end)}
 
     def _scaled(self, head: str, seconds: np.ndarray) -> np.ndarray:
         mean, scale = self._scales[head]
@@ -144,7 +169,7 @@ class EventsRecipe:
 
     def _build(self) -> EventModel:
         model, training = self._config.model, self._config.training
-        network = EventModel(len(self._labels), model.embedding, model.units, model.dropout)
+        network = EventModel(len(self._labels), model.embedding, model.units, model.dropout, model.time)
         # over real steps: Keras' default would count padding in the denominator
         over_real = {"reduction": "mean_with_sample_weight"}
         cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **over_real)
@@ -196,7 +221,7 @@ class EventsRecipe:
             mask_from=data.event,
             features={
                 data.event: Categories(labels=self._labels, first_id=PAD + 1),
-                data.elapsed: Elapsed(unit=data.unit, transform="log1p", scale=self._scales["to_next"][1]),
+                data.elapsed: self._elapsed(),
             },
             heads={
                 next_event: Softmax(labels=(*self._labels, END), scores="logits"),
@@ -208,6 +233,11 @@ class EventsRecipe:
             profile=self._profile(),
             card=card,
         )
+
+    def _elapsed(self) -> Elapsed:
+        data = self._config.data
+        spread = self._scales["to_next" if data.origin == "previous" else "to_end"][1]
+        return Elapsed(unit=data.unit, origin=data.origin, transform="log1p", scale=spread)
 
     def _time_head(self, name: str) -> Numeric:
         mean, scale = self._scales[name]
@@ -232,11 +262,3 @@ class AbsoluteError(keras.losses.Loss):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         return keras.ops.abs(y_true - y_pred)
-
-
-def _batch(rows: Sequence[Mapping[str, np.ndarray]]) -> Batch:
-    padded = {name: pad_right([row[name] for row in rows], 0) for name in rows[0]}
-    real = pad_right([np.ones(len(row["events"]), np.float32) for row in rows], 0)  # (batch, time)
-    targets = {name: padded[name] for name in ("next_event", "to_next", "to_end")}
-    weights = {"next_event": real, "to_next": padded["to_next_known"], "to_end": real}
-    return (padded["events"], padded["elapsed"]), targets, weights

@@ -43,29 +43,50 @@ def test_attention_is_the_formula_of_the_paper() -> None:
     np.testing.assert_allclose(context[0], wanted @ values[0], atol=1e-6)
 
 
-def test_time_gate_without_time_is_the_standard_lstm() -> None:
-    """With no elapsed time the cell computes what Keras' LSTMCell does, on the same weights."""
-    cell = TimeAwareLSTMCell(4)
-    states = [np.random.default_rng(n).normal(size=(2, 4)).astype("float32") for n in (1, 2)]
-    features = np.random.default_rng(3).normal(size=(2, 3)).astype("float32")
-    inputs = np.concatenate([features, np.zeros((2, 1), "float32")], axis=1)
-    got, (hidden, memory) = cell(inputs, states)
-    wanted, (wanted_hidden, wanted_memory) = cell.cell(features, states)
-    for a, b in ((got, wanted), (hidden, wanted_hidden), (memory, wanted_memory)):
-        np.testing.assert_array_equal(a, b)
+@given(st.floats(0, 20), st.integers(0, 2**31))
+def test_time_gate_with_constant_time_is_the_standard_lstm(elapsed: float, seed: int) -> None:
+    """On the same weights it is Keras' LSTM whose forget bias is smaller by rate times the elapsed time."""
+    random = np.random.default_rng(seed)
+    gate = keras.layers.RNN(TimeAwareLSTMCell(4), return_sequences=True, return_state=True)
+    standard = keras.layers.LSTM(4, return_sequences=True, return_state=True, use_cudnn=False)
+    gate.build((None, None, 4))
+    standard.build((None, None, 3))
+    for weight in gate.weights:
+        weight.assign(random.normal(size=weight.shape))
+    kernel, recurrent_kernel, bias, rate = gate.get_weights()
+    bias[4:8] -= np.log1p(np.exp(rate)) * elapsed
+    standard.set_weights([kernel, recurrent_kernel, bias])
+    features = random.normal(size=(2, 5, 3)).astype("float32")
+    timed = np.concatenate([features, np.full((2, 5, 1), elapsed, "float32")], axis=-1)
+    for got, wanted in zip(gate(timed), standard(features), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-def test_memory_falls_with_elapsed_time() -> None:
+def test_time_gate_begins_as_the_standard_cell_does() -> None:
+    """Weights have Keras' names, shapes and forget bias, so that they can be copied either way."""
+    cell, standard = TimeAwareLSTMCell(4), keras.layers.LSTMCell(4)
+    cell.build((None, 4))
+    standard.build((None, 3))
+    for name in ("kernel", "recurrent_kernel", "bias"):
+        assert getattr(cell, name).shape == getattr(standard, name).shape
+    np.testing.assert_array_equal(cell.bias, standard.bias)
+
+
+@given(st.integers(0, 2**31))
+def test_memory_falls_with_elapsed_time(seed: int) -> None:
     """The longer ago the last event, the less of the memory that it left reaches the new one."""
-    cell = TimeAwareLSTMCell(4)
-    zeros, ones = np.zeros((1, 4), "float32"), np.ones((1, 4), "float32")
+    random, cell = np.random.default_rng(seed), TimeAwareLSTMCell(4)
+    hidden, memory, none = random.normal(size=(1, 4)), np.ones((1, 4), "float32"), np.zeros((1, 4), "float32")
+    features = random.normal(size=(1, 3))
 
     def kept(elapsed: float) -> np.ndarray:
-        step = np.array([[0.0, 0.0, 0.0, elapsed]], "float32")
-        with_memory, without = (cell(step, [zeros, memory])[1][1] for memory in (ones, zeros))
+        step = np.concatenate([features, [[elapsed]]], axis=1).astype("float32")
+        (_, with_memory), (_, without) = (
+            cell(step, [hidden.astype("float32"), state])[1] for state in (memory, none)
+        )
         return np.asarray(with_memory) - np.asarray(without)
 
-    shares = [kept(elapsed) for elapsed in (0.0, 0.5, 2.0, 50.0)]
+    shares = [kept(elapsed) for elapsed in (0.0, 0.5, 2.0, 10.0)]
     assert all((later < earlier).all() for earlier, later in itertools.pairwise(shares))
     assert (shares[0] > 0).all()
 
