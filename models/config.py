@@ -62,9 +62,11 @@ class EventsData(Section):
 
 
 class TranslationModel(Section):
-    """Widths and dropout of `models.translation.Translator`."""
+    """Cells, widths and dropout of `models.translation.Translator`; what its tokenizer keeps."""
 
+    cell: Literal["gru", "lstm"] = "gru"
     vocabulary_size: Annotated[int, Field(ge=32)] = 6000
+    character_coverage: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the texts; the rest is unknown
     embedding: Width = 256
     units: Width = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
@@ -90,6 +92,7 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # momentum of the weights' moving average; 0: none
 
 
 class Serving(Section):
@@ -98,6 +101,7 @@ class Serving(Section):
     buckets: tuple[Width, ...] = (8, 16, 32, 64)
     text_characters: Width = 2000
     output_length: Annotated[int, Field(ge=1, le=LONGEST_OUTPUT)] = 80
+    max_beams: Annotated[int, Field(ge=1, le=32)] = 8  # 1: no beam search
 
     @model_validator(mode="after")
     def _check(self) -> "Serving":

@@ -1,7 +1,9 @@
 """The training loop: resumable, reproducible by its seed, with its progress shown.
 
 `models.cli` gives it a recipe's `Task`. A checkpoint is kept after every epoch; a run that was stopped goes
-on after its last one and ends with the same weights as a run that was not.
+on after its last one and ends with the same weights as a run that was not. Where the configuration asks for
+averaged weights (`ema`; Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046), those are validated
+and exported, and training goes on with the others.
 """
 
 import shutil
@@ -62,6 +64,9 @@ def fit(
         ConfigInvalid: the checkpoints to resume from are of another configuration or other data.
     """
     identity = f"{config.model_dump_json()}\n{data_sha256}\n"
+    # before the optimizer's variables are made, which are part of the checkpoints
+    task.network.optimizer.use_ema = config.training.ema > 0
+    task.network.optimizer.ema_momentum = config.training.ema
     manager, epochs_done, seconds = _checkpoints(task, identity, work, resume)
     if int(epochs_done):
         console.print(f"resumed after epoch {int(epochs_done)} from {work}")
@@ -75,6 +80,7 @@ def fit(
             manager.save()
             shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             console.print(f"epoch {epoch + 1}/{config.training.epochs}  {float(seconds):.0f} s  {shown}")
+    task.network.optimizer.finalize_variable_values(task.network.trainable_variables)
     metrics = metrics or _validate(task)  # resumed after the last epoch
     return {"epochs": config.training.epochs, "seconds": round(float(seconds), 1), **metrics}
 
@@ -119,11 +125,19 @@ def _run_epoch(task: Task, config: Training, epoch: int, progress: Progress) -> 
     show = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda _, logs: progress.update(bar, advance=1, loss=logs["loss"])
     )
+    trained: list[np.ndarray] = []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: trained.extend(value.numpy() for value in task.network.trainable_variables)
+    )
     history = task.network.fit(
-        data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False, callbacks=[show]
+        data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False, callbacks=[show, keep]
     )
     progress.remove_task(bar)
-    return {"loss": float(history.history["loss"][-1]), **_validate(task)}
+    metrics = {"loss": float(history.history["loss"][-1]), **_validate(task)}
+    # the end of `fit` has put the averages, if any, in the place of the weights to train on
+    for variable, value in zip(task.network.trainable_variables, trained, strict=True):
+        variable.assign(value)
+    return metrics
 
 
 def _validate(task: Task) -> dict[str, float]:

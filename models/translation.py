@@ -1,10 +1,10 @@
-"""The translation model: bidirectional GRU encoder, Bahdanau attention, GRU decoder.
+"""The translation model: bidirectional encoder, Bahdanau attention, decoder; of GRU or LSTM cells.
 
 Built by `models.recipes.translation`, which wraps `encode` and `step` in the loops of `models.decoding`.
 Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -12,6 +12,9 @@ from keras import layers, ops
 
 from models.layers import BahdanauAttention
 from service.contract.manifest import SpecialIds
+
+State = tuple[tf.Tensor, ...]
+"""The decoder's state, each (batch, units): hidden alone (GRU), or hidden and memory (LSTM)."""
 
 
 class Memory(NamedTuple):
@@ -31,9 +34,10 @@ class Translator(keras.Model):
     Args:
         vocabulary_size: pieces of the shared vocabulary.
         embedding: width of an embedding.
-        units: width of a GRU state; the attention compares in the same width.
+        units: width of a cell's state; the attention compares in the same width.
         dropout: dropped share of embeddings, encodings and readouts, in training.
         special_ids: the ids that are no text, as the manifest has them.
+        cell: of encoder and decoder.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Translator(keras.Model):
         units: int,
         dropout: float,
         special_ids: dict[str, int],
+        cell: Literal["gru", "lstm"] = "gru",
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,17 +57,19 @@ class Translator(keras.Model):
             "units": units,
             "dropout": dropout,
             "special_ids": special_ids,
+            "cell": cell,
         }
         self.special_ids = SpecialIds(**special_ids)
         self.units = units
         self.embedding = layers.Embedding(
             vocabulary_size, embedding, keras.initializers.RandomNormal(stddev=embedding**-0.5)
         )
-        gru = layers.GRU(units, return_sequences=True, use_cudnn=False)
-        self.encoder = layers.Bidirectional(gru)
-        self.bridge = layers.Dense(units, activation="tanh")
+        recurrent = {"gru": layers.GRU, "lstm": layers.LSTM}[cell]
+        self.encoder = layers.Bidirectional(recurrent(units, return_sequences=True, use_cudnn=False))
+        self.tensors = {"gru": 1, "lstm": 2}[cell]  # of a state
+        self.bridge = layers.Dense(self.tensors * units, activation="tanh")
         self.attention = BahdanauAttention(units)
-        self.cell = layers.GRUCell(units)
+        self.cell = {"gru": layers.GRUCell, "lstm": layers.LSTMCell}[cell](units)
         self.readout = layers.Dense(embedding, activation="tanh")
         self.dropout = layers.Dropout(dropout)
         self._create(embedding, units)
@@ -77,29 +84,28 @@ class Translator(keras.Model):
         self.bias = self.add_weight(shape=(self.config["vocabulary_size"],), initializer="zeros", name="bias")
         self.built = True
 
-    def encode(self, source_ids: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, Memory]:
-        """Return the decoder's first state (batch, units) and the memory it attends to."""
+    def encode(self, source_ids: tf.Tensor, training: bool = False) -> tuple[State, Memory]:
+        """Return the decoder's first state and the memory it attends to."""
         mask = ops.not_equal(source_ids, self.special_ids.pad)  # (batch, source)
         embedded = self.dropout(self.embedding(source_ids), training=training)
         values = self.encoder(embedded, mask=mask, training=training)  # (batch, source, 2 * units)
         values = self.dropout(values, training=training)
         # the backward half at the first step has read the whole source
-        state = self.bridge(values[:, 0, self.units :])  # (batch, units)
+        bridged = self.bridge(values[:, 0, self.units :])  # (batch, tensors * units)
+        state = tuple(ops.split(bridged, self.tensors, axis=-1))  # each (batch, units)
         return state, Memory(self.attention.keys(values), values, mask)
 
-    def step(
-        self, state: tf.Tensor, embedded: tf.Tensor, memory: Memory
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(self, state: State, embedded: tf.Tensor, memory: Memory) -> tuple[State, tf.Tensor, tf.Tensor]:
         """Advance one target piece: new state, context and attention weights."""
-        context, weights = self.attention.attend(state, *memory)  # (batch, 2 * units), (batch, source)
-        state, _ = self.cell(ops.concatenate([embedded, context], axis=-1), [state])  # (batch, units)
-        return state, context, weights
+        context, weights = self.attention.attend(state[0], *memory)  # (batch, 2 * units), (batch, source)
+        _, new = self.cell(ops.concatenate([embedded, context], axis=-1), list(state))  # (batch, units) each
+        return tuple(new), context, weights
 
     def logits(
-        self, state: tf.Tensor, context: tf.Tensor, embedded: tf.Tensor, training: bool = False
+        self, hidden: tf.Tensor, context: tf.Tensor, embedded: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
         """Return the scores of the next piece, (…, vocabulary)."""
-        joined = ops.concatenate([state, context, embedded], axis=-1)
+        joined = ops.concatenate([hidden, context, embedded], axis=-1)
         readout = self.dropout(self.readout(joined), training=training)  # (…, embedding)
         return ops.matmul(readout, ops.transpose(self.embedding.embeddings)) + self.bias
 
@@ -109,12 +115,12 @@ class Translator(keras.Model):
         embedded = self.dropout(self.embedding(target_ids), training=training)
         by_step = ops.transpose(embedded, (1, 0, 2))  # (time, batch, embedding)
 
-        def advance(carry: tuple[tf.Tensor, tf.Tensor], piece: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def advance(carry: tuple[State, tf.Tensor], piece: tf.Tensor) -> tuple[State, tf.Tensor]:
             return self.step(carry[0], piece, memory)[:2]
 
         states, contexts = tf.scan(advance, by_step, (state, ops.zeros_like(memory.values[:, 0])))
-        states, contexts = (ops.transpose(x, (1, 0, 2)) for x in (states, contexts))
-        return self.logits(states, contexts, embedded, training)  # (batch, time, vocabulary)
+        hidden, contexts = (ops.transpose(x, (1, 0, 2)) for x in (states[0], contexts))
+        return self.logits(hidden, contexts, embedded, training)  # (batch, time, vocabulary)
 
     def get_config(self) -> dict[str, object]:
         return {**super().get_config(), **self.config}

@@ -1,8 +1,8 @@
 """Translation: parallel texts to a shared tokenizer, a `Translator`, and its decoding signatures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
 from models.data import Pair, pad_right, read_pairs, train_tokenizer
-from models.decoding import greedy
+from models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample, widen
 from models.draft import MANIFEST_OUTPUTS, Draft
 from models.phrases import Split, phrase_pairs
 from models.train import Batch, Task, schedule
-from models.translation import SmoothedCrossEntropy, Translator
+from models.translation import Memory, SmoothedCrossEntropy, Translator
 from service.contract.manifest import (
     MANIFEST_SIGNATURE,
     Decode,
@@ -34,6 +34,8 @@ SPECIAL = SpecialIds()
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
+Kind = Literal["greedy", "beam", "sample"]
+OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
 
 
 def read_texts(data: TranslationData, path: Path | None, split: str) -> list[Pair]:
@@ -56,7 +58,8 @@ class TranslationRecipe:
     def __init__(self, config: TranslationConfig, train: Sequence[Pair], held_out: Sequence[Pair]) -> None:
         self._config = config
         texts = [text for pair in train for text in (pair.source, pair.target)]
-        self._tokenizer = train_tokenizer(texts, config.model.vocabulary_size, SPECIAL)
+        model = config.model
+        self._tokenizer = train_tokenizer(texts, model.vocabulary_size, SPECIAL, model.character_coverage)
         self._codec = TextCodec(self._tokenizer, Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL))
         self._rows = self._encode(train)
         self._held_out = held_out
@@ -83,28 +86,74 @@ class TranslationRecipe:
         )
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Return the greedy signature, the manifest and the tokenizer."""
-        requests = [{"texts": [pair.source]} for pair in self._examples_kept]
+        """Return the decoding signatures, the manifest and the tokenizer."""
         files = {TOKENIZER: self._tokenizer}
-        functions = {"greedy": self._greedy}
-        return Draft(self._network, functions, self._manifest(version, card), files, requests)
+        functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {
+            "greedy": self._greedy,
+            "beam": self._beam,
+            "sample": self._sample,
+        }
+        manifest = self._manifest(version, card)
+        kept = {name: functions[name] for name in manifest.serving_signatures}
+        return Draft(self._network, kept, manifest, files, self._requests())
+
+    def _requests(self) -> list[dict[str, Any]]:
+        """Return the golden requests: each example greedily, all by beams, all drawn.
+
+        Drawn from the best piece alone: a draw near the edge between two pieces would fall to the other where
+        a device rounds differently.
+        """
+        texts = [pair.source for pair in self._examples_kept]
+        beams = {"beam_size": min(4, self._max_beams), "n_best": 2, "length_penalty": 0.6}
+        drawn = {"sampling": {"temperature": 0.5, "top_k": 1, "seed": 1}}
+        return [
+            *({"texts": [text]} for text in texts),
+            *([{"texts": texts, **beams}] if self._max_beams > 1 else []),
+            {"texts": texts, **drawn},
+        ]
+
+    @property
+    def _max_beams(self) -> int:
+        """The most beams: a search needs three pieces more than it has beams, see `models.decoding.beam`."""
+        return min(self._config.serving.max_beams, self._codec.vocabulary_size - 3)
 
     def _greedy(
         self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         state, memory = self._network.encode(source_ids)
+        bounds = Bounds(max_length, length_penalty)
+        return greedy(_advance(self._network, memory), state, bounds, SPECIAL)._asdict()
 
-        def advance(ids: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            embedded = self._network.embedding(ids)  # (batch, embedding)
-            state, context, attention = self._network.step(state, embedded, memory)
-            return self._network.logits(state, context, embedded), state, attention
+    def _beam(
+        self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor, beam_size: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        state, memory = widen(self._network.encode(source_ids), beam_size)
+        bounds = Bounds(max_length, length_penalty)
+        return beam(_advance(self._network, memory), state, bounds, SPECIAL, beam_size)._asdict()
 
-        return greedy(advance, state, source_ids, max_length, length_penalty, SPECIAL)._asdict()
+    def _sample(
+        self,
+        source_ids: tf.Tensor,
+        max_length: tf.Tensor,
+        length_penalty: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        state, memory = self._network.encode(source_ids)
+        bounds, sampler = Bounds(max_length, length_penalty), Sampler(temperature, top_k, seed)
+        advance = _advance(self._network, memory)
+        return sample(advance, state, bounds, SPECIAL, sampler, LONGEST_OUTPUT)._asdict()
 
     def _build(self) -> Translator:
         model, training = self._config.model, self._config.training
         network = Translator(
-            self._codec.vocabulary_size, model.embedding, model.units, model.dropout, SPECIAL.model_dump()
+            self._codec.vocabulary_size,
+            model.embedding,
+            model.units,
+            model.dropout,
+            SPECIAL.model_dump(),
+            model.cell,
         )
         optimizer = keras.optimizers.Adam(schedule(training, len(self._rows)), clipnorm=1.0)
         loss = SmoothedCrossEntropy(training.label_smoothing)
@@ -134,21 +183,20 @@ class TranslationRecipe:
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
         serving = self._config.serving
-        usual = serving.output_length
-        default = Option(option="max_length", default=usual, minimum=1, maximum=LONGEST_OUTPUT)
-        penalty = Option(option="length_penalty", default=1.0, minimum=0.0, maximum=5.0)
+        kinds = [kind for kind in INPUTS if kind != "beam" or self._max_beams > 1]
+        called: dict[str, Signature] = {
+            kind: Signature(inputs=INPUTS[kind], outputs=OUTPUTS) for kind in kinds
+        }
         return Manifest(
             task="translation",
             name=self._config.name,
             version=version,
-            signatures={
-                "greedy": Signature(inputs=GREEDY_INPUTS, outputs=GREEDY_OUTPUTS),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
-            options={"max_length": default, "length_penalty": penalty},
+            signatures={**called, MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS)},
+            options=self._options(kinds),
             features={SOURCE: Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)},
             decode=Decode(
-                signatures={"greedy": "greedy"},
+                signatures={kind: kind for kind in kinds},
+                max_beams=self._max_beams,
                 default_length=serving.output_length,
                 max_length=LONGEST_OUTPUT,
                 special_ids=SPECIAL,
@@ -159,18 +207,56 @@ class TranslationRecipe:
             card=card,
         )
 
+    def _options(self, kinds: Sequence[Kind]) -> dict[str, Option]:
+        """Return the options of the signatures, by the inputs that they feed."""
+        ranges: dict[OptionName, tuple[float, float, float]] = {  # default, minimum, maximum
+            "max_length": (self._config.serving.output_length, 1, LONGEST_OUTPUT),
+            "length_penalty": (1.0, 0.0, 5.0),
+            "beam_size": (1, 1, self._max_beams),
+            "temperature": (1.0, 0.05, 5.0),
+            "top_k": (0, 0, self._codec.vocabulary_size),
+            "seed": (0, -(2**63), 2**63 - 1),
+        }
+        fed = {name for kind in kinds for name in INPUTS[kind]} - {SOURCE}
+        return {
+            name: Option(option=name, default=default, minimum=minimum, maximum=maximum)
+            for name, (default, minimum, maximum) in ranges.items()
+            if name in fed
+        }
+
 
 GREEDY_INPUTS = {
     SOURCE: Tensor(dtype="int32", axes=("batch", "time"), pad_value=SPECIAL.pad),
     "max_length": Tensor(dtype="int32", axes=("batch",)),
     "length_penalty": Tensor(dtype="float32", axes=("batch",)),
 }
-GREEDY_OUTPUTS = {
+INPUTS: dict[Kind, dict[str, Tensor]] = {
+    "greedy": GREEDY_INPUTS,
+    "beam": {**GREEDY_INPUTS, "beam_size": Tensor(dtype="int32", axes=())},
+    "sample": {
+        **GREEDY_INPUTS,
+        "temperature": Tensor(dtype="float32", axes=("batch",)),
+        "top_k": Tensor(dtype="int32", axes=("batch",)),
+        "seed": Tensor(dtype="int64", axes=("batch",)),
+    },
+}
+OUTPUTS = {
     "ids": Tensor(dtype="int32", axes=("batch", "beam", "time")),
     "lengths": Tensor(dtype="int32", axes=("batch", "beam")),
     "scores": Tensor(dtype="float32", axes=("batch", "beam")),
     "attention": Tensor(dtype="float32", axes=("batch", "beam", "time", "source")),
 }
+
+
+def _advance(network: Translator, memory: Memory) -> Advance:
+    """Return the function that the loops of `models.decoding` call: one piece further, for every row."""
+
+    def advance(ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State, tf.Tensor]:
+        embedded = network.embedding(ids)  # (batch, embedding)
+        state, context, attention = network.step(state, embedded, memory)
+        return network.logits(state[0], context, embedded), state, attention
+
+    return advance
 
 
 def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
