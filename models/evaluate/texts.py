@@ -19,6 +19,7 @@ from models.recipes.translation import read_texts
 from service.contract.items import TranslateBody, Translation
 
 REFUSED = ""
+BEAMS = 5
 
 
 def texts_to_measure(config: TranslationConfig, data: Path | None) -> list[Pair]:
@@ -28,27 +29,45 @@ def texts_to_measure(config: TranslationConfig, data: Path | None) -> list[Pair]
 
 
 async def measure_texts(loaded: Pipeline, pairs: Sequence[Pair]) -> Figures:
-    """Translate greedily; BLEU (13a; cased and lowercased), chrF, and the share that is exact."""
-    got: list[str] = []
-    for chunk in chunks(pairs):
-        body = TranslateBody(texts=[pair.source for pair in chunk])
-        got += [item.text if isinstance(item, Translation) else REFUSED for item in await run(loaded, body)]
+    """Translate by beams, if the model has them, and greedily: BLEU, chrF, and the share that is exact.
+
+    BLEU is cased (13a) and lowercased. The main figures are by the most beams up to 5, `beam_size` says how
+    many; the `greedy_` ones are for comparison. Signatures say exactly what was computed.
+    """
+    decode = loaded.served.manifest.decode
+    assert decode is not None  # a translation manifest without it does not load
+    beams = min(BEAMS, decode.max_beams) if "beam" in decode.signatures else 1
+    got = await _translate(loaded, pairs, beams)
+    greedy = got if beams == 1 else await _translate(loaded, pairs, 1)
     wanted = [[pair.target for pair in pairs]]
     return {
         "texts": len(pairs),
         "exact_match": mean([text == pair.target for text, pair in zip(got, pairs, strict=True)]),
-        "bleu": _corpus(BLEU(), got, wanted),
-        "bleu_lowercase": _corpus(BLEU(lowercase=True), got, wanted),
-        "chrf": _corpus(CHRF(), got, wanted),
-        "beam_size": 1,
+        **_corpus("bleu", BLEU(), got, wanted),
+        **_corpus("bleu_lowercase", BLEU(lowercase=True), got, wanted),
+        **_corpus("chrf", CHRF(), got, wanted),
+        "beam_size": beams,
+        **{
+            f"greedy_{name}": _corpus(name, metric, greedy, wanted)[name]
+            for name, metric in (("bleu", BLEU()), ("bleu_lowercase", BLEU(lowercase=True)))
+        },
         "refused": got.count(REFUSED),
     }
 
 
-def _corpus(metric: Any, got: Sequence[str], wanted: list[list[str]]) -> Figure:
+async def _translate(loaded: Pipeline, pairs: Sequence[Pair], beams: int) -> list[str]:
+    got: list[str] = []
+    for chunk in chunks(pairs):
+        body = TranslateBody(texts=[pair.source for pair in chunk], beam_size=beams)
+        got += [item.text if isinstance(item, Translation) else REFUSED for item in await run(loaded, body)]
+    return got
+
+
+def _corpus(name: str, metric: Any, got: Sequence[str], wanted: list[list[str]]) -> dict[str, Figure | str]:
     """Score with sacreBLEU's own bootstrap (Koehn, 2004, https://aclanthology.org/W04-3250)."""
     score = metric.corpus_score(got, wanted, n_bootstrap=DRAWS)
-    told = json.loads(score.format(is_json=True, signature=str(metric.get_signature())))
+    signature = str(metric.get_signature())
+    told = json.loads(score.format(is_json=True, signature=signature))
     # both are left out where the score is 0
     middle, half = told.get("confidence_mean", score.score), told.get("confidence_var", 0.0)
-    return Figure(score.score, middle - half, middle + half)
+    return {name: Figure(score.score, middle - half, middle + half), f"{name}_signature": signature}

@@ -1,70 +1,271 @@
-"""In-graph greedy decoding against a plain-Python reference, on models that are tables."""
+"""In-graph decoding against slow plain-Python references: on models that are tables, and on real networks."""
 
 import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.decoding import Decoded, greedy
+from models.decoding import Bounds, Decoded, Sampler, beam, greedy, sample, uniforms, widen
+from models.recipes.translation import _advance
+from models.translation import Translator
 from service.contract.manifest import SpecialIds
 
 SPECIAL = SpecialIds()
-VOCABULARY = 7
+VOCABULARY = 9
+HISTORIES = 97
+SOURCE = 5
+LONGEST = 24
+NextLogP = Callable[[list[int]], list[float]]
+"""The pieces so far -> log p of each next piece."""
+Search = Callable[[Any, Any, Bounds], Decoded]
+"""(advance, state, bounds) -> what it found."""
 
 
-def decode(table: np.ndarray, starts: list[int], limits: list[int], penalty: float) -> Decoded:
-    """Decode rows of a model whose logits depend on the last piece and the row's own number."""
+class TableModel:
+    """Logits by a hash of everything written so far, so that a mixed-up state or history is found out."""
 
-    def advance(ids: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        rows = tf.cast(state[:, 0], tf.int32)
-        logits = tf.gather_nd(tf.constant(table, tf.float32), tf.stack([rows, ids], axis=1))
-        return logits, state, tf.one_hot(rows % 2, 2)
+    def __init__(self, seed: int) -> None:
+        self.table = np.random.default_rng(seed).normal(size=(HISTORIES, VOCABULARY)).astype("float32") * 3
 
-    state = tf.constant(starts, tf.float32)[:, None]
-    source = tf.zeros([len(starts), 2], tf.int32)
-    run = tf.function(
-        lambda: greedy(advance, state, source, tf.constant(limits), tf.fill([len(starts)], penalty), SPECIAL)
+    def advance(self, ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
+        """State: the hash so far (batch, 1) and, as an LSTM has a second one, its double."""
+        past, doubled = state["past"], state["doubled"]
+        past = (past * 31 + (doubled - 2 * past) + ids[:, None]) % HISTORIES
+        logits = tf.gather(tf.constant(self.table), past[:, 0])
+        return logits, {"past": past, "doubled": 2 * past}, tf.one_hot(past[:, 0] % SOURCE, SOURCE)
+
+    def state(self, starts: list[int]) -> Any:
+        past = tf.constant(starts, tf.int32)[:, None]
+        return {"past": past, "doubled": 2 * past}
+
+    def past(self, start: int, ids: list[int]) -> int:
+        for piece in [SPECIAL.start, *ids]:
+            start = (start * 31 + piece) % HISTORIES
+        return start
+
+    def next_log_p(self, start: int) -> NextLogP:
+        return lambda ids: log_p(self.table[self.past(start, ids)].tolist())
+
+    def attended(self, start: int, ids: list[int]) -> list[int]:
+        """Return the place that each piece was attended from."""
+        return [self.past(start, ids[:n]) % SOURCE for n in range(len(ids))]
+
+
+def log_p(logits: list[float]) -> list[float]:
+    kept = [-math.inf if i in (SPECIAL.pad, SPECIAL.start) else x for i, x in enumerate(logits)]
+    norm = math.log(sum(math.exp(x) for x in kept))
+    return [x - norm for x in kept]
+
+
+def ran(search: Search, model: Any, state: Any, limits: list[int], penalty: float) -> Decoded:
+    bounds = Bounds(tf.constant(limits), tf.fill([len(limits)], penalty))
+    return Decoded(*(np.asarray(x) for x in tf.function(lambda: search(model, state, bounds))()))
+
+
+def by_greed(advance: Any, state: Any, bounds: Bounds) -> Decoded:
+    return greedy(advance, state, bounds, SPECIAL)
+
+
+def by_beams(k: int) -> Search:
+    return lambda advance, state, bounds: beam(
+        advance, widen(state, tf.constant(k)), bounds, SPECIAL, tf.constant(k)
     )
-    return Decoded(*(np.asarray(x) for x in run()))
 
 
-def reference(table: np.ndarray, row: int, limit: int, penalty: float) -> tuple[list[int], float]:
+def greedy_reference(next_log_p: NextLogP, limit: int, penalty: float) -> tuple[list[int], float]:
     """Decode one row with loops and math.log."""
     ids: list[int] = []
-    last, total = SPECIAL.start, 0.0
-    while len(ids) < limit and last != SPECIAL.end:
-        logits = [float(x) for x in table[row][last]]
-        last = max(range(VOCABULARY), key=lambda piece: (logits[piece], -piece))
-        total += logits[last] - math.log(sum(math.exp(x) for x in logits))
-        ids.append(last)
+    total = 0.0
+    while len(ids) < limit and ids[-1:] != [SPECIAL.end]:
+        options = next_log_p(ids)
+        best = max(range(len(options)), key=lambda piece: (options[piece], -piece))
+        total += options[best]
+        ids.append(best)
     return ids, total / len(ids) ** penalty
 
 
+def beam_reference(next_log_p: NextLogP, k: int, limit: int, penalty: float) -> list[tuple[list[int], float]]:
+    """Search to the row's limit without leaving early; whole histories, no back-pointers."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[tuple[float, list[int]]] = []
+    for length in range(1, limit + 1):
+        grown = [(total + p, [*ids, i]) for total, ids in live for i, p in enumerate(next_log_p(ids))]
+        grown = sorted((g for g in grown if g[0] > -math.inf), key=lambda g: -g[0])[: 2 * k]
+        ended = [(t, ids) for t, ids in grown if ids[-1] == SPECIAL.end or length == limit]
+        finished += [(total / length**penalty, ids) for total, ids in ended]
+        finished = sorted(finished, key=lambda f: -f[0])[:k]
+        live = [g for g in grown if g not in ended][:k]
+    return [(ids, score) for score, ids in finished]
+
+
+ROWS = st.lists(st.integers(1, 8), min_size=1, max_size=4)
+PENALTIES = st.sampled_from([0.0, 0.6, 1.0, 2.0])
+SEEDS = st.integers(0, 2**31)
+
+
+def check_hypothesis(
+    got: Decoded, row: int, place: int, wanted: tuple[list[int], float], attended: list[int] | None = None
+) -> None:
+    ids, score = wanted
+    assert got.ids[row, place, : got.lengths[row, place]].tolist() == ids
+    assert (got.ids[row, place, len(ids) :] == SPECIAL.pad).all()
+    assert abs(got.scores[row, place] - score) < 1e-4
+    assert (got.attention[row, place, len(ids) :] == 0).all()
+    if attended is not None:
+        assert got.attention[row, place, : len(ids)].argmax(axis=1).tolist() == attended
+
+
+@given(ROWS, PENALTIES, SEEDS)
+@settings(max_examples=10)
+def test_greedy_is_the_reference(limits: list[int], penalty: float, seed: int) -> None:
+    """Identical ids, scores to 1e-4, for rows that end at different steps."""
+    model, starts = TableModel(seed), list(range(len(limits)))
+    got = ran(by_greed, model.advance, model.state(starts), limits, penalty)
+    for row, limit in enumerate(limits):
+        wanted = greedy_reference(model.next_log_p(row), limit, penalty)
+        check_hypothesis(got, row, 0, wanted, model.attended(row, wanted[0]))
+    assert got.ids.shape[2] == got.lengths.max()
+
+
+@given(ROWS, st.integers(1, 6), PENALTIES, SEEDS)
+@settings(max_examples=20)
+def test_beams_are_the_reference(limits: list[int], k: int, penalty: float, seed: int) -> None:
+    """All k hypotheses: ids, scores and attention, of a search that never leaves early, row by row."""
+    model, starts = TableModel(seed), list(range(len(limits)))
+    got = ran(by_beams(k), model.advance, model.state(starts), limits, penalty)
+    for row, limit in enumerate(limits):
+        hypotheses = beam_reference(model.next_log_p(row), k, limit, penalty)
+        assert len(hypotheses) == k
+        for place, wanted in enumerate(hypotheses):
+            check_hypothesis(got, row, place, wanted, model.attended(row, wanted[0]))
+    assert got.ids.shape[2] == got.lengths.max()
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]) -> None:
+    """On the same weights: the reference runs whole prefixes through the training graph, a row at a time."""
+    network = Translator(24, 8, 6, 0.0, SPECIAL.model_dump(), cell)
+    rng = np.random.default_rng(5)
+    for variable in network.trainable_variables:  # as made, all pieces would be about as likely
+        variable.assign(rng.normal(size=variable.shape) * 0.7)
+    sources, limits, penalty, k = [[5, 6, 7, 3], [9, 3]], [7, 5], 0.6, 4
+    padded = tf.constant([[5, 6, 7, 3], [9, 3, 0, 0]])
+    state, memory = network.encode(padded)
+    once = ran(by_greed, _advance(network, memory), state, limits, penalty)
+    wide = _advance(network, widen(memory, tf.constant(k)))
+    found = ran(by_beams(k), wide, state, limits, penalty)
+    for row, (source, limit) in enumerate(zip(sources, limits, strict=True)):
+
+        def next_log_p(ids: list[int], source: list[int] = source) -> list[float]:
+            logits = network((tf.constant([source]), tf.constant([[SPECIAL.start, *ids]])))
+            return log_p(np.asarray(logits)[0, -1].tolist())
+
+        check_hypothesis(once, row, 0, greedy_reference(next_log_p, limit, penalty))
+        for place, wanted in enumerate(beam_reference(next_log_p, k, limit, penalty)):
+            check_hypothesis(found, row, place, wanted)
+        np.testing.assert_allclose(found.attention[row, 0, 0].sum(), 1, atol=1e-5)
+
+
+def counting(advance: Any, steps: list[int]) -> Any:
+    """Count the steps that are really run."""
+
+    def counted(ids: tf.Tensor, state: Any) -> Any:
+        tf.py_function(lambda: steps.append(1), [], [])
+        return advance(ids, state)
+
+    return counted
+
+
+@pytest.mark.parametrize("search", [by_greed, by_beams(2)], ids=["greedy", "beam"])
+def test_it_stops_when_no_row_can_win_any_more(search: Search) -> None:
+    """Rows that are sure of their ends cost as many steps as the longest has pieces, not their limits."""
+    table = np.full((8, VOCABULARY), -9.0, np.float32)
+    path = {0: SPECIAL.end, 1: 5, 5: 6, 6: SPECIAL.end}
+    for last, following in path.items():
+        table[last, following] = 9
+    steps: list[int] = []
+
+    def advance(ids: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        last = tf.where(ids == SPECIAL.start, state, tf.minimum(ids, 7))
+        return tf.gather(tf.constant(table), last), state, tf.ones([tf.shape(ids)[0], 1])
+
+    got = ran(search, counting(advance, steps), tf.constant([0, 1]), [100, 100], 1.0)
+    assert got.ids[:, 0, :3].tolist() == [[SPECIAL.end, 0, 0], [5, 6, SPECIAL.end]]
+    assert got.lengths[:, 0].tolist() == [1, 3]
+    assert len(steps) <= 5
+
+
+@given(st.permutations(range(4)), SEEDS)
+@settings(max_examples=8)
+def test_neighbours_do_not_matter(order: list[int], seed: int) -> None:
+    """A row's beams and draws are the same in any company, ties included: a table of few values has many."""
+    model, limits = TableModel(seed), [3, 8, 5, 6]
+    model.table = np.round(model.table / 3)
+    for search in (by_beams(3), by_draws([7] * 4)):
+        whole = ran(search, model.advance, model.state(order), [limits[i] for i in order], 1.0)
+        for row, start in enumerate(order):
+            one = by_draws([7]) if whole.ids.shape[1] == 1 else search
+            alone = ran(one, model.advance, model.state([start]), [limits[start]], 1.0)
+            time = alone.ids.shape[2]
+            assert whole.ids[row, :, :time].tolist() == alone.ids[0].tolist()
+            assert (whole.ids[row, :, time:] == SPECIAL.pad).all()
+            np.testing.assert_allclose(whole.scores[row], alone.scores[0], atol=1e-5)
+
+
+def by_draws(seeds: list[int], temperature: float = 1.0, top_k: int = 0) -> Search:
+    rows = len(seeds)
+    sampler = Sampler(tf.fill([rows], temperature), tf.fill([rows], top_k), tf.constant(seeds, tf.int64))
+    return lambda advance, state, bounds: sample(advance, state, bounds, SPECIAL, sampler, LONGEST)
+
+
+def shares(options: list[float], temperature: float, top_k: int) -> list[tuple[int, float]]:
+    """Return (piece, probability), likeliest first, of the tempered distribution over the best pieces."""
+    order = sorted(range(len(options)), key=lambda i: -options[i])[: top_k or None]
+    weights = [math.exp(options[i] / temperature) for i in order]
+    return [(i, weight / sum(weights)) for i, weight in zip(order, weights, strict=True)]
+
+
 @given(
-    st.integers(1, 4).flatmap(lambda n: st.lists(st.integers(1, 9), min_size=n, max_size=n)),
-    st.sampled_from([0.0, 0.6, 1.0]),
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4),
+    st.sampled_from([0.05, 0.7, 1.0, 5.0]),
+    st.integers(0, VOCABULARY),
     st.integers(0, 2**31),
 )
 @settings(max_examples=15)
-def test_greedy_is_the_reference(limits: list[int], penalty: float, seed: int) -> None:
-    """Identical ids, scores to 1e-4, for rows that end at different steps."""
-    table = np.random.default_rng(seed).normal(size=(len(limits), VOCABULARY, VOCABULARY)) * 3
-    got = decode(table, list(range(len(limits))), limits, penalty)
-    for row, limit in enumerate(limits):
-        ids, score = reference(table, row, limit, penalty)
-        assert got.ids[row, 0, : got.lengths[row, 0]].tolist() == ids
-        assert (got.ids[row, 0, len(ids) :] == SPECIAL.pad).all()
-        assert abs(got.scores[row, 0] - score) < 1e-4
-        assert (got.attention[row, 0, len(ids) :] == 0).all()
-        assert (got.attention[row, 0, : len(ids), row % 2] == 1).all()
+def test_sampling_is_the_reference(seeds: list[int], temperature: float, top_k: int, seed: int) -> None:
+    """Given the same uniform numbers: the same pieces, scored by the model's own distribution."""
+    model, rows = TableModel(seed), len(seeds)
+    search = by_draws(seeds, temperature, top_k)
+    got = ran(search, model.advance, model.state([0] * rows), [LONGEST] * rows, 0.6)
+    for row, noise in enumerate(np.asarray(uniforms(tf.constant(seeds, tf.int64), LONGEST))):
+        ids: list[int] = []
+        total = 0.0
+        while len(ids) < LONGEST and ids[-1:] != [SPECIAL.end]:
+            options, passed = model.next_log_p(0)(ids), 0.0
+            for piece, share in shares(options, temperature, top_k):
+                passed += share
+                if passed > noise[len(ids)]:
+                    break
+            total += options[piece]
+            ids.append(piece)
+        check_hypothesis(got, row, 0, (ids, total / len(ids) ** 0.6), model.attended(0, ids))
 
 
-def test_it_stops_when_every_row_is_done() -> None:
-    """No step is spent after the longest row has ended: the time axis is exactly that long."""
-    table = np.full((2, VOCABULARY, VOCABULARY), -5.0)
-    table[0, SPECIAL.start, SPECIAL.end] = 5
-    table[1, SPECIAL.start, 5] = table[1, 5, 6] = table[1, 6, SPECIAL.end] = 5
-    got = decode(table, [0, 1], [100, 100], 1.0)
-    assert got.ids.tolist() == [[[SPECIAL.end, 0, 0]], [[5, 6, SPECIAL.end]]]
+def test_draws_are_distributed_as_asked_for() -> None:
+    """Chi-square over 4000 seeds at the first step; and seeds that follow each other are not alike."""
+    model, seeds = TableModel(3), list(range(-2000, 2000))
+    got = ran(by_draws(seeds, 1.5, 4), model.advance, model.state([0] * 4000), [2] * 4000, 1.0)
+    counts = Counter(got.ids[:, 0, 0].tolist())
+    wanted = dict(shares(model.next_log_p(0)([]), 1.5, 4))
+    assert set(counts) == set(wanted)
+    chi2 = sum((counts[i] - 4000 * p) ** 2 / (4000 * p) for i, p in wanted.items())
+    assert chi2 < 16.3  # 3 degrees of freedom: 1 in 1000
+    noise = np.asarray(uniforms(tf.constant(seeds, tf.int64), LONGEST))
+    assert abs(np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1]) < 0.06
+    assert abs(np.corrcoef(noise[:, 0], noise[:, 1])[0, 1]) < 0.06
