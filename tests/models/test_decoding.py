@@ -1,5 +1,8 @@
 """In-graph decoding against slow plain-Python references: on models that are tables, and on real networks."""
 
+import bisect
+import functools
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -23,8 +26,6 @@ SOURCE = 5
 LONGEST = 24
 NextLogP = Callable[[list[int]], list[float]]
 """The pieces so far -> log p of each next piece."""
-Search = Callable[[Any, Any, Bounds], Decoded]
-"""(advance, state, bounds) -> what it found."""
 
 
 class TableModel:
@@ -32,17 +33,6 @@ class TableModel:
 
     def __init__(self, seed: int) -> None:
         self.table = np.random.default_rng(seed).normal(size=(HISTORIES, VOCABULARY)).astype("float32") * 3
-
-    def advance(self, ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
-        """State: the hash so far (batch, 1) and, as an LSTM has a second one, its double."""
-        past, doubled = state["past"], state["doubled"]
-        past = (past * 31 + (doubled - 2 * past) + ids[:, None]) % HISTORIES
-        logits = tf.gather(tf.constant(self.table), past[:, 0])
-        return logits, {"past": past, "doubled": 2 * past}, tf.one_hot(past[:, 0] % SOURCE, SOURCE)
-
-    def state(self, starts: list[int]) -> Any:
-        past = tf.constant(starts, tf.int32)[:, None]
-        return {"past": past, "doubled": 2 * past}
 
     def past(self, start: int, ids: list[int]) -> int:
         for piece in [SPECIAL.start, *ids]:
@@ -56,26 +46,55 @@ class TableModel:
         """Return the place that each piece was attended from."""
         return [self.past(start, ids[:n]) % SOURCE for n in range(len(ids))]
 
+    def decode(self, kind: str, starts: list[int], limits: list[int], penalty: float, **how: Any) -> Decoded:
+        """Decode rows that start from different states."""
+        rows = len(starts)
+        sampler = Sampler(
+            np.full(rows, how.get("temperature", 1.0), np.float32),
+            np.full(rows, how.get("top_k", 0), np.int32),
+            np.array(how.get("seeds", [7] * rows), np.int64),
+        )
+        bounds = Bounds(np.array(limits, np.int32), np.full(rows, penalty, np.float32))
+        inputs = (self.table, np.array(starts, np.int32)[:, None], bounds, sampler, np.int32(how.get("k", 1)))
+        return Decoded(*(np.asarray(x) for x in compiled(kind)(*inputs)))
+
+
+def open_spec(dtype: Any, *shape: int | None) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype)
+
+
+@functools.cache
+def compiled(kind: str) -> Any:
+    """Trace a search over a table once, with every axis open as in a signature."""
+
+    def advance_by(table: tf.Tensor) -> Any:
+        def advance(ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
+            # as an LSTM has a second tensor: it cancels out, unless it is another hypothesis'
+            past = (state["past"] * 31 + (state["doubled"] - 2 * state["past"]) + ids[:, None]) % HISTORIES
+            attention = tf.one_hot(past[:, 0] % SOURCE, SOURCE)
+            return tf.gather(table, past[:, 0]), {"past": past, "doubled": 2 * past}, attention
+
+        return advance
+
+    def run(table: tf.Tensor, past: tf.Tensor, bounds: Bounds, sampler: Sampler, k: tf.Tensor) -> Decoded:
+        state = {"past": past, "doubled": 2 * past}
+        if kind == "beam":
+            return beam(advance_by(table), widen(state, k), bounds, SPECIAL, k)
+        if kind == "sample":
+            return sample(advance_by(table), state, bounds, SPECIAL, sampler, LONGEST)
+        return greedy(advance_by(table), state, bounds, SPECIAL)
+
+    bounds = Bounds(open_spec("int32", None), open_spec("float32", None))
+    sampler = Sampler(open_spec("float32", None), open_spec("int32", None), open_spec("int64", None))
+    past, k = open_spec("int32", None, 1), open_spec("int32")
+    table = open_spec("float32", HISTORIES, VOCABULARY)
+    return tf.function(run, input_signature=(table, past, bounds, sampler, k))
+
 
 def log_p(logits: list[float]) -> list[float]:
     kept = [-math.inf if i in (SPECIAL.pad, SPECIAL.start) else x for i, x in enumerate(logits)]
     norm = math.log(sum(math.exp(x) for x in kept))
     return [x - norm for x in kept]
-
-
-def ran(search: Search, model: Any, state: Any, limits: list[int], penalty: float) -> Decoded:
-    bounds = Bounds(tf.constant(limits), tf.fill([len(limits)], penalty))
-    return Decoded(*(np.asarray(x) for x in tf.function(lambda: search(model, state, bounds))()))
-
-
-def by_greed(advance: Any, state: Any, bounds: Bounds) -> Decoded:
-    return greedy(advance, state, bounds, SPECIAL)
-
-
-def by_beams(k: int) -> Search:
-    return lambda advance, state, bounds: beam(
-        advance, widen(state, tf.constant(k)), bounds, SPECIAL, tf.constant(k)
-    )
 
 
 def greedy_reference(next_log_p: NextLogP, limit: int, penalty: float) -> tuple[list[int], float]:
@@ -126,7 +145,7 @@ def check_hypothesis(
 def test_greedy_is_the_reference(limits: list[int], penalty: float, seed: int) -> None:
     """Identical ids, scores to 1e-4, for rows that end at different steps."""
     model, starts = TableModel(seed), list(range(len(limits)))
-    got = ran(by_greed, model.advance, model.state(starts), limits, penalty)
+    got = model.decode("greedy", starts, limits, penalty)
     for row, limit in enumerate(limits):
         wanted = greedy_reference(model.next_log_p(row), limit, penalty)
         check_hypothesis(got, row, 0, wanted, model.attended(row, wanted[0]))
@@ -138,7 +157,7 @@ def test_greedy_is_the_reference(limits: list[int], penalty: float, seed: int) -
 def test_beams_are_the_reference(limits: list[int], k: int, penalty: float, seed: int) -> None:
     """All k hypotheses: ids, scores and attention, of a search that never leaves early, row by row."""
     model, starts = TableModel(seed), list(range(len(limits)))
-    got = ran(by_beams(k), model.advance, model.state(starts), limits, penalty)
+    got = model.decode("beam", starts, limits, penalty, k=k)
     for row, limit in enumerate(limits):
         hypotheses = beam_reference(model.next_log_p(row), k, limit, penalty)
         assert len(hypotheses) == k
@@ -156,10 +175,19 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
         variable.assign(rng.normal(size=variable.shape) * 0.7)
     sources, limits, penalty, k = [[5, 6, 7, 3], [9, 3]], [7, 5], 0.6, 4
     padded = tf.constant([[5, 6, 7, 3], [9, 3, 0, 0]])
-    state, memory = network.encode(padded)
-    once = ran(by_greed, _advance(network, memory), state, limits, penalty)
-    wide = _advance(network, widen(memory, tf.constant(k)))
-    found = ran(by_beams(k), wide, state, limits, penalty)
+
+    def searched(source_ids: tf.Tensor, bounds: Bounds, k: tf.Tensor) -> tuple[Decoded, Decoded]:
+        state, memory = network.encode(source_ids)
+        wide, wide_memory = widen((state, memory), k)
+        once = greedy(_advance(network, memory), state, bounds, SPECIAL)
+        return once, beam(_advance(network, wide_memory), wide, bounds, SPECIAL, k)
+
+    specs = Bounds(open_spec("int32", None), open_spec("float32", None))
+    search = tf.function(
+        searched, input_signature=(open_spec("int32", None, None), specs, open_spec("int32"))
+    )
+    answers = search(padded, Bounds(tf.constant(limits), tf.fill([2], penalty)), k)
+    once, found = (Decoded(*(np.asarray(x) for x in answer)) for answer in answers)
     for row, (source, limit) in enumerate(zip(sources, limits, strict=True)):
 
         def next_log_p(ids: list[int], source: list[int] = source) -> list[float]:
@@ -172,30 +200,28 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
         np.testing.assert_allclose(found.attention[row, 0, 0].sum(), 1, atol=1e-5)
 
 
-def counting(advance: Any, steps: list[int]) -> Any:
-    """Count the steps that are really run."""
-
-    def counted(ids: tf.Tensor, state: Any) -> Any:
-        tf.py_function(lambda: steps.append(1), [], [])
-        return advance(ids, state)
-
-    return counted
-
-
-@pytest.mark.parametrize("search", [by_greed, by_beams(2)], ids=["greedy", "beam"])
-def test_it_stops_when_no_row_can_win_any_more(search: Search) -> None:
+@pytest.mark.parametrize("k", [None, 2], ids=["greedy", "beam"])
+def test_it_stops_when_no_row_can_win_any_more(k: int | None) -> None:
     """Rows that are sure of their ends cost as many steps as the longest has pieces, not their limits."""
     table = np.full((8, VOCABULARY), -9.0, np.float32)
-    path = {0: SPECIAL.end, 1: 5, 5: 6, 6: SPECIAL.end}
-    for last, following in path.items():
+    for last, following in {0: SPECIAL.end, 1: 5, 5: 6, 6: SPECIAL.end}.items():
         table[last, following] = 9
     steps: list[int] = []
 
     def advance(ids: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        tf.py_function(lambda: steps.append(1), [], [])
         last = tf.where(ids == SPECIAL.start, state, tf.minimum(ids, 7))
         return tf.gather(tf.constant(table), last), state, tf.ones([tf.shape(ids)[0], 1])
 
-    got = ran(search, counting(advance, steps), tf.constant([0, 1]), [100, 100], 1.0)
+    def run(starts: tf.Tensor, limits: tf.Tensor, k_beams: tf.Tensor) -> Decoded:
+        bounds = Bounds(limits, tf.ones_like(starts, tf.float32))
+        if k is None:
+            return greedy(advance, starts, bounds, SPECIAL)
+        return beam(advance, widen(starts, k_beams), bounds, SPECIAL, k_beams)
+
+    rows = open_spec("int32", None)
+    traced = tf.function(run, input_signature=(rows, rows, open_spec("int32")))
+    got = Decoded(*(np.asarray(x) for x in traced([0, 1], [100, 100], k or 1)))
     assert got.ids[:, 0, :3].tolist() == [[SPECIAL.end, 0, 0], [5, 6, SPECIAL.end]]
     assert got.lengths[:, 0].tolist() == [1, 3]
     assert len(steps) <= 5
@@ -207,21 +233,14 @@ def test_neighbours_do_not_matter(order: list[int], seed: int) -> None:
     """A row's beams and draws are the same in any company, ties included: a table of few values has many."""
     model, limits = TableModel(seed), [3, 8, 5, 6]
     model.table = np.round(model.table / 3)
-    for search in (by_beams(3), by_draws([7] * 4)):
-        whole = ran(search, model.advance, model.state(order), [limits[i] for i in order], 1.0)
+    for kind in ("beam", "sample"):
+        whole = model.decode(kind, order, [limits[i] for i in order], 1.0, k=3)
         for row, start in enumerate(order):
-            one = by_draws([7]) if whole.ids.shape[1] == 1 else search
-            alone = ran(one, model.advance, model.state([start]), [limits[start]], 1.0)
+            alone = model.decode(kind, [start], [limits[start]], 1.0, k=3)
             time = alone.ids.shape[2]
             assert whole.ids[row, :, :time].tolist() == alone.ids[0].tolist()
             assert (whole.ids[row, :, time:] == SPECIAL.pad).all()
             np.testing.assert_allclose(whole.scores[row], alone.scores[0], atol=1e-5)
-
-
-def by_draws(seeds: list[int], temperature: float = 1.0, top_k: int = 0) -> Search:
-    rows = len(seeds)
-    sampler = Sampler(tf.fill([rows], temperature), tf.fill([rows], top_k), tf.constant(seeds, tf.int64))
-    return lambda advance, state, bounds: sample(advance, state, bounds, SPECIAL, sampler, LONGEST)
 
 
 def shares(options: list[float], temperature: float, top_k: int) -> list[tuple[int, float]]:
@@ -241,26 +260,24 @@ def shares(options: list[float], temperature: float, top_k: int) -> list[tuple[i
 def test_sampling_is_the_reference(seeds: list[int], temperature: float, top_k: int, seed: int) -> None:
     """Given the same uniform numbers: the same pieces, scored by the model's own distribution."""
     model, rows = TableModel(seed), len(seeds)
-    search = by_draws(seeds, temperature, top_k)
-    got = ran(search, model.advance, model.state([0] * rows), [LONGEST] * rows, 0.6)
+    how = {"seeds": seeds, "temperature": temperature, "top_k": top_k}
+    got = model.decode("sample", [0] * rows, [LONGEST] * rows, 0.6, **how)
     for row, noise in enumerate(np.asarray(uniforms(tf.constant(seeds, tf.int64), LONGEST))):
         ids: list[int] = []
         total = 0.0
         while len(ids) < LONGEST and ids[-1:] != [SPECIAL.end]:
-            options, passed = model.next_log_p(0)(ids), 0.0
-            for piece, share in shares(options, temperature, top_k):
-                passed += share
-                if passed > noise[len(ids)]:
-                    break
-            total += options[piece]
-            ids.append(piece)
+            options = model.next_log_p(0)(ids)
+            pieces, parts = zip(*shares(options, temperature, top_k), strict=True)
+            passed = bisect.bisect_right(list(itertools.accumulate(parts)), noise[len(ids)])
+            ids.append(pieces[min(passed, len(pieces) - 1)])
+            total += options[ids[-1]]
         check_hypothesis(got, row, 0, (ids, total / len(ids) ** 0.6), model.attended(0, ids))
 
 
 def test_draws_are_distributed_as_asked_for() -> None:
     """Chi-square over 4000 seeds at the first step; and seeds that follow each other are not alike."""
     model, seeds = TableModel(3), list(range(-2000, 2000))
-    got = ran(by_draws(seeds, 1.5, 4), model.advance, model.state([0] * 4000), [2] * 4000, 1.0)
+    got = model.decode("sample", [0] * 4000, [2] * 4000, 1.0, seeds=seeds, temperature=1.5, top_k=4)
     counts = Counter(got.ids[:, 0, 0].tolist())
     wanted = dict(shares(model.next_log_p(0)([]), 1.5, 4))
     assert set(counts) == set(wanted)
