@@ -4,6 +4,7 @@ The same class encodes the training data (`models.data`) and the requests (`serv
 SentencePiece: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,28 +61,44 @@ class TextCodec:
         Raises:
             ValueError: an id is outside the vocabulary.
         """
-        text: str = self._processor.decode(self._plain(ids))
-        return text
+        return self.decode_words(ids)[0]
 
     def source_words(self, text: str) -> Words:
         """Split as `encode` does and say which word each piece (the end id: none) belongs to."""
         well_formed = _well_formed(text)
         mapping = self._processor.encode(well_formed, out_type="offset_mapping")
-        words, owners = _group(well_formed, mapping)
+        words, owners = _group(well_formed, [begin for begin, _ in mapping["offsets"]])
         ends = [-1] if self._spec.add_end and owners else []
         return Words(words, (*owners, *ends))
 
-    def target_words(self, ids: Sequence[int]) -> Words:
-        """Say which word of `decode(ids)` each id belongs to; pad, start and end ids belong to none.
+    def decode_words(self, ids: Sequence[int]) -> tuple[str, Words]:
+        """Return the text of the ids, and which word of it each id belongs to.
+
+        Pad, start and end ids belong to none. The ⁇ of an unknown id stands without spaces of its own, so a
+        word in which a piece is unknown is still one word.
 
         Raises:
             ValueError: an id is outside the vocabulary.
         """
         plain = self._plain(ids)
         mapping = self._processor.decode(plain, out_type="offset_mapping")
-        words, owners = _group(mapping["text"], mapping)
+        text, begins = mapping["text"], [begin for begin, _ in mapping["offsets"]]
+        if self._spec.special_ids.unknown in plain:
+            text, begins = self._joined(plain, mapping)
+        words, owners = _group(text, begins)
         following, kept = iter(owners), set(plain)
-        return Words(words, tuple(next(following) if i in kept else -1 for i in ids))
+        return text, Words(words, tuple(next(following) if i in kept else -1 for i in ids))
+
+    def _joined(self, plain: Sequence[int], mapping: Mapping[str, Any]) -> tuple[str, list[int]]:
+        """Return the text and where each piece begins in it, with no spaces around what is unknown."""
+        surfaces = [
+            mapping["text"][begin:end].strip()
+            if i == self._spec.special_ids.unknown
+            else mapping["text"][begin:end]
+            for i, (begin, end) in zip(plain, mapping["offsets"], strict=True)
+        ]
+        begins = [0, *itertools.accumulate(map(len, surfaces))]
+        return "".join(surfaces), begins[:-1]
 
     def _plain(self, ids: Sequence[int]) -> list[int]:
         special = self._spec.special_ids
@@ -107,7 +124,7 @@ def _well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _group(text: str, mapping: Mapping[str, Any]) -> tuple[tuple[str, ...], list[int]]:
+def _group(text: str, begins: Sequence[int]) -> tuple[tuple[str, ...], list[int]]:
     """Return the white-space words of the text, and each piece's: the word at or after its first character.
 
     So a piece that is but the space before a word, or has no character of its own (the first half of a
@@ -115,7 +132,7 @@ def _group(text: str, mapping: Mapping[str, Any]) -> tuple[tuple[str, ...], list
     """
     words = text.split()
     word_at = _word_at(text, len(words))
-    return tuple(words), [word_at[begin] for begin, _ in mapping["offsets"]]
+    return tuple(words), [word_at[begin] for begin in begins]
 
 
 def _word_at(text: str, count: int) -> list[int]:

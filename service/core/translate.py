@@ -1,5 +1,6 @@
 """The codec of translation models: text to pieces, decoded ids to text, score, words and alignment."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from service.contract.items import Alternative, Sampling, TranslateBody, Transla
 from service.contract.manifest import Decode, Manifest, Tokens
 from service.contract.padding import Array, Row
 from service.contract.text import TextCodec, Words
+from service.core.alignment import Table, align_words, leaves_out, repeats, replace_unknown
 from service.core.options import Given, check_range, option_inputs
 from service.core.types import BatchOptions, Encoded, Outputs
 
@@ -18,8 +20,8 @@ HIGH_UNKNOWN = "HIGH_UNKNOWN"
 UNKNOWN_FACTOR = 2.5
 """Times the training texts' pieces per word, past which a text is not what the model knows."""
 
-
-Table = tuple[tuple[float, ...], ...]
+REPETITION = "REPETITION"
+LOW_COVERAGE = "LOW_COVERAGE"
 WordsAnswer = tuple[tuple[str, ...] | None, tuple[str, ...] | None, Table | None]
 
 
@@ -119,69 +121,77 @@ class TranslatePlan:
     def decode(self, encoded: Encoded, outputs: Outputs) -> Translation:
         """Return the best hypothesis, with what else was asked for."""
         try:
-            hypotheses, scores = self._hypotheses(outputs), outputs["scores"].tolist()
-            text = [self.text.decode(ids) for ids in hypotheses]
-            source, target, table = self._words(encoded, hypotheses[0], outputs["attention"])
-            others = zip(text[1:], scores[1 : len(text)], strict=True)
+            source = self.text.source_words(encoded.source)
+            found = self._hypotheses(encoded, outputs, source)
+            scores = outputs["scores"].tolist()
+            others = zip((other.text for other in found[1:]), scores[1 : len(found)], strict=True)
             alternatives = tuple(Alternative(*other) for other in others)
+            words = self._words(found[0], source)
+            warnings = (*encoded.warnings, *self._warnings(found[0], source))
         except (ValueError, IndexError) as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
-        ended = hypotheses[0][-1] == self.text.special_ids.end
-        warnings = (*encoded.warnings, *(() if ended else (TRUNCATED,)))
-        return Translation(text[0], scores[0], warnings, alternatives or None, source, target, table)
+        return Translation(found[0].text, scores[0], warnings, alternatives or None, *words)
 
     def _source_warnings(self, text: str, pieces: int) -> tuple[str, ...]:
         usual = (self.manifest.profile or {}).get("pieces_per_word")
         words = max(1, len(text.split()))
         return (HIGH_UNKNOWN,) if usual and pieces / words > UNKNOWN_FACTOR * usual else ()
 
-    def _hypotheses(self, outputs: Outputs) -> list[list[int]]:
-        """Return the ids of each hypothesis asked for, best first, cut to their lengths.
+    def _hypotheses(self, encoded: Encoded, outputs: Outputs, source: Words) -> list["_Hypothesis"]:
+        """Return the hypotheses asked for, best first, cut to their lengths.
 
         Raises:
-            ValueError: lengths outside the ids' time axis, or scores that are not finite.
+            ValueError: lengths outside the ids' time axis, or numbers that are not finite.
         """
         ids, lengths, scores = outputs["ids"], outputs["lengths"], outputs["scores"]
         if not np.isfinite(scores).all():
             raise ValueError("a score is not finite")
         if lengths.min() < 1 or lengths.max() > ids.shape[1]:
             raise ValueError(f"lengths {lengths.tolist()} for {ids.shape[1]} ids")
-        return [ids[beam, : lengths[beam]].tolist() for beam in range(self.body.n_best)]
+        found = []
+        for beam in range(self.body.n_best):
+            kept = ids[beam, : lengths[beam]].tolist()
+            weights = outputs["attention"][beam, : len(kept), : encoded.row.length]  # (pieces out, in)
+            if weights.shape != (len(kept), encoded.row.length) or not np.isfinite(weights).all():
+                raise ValueError("attention is not finite, or of another shape than ids and source")
+            found.append(self._hypothesis(kept, weights, source))
+        return found
 
-    def _words(self, encoded: Encoded, ids: Sequence[int], attention: Array) -> WordsAnswer:
+    def _hypothesis(self, ids: list[int], weights: Array, source: Words) -> "_Hypothesis":
+        text, words = self.text.decode_words(ids)
+        unknown = [i == self.text.special_ids.unknown for i in ids]
+        if any(unknown):
+            replaced = replace_unknown(weights, source, words, unknown)
+            following = iter(replaced)
+            text = re.sub(r"\S+", lambda _: next(following), text)
+            words = Words(replaced, words.word_of_piece)
+        return _Hypothesis(ids, text, words, weights)
+
+    def _warnings(self, best: "_Hypothesis", source: Words) -> tuple[str, ...]:
+        told = {
+            TRUNCATED: best.ids[-1] != self.text.special_ids.end,
+            REPETITION: repeats(best.weights, best.words),
+            LOW_COVERAGE: leaves_out(best.weights, source),
+        }
+        return tuple(name for name, is_so in told.items() if is_so)
+
+    def _words(self, best: "_Hypothesis", source: Words) -> WordsAnswer:
         """Return source words, target words and alignment; None for what was not asked for."""
         if not (self.body.alignment or self.body.tokens):
             return None, None, None
-        source, target = self.text.source_words(encoded.source), self.text.target_words(ids)
-        if not self.body.alignment:
-            return source.words, target.words, None
-        weights = attention[0, : len(ids), : encoded.row.length]  # (pieces out, pieces in)
-        if not np.isfinite(weights).all():
-            raise ValueError("an attention weight is not finite")
-        return source.words, target.words, align_words(weights, source, target)
+        table = align_words(best.weights, source, best.words) if self.body.alignment else None
+        return source.words, best.words.words, table
+
+
+@dataclass(frozen=True, slots=True)
+class _Hypothesis:
+    """One decoded output; unknown words are replaced already."""
+
+    ids: list[int]
+    text: str
+    words: Words
+    weights: Array  # (target pieces, source pieces)
 
 
 def _too_long(length: int, limit: int, unit: str) -> errors.TextTooLong:
     return errors.TextTooLong(f"the text has {length} {unit}, more than the limit of {limit}")
-
-
-def align_words(weights: Array, source: Words, target: Words) -> Table:
-    """Return how much each target word attends to each source word.
-
-    A target word is the mean of its pieces, a source word the sum of its; the end id belongs to no
-    word, so a row sums to at most 1.
-
-    Args:
-        weights: (target pieces, source pieces).
-    """
-    into = _membership(source)  # (source words, source pieces)
-    out = _membership(target)  # (target words, target pieces)
-    means = out / np.maximum(out.sum(axis=1, keepdims=True), 1)
-    table = means @ weights.astype(np.float64) @ into.T  # (target words, source words)
-    return tuple(tuple(row) for row in table.tolist())
-
-
-def _membership(words: Words) -> Array:
-    owners = np.array(words.word_of_piece)
-    member: Array = owners == np.arange(len(words.words))[:, None]
-    return member.astype(np.float64)

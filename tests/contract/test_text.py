@@ -39,8 +39,9 @@ def _check(codec: TextCodec, text: str) -> None:
 
 
 def _check_ids(codec: TextCodec, ids: list[int]) -> None:
-    target = codec.target_words(ids)
-    assert " ".join(target.words).split() == codec.decode(ids).split()
+    text, target = codec.decode_words(ids)
+    assert codec.decode(ids) == text
+    assert list(target.words) == text.split()
     assert len(target.word_of_piece) == len(ids)
     assert set(target.word_of_piece) - {-1} == set(range(len(target.words)))
 
@@ -96,13 +97,21 @@ def test_source_words(codec: TextCodec) -> None:
     assert [source.word_of_piece.count(word) for word in range(4)] == per_word
 
 
-def test_target_words_skip_special_ids(codec: TextCodec) -> None:
-    """Pad, start and end ids belong to no word wherever they stand; the unknown id is a word of its own."""
+def test_decoded_words_skip_special_ids(codec: TextCodec) -> None:
+    """Pad, start and end ids belong to no word wherever they stand."""
     two, dogs = (codec.encode(word)[:-1] for word in ("two", "dogs"))
-    ids = [2, *two, 0, 1, 3, *dogs, 3, 0]
-    expected = (-1, *[0] * len(two), -1, 1, -1, *[2] * len(dogs), -1, -1)
-    assert codec.target_words(ids) == Words(("two", "⁇", "dogs"), expected)
-    assert codec.decode(ids) == "two ⁇  dogs"
+    ids = [2, *two, 0, 3, *dogs, 3, 0]
+    expected = (-1, *[0] * len(two), -1, -1, *[1] * len(dogs), -1, -1)
+    assert codec.decode_words(ids) == ("two dogs", Words(("two", "dogs"), expected))
+
+
+def test_an_unknown_piece_is_a_part_of_its_word(codec: TextCodec) -> None:
+    """A ⁇ has no spaces of its own: within a word it leaves the word whole, and single spaces stay single."""
+    text = "two tЖo Ж dogs"
+    ids = codec.encode(text)
+    decoded, words = codec.decode_words(ids)
+    assert decoded == "two t⁇o ⁇ dogs"
+    assert words == Words(("two", "t⁇o", "⁇", "dogs"), codec.source_words(text).word_of_piece)
 
 
 def test_lone_surrogates(codec: TextCodec) -> None:
@@ -124,7 +133,7 @@ def test_ids_outside_the_vocabulary(codec: TextCodec, bad: int) -> None:
     with pytest.raises(ValueError, match=f"id {bad} is outside the vocabulary"):
         codec.decode([4, bad])
     with pytest.raises(ValueError, match=f"id {bad} is outside the vocabulary"):
-        codec.target_words([4, bad])
+        codec.decode_words([4, bad])
 
 
 def test_special_ids_are_the_manifests(tokenizer: bytes) -> None:

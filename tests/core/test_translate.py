@@ -15,7 +15,8 @@ from service.backend.base import Spec
 from service.contract.items import TranslateBody, Translation
 from service.contract.padding import Array
 from service.contract.text import TextCodec, Words
-from service.core.translate import TranslateCodec, TranslatePlan, align_words
+from service.core.alignment import align_words, leaves_out, repeats, replace_unknown
+from service.core.translate import TranslateCodec, TranslatePlan
 from service.core.types import Encoded, Outputs
 from tests.core.fakes import echo, parsed, translation_manifest
 
@@ -95,9 +96,9 @@ def test_what_is_not_asked_for_is_not_given(plan: Planner) -> None:
 def test_truncated_says_that_the_end_was_not_reached(plan: Planner, ids: list[int]) -> None:
     asked = plan()
     encoded = asked.encode("two dogs")
-    assert asked.decode(encoded, beams([*ids, END], scores=[-1])).warnings == ()
+    assert asked.decode(encoded, beams([*ids, END], scores=[-1])).warnings.count("TRUNCATED") == 0
     if ids:
-        assert asked.decode(encoded, beams(ids, scores=[-1])).warnings == ("TRUNCATED",)
+        assert asked.decode(encoded, beams(ids, scores=[-1])).warnings.count("TRUNCATED") == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -256,3 +257,97 @@ def test_a_text_of_far_more_pieces_than_usual_is_warned_of(tokenizer: bytes, tex
     encoded = asked.encode(strange)
     assert encoded.warnings == ("HIGH_UNKNOWN",)
     assert asked.decode(encoded, beams([5], scores=[-1])).warnings == ("HIGH_UNKNOWN", "TRUNCATED")
+
+
+def peaked(*places: int, width: int = 6) -> Array:
+    """Return the attention of pieces that look at one source piece each, but for a tenth spread over all."""
+    return 0.9 * np.eye(width)[list(places)] + 0.1 / width
+
+
+ONE_EACH = Words(tuple("abcdef"), tuple(range(6)))
+
+
+@pytest.mark.parametrize(
+    ("words", "places", "wanted"),
+    [
+        ("ein ein hund", (0, 0, 1), True),
+        ("ein hund ein hund", (0, 1, 0, 1), True),
+        ("a b c d a b c d", (0, 1, 2, 3, 0, 1, 2, 3), True),
+        ("sehr sehr gut", (0, 1, 2), False),  # each from its own
+        ("ein hund und ein hund", (0, 1, 2, 0, 1), False),  # not at once
+        ("a b c d e a b c d e", (0, 1, 2, 3, 4) * 2, False),  # a period of five
+        ("ein hund", (0, 0), False),
+    ],
+)
+def test_a_repetition_is_the_same_words_from_the_same_source(
+    words: str, places: tuple[int, ...], wanted: bool
+) -> None:
+    target = tuple(words.split())
+    assert repeats(peaked(*places), Words(target, tuple(range(len(target))))) is wanted
+
+
+@pytest.mark.parametrize(
+    ("places", "wanted"),
+    [
+        ((0, 1, 2, 3, 4, 5), False),
+        ((0, 1, 2, 4, 5), False),  # one word alone
+        ((0, 2, 4), False),  # no two in a row
+        ((0, 1, 4, 5), True),
+        ((0, 1, 2, 3), True),  # the end is missing
+        ((0, 0, 0, 0, 0, 0), True),
+    ],
+)
+def test_coverage_is_low_where_two_words_in_a_row_are_not_attended_to(
+    places: tuple[int, ...], wanted: bool
+) -> None:
+    assert leaves_out(peaked(*places), ONE_EACH) is wanted
+
+
+def test_coverage_is_of_whole_words() -> None:
+    """A word is covered by any of its pieces; the end id, which is no word, needs no attention."""
+    source = Words(("a", "b"), (0, 0, 0, 1, 1, -1))
+    assert not leaves_out(peaked(1, 4), source)
+    assert leaves_out(peaked(5, 5), source)
+
+
+def test_warnings_come_with_the_answer_whether_or_not_the_alignment_was_asked_for(
+    plan: Planner, text_codec: TextCodec
+) -> None:
+    asked = plan("two dogs run fast")
+    encoded = asked.encode("two dogs run fast")
+    ids = text_codec.encode("two two")
+    outputs = beams(ids, scores=[-1])
+    outputs["attention"] = np.zeros_like(outputs["attention"])
+    outputs["attention"][..., 0] = 1
+    assert asked.decode(encoded, outputs).warnings == ("REPETITION", "LOW_COVERAGE")
+
+
+def test_an_unknown_word_becomes_the_source_word_it_attends_to(plan: Planner, text_codec: TextCodec) -> None:
+    """In text and tokens, of the best hypothesis and the others; the target's punctuation stays."""
+    text = "two Жuk, dogs"
+    assert text_codec.special_ids.unknown in text_codec.encode(text)
+    asked = plan(text, beam_size=2, n_best=2, tokens=True)
+    encoded = asked.encode(text)
+    length = encoded.row.length
+    same = encoded.row.inputs["source"].tolist()
+    outputs = beams(same, same, scores=[-1, -2])
+    outputs["attention"] = np.broadcast_to(np.eye(length, 32), (2, length, 32))
+    got = asked.decode(encoded, outputs)
+    assert got.text == "two Жuk, dogs"
+    assert got.target_tokens == tuple(got.text.split())
+    assert [other.text for other in got.alternatives or ()] == [got.text]
+    assert "⁇" not in got.text
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "wanted"),
+    [
+        ("⁇", "Zürich", "Zürich"),
+        ("Z⁇rich.", "Zürich,", "Zürich."),
+        ("(⁇)", "5€", "(5€)"),
+        ("⁇", "...", "..."),
+    ],
+)
+def test_the_targets_punctuation_stays(target: str, source: str, wanted: str) -> None:
+    one = (Words((source,), (0,)), Words((target,), (0,)))
+    assert replace_unknown(np.ones((1, 1)), *one, [True]) == (wanted,)

@@ -30,6 +30,30 @@ def test_attention_sees_real_values_only(real: int, padding: int, seed: int) -> 
     np.testing.assert_array_equal(layer(query, spoiled, mask)[0], context)
 
 
+def test_attention_by_hand() -> None:
+    """Two queries over three values of width 1, W1 = W2 = V = 1, the second row's last value masked.
+
+    The first row: query 0, values 0, ln 2 / 2 and 0, so tanh gives scores 0, tanh(0.3466) = 1/3 and 0;
+    exp: 1, 1.3956 and 1, of 3.3956; weights 0.2945, 0.4110 and 0.2945; context 0.4110 · 0.3466 = 0.1424.
+    The second: query 1, values -1, 0 and a masked 9, scores 0 and tanh(1) = 0.7616; exp: 1 and 2.1417, of
+    3.1417; weights 0.3183, 0.6817 and 0; context -0.3183.
+    """
+    layer = BahdanauAttention(1)
+    layer.build((None, 1), (None, None, 1))
+    for part in (layer.W1, layer.W2, layer.V):
+        part.kernel.assign([[1.0]])
+    query = np.array([[0.0], [1.0]], "float32")  # (2, 1)
+    values = np.array([[[0.0], [0.34657], [0.0]], [[-1.0], [0.0], [9.0]]], "float32")  # (2, 3, 1)
+    mask = np.array([[True, True, True], [True, True, False]])
+    scores = np.array([[0.0, 1 / 3, 0.0], [0.0, 0.7616, 0.0]])
+    compared = np.tanh(query[:, None] + np.asarray(layer.keys(values)))
+    np.testing.assert_allclose(compared[..., 0][mask], scores[mask], atol=1e-4)
+    context, weights = layer(query, values, mask)
+    wanted = [[0.2945, 0.4110, 0.2945], [0.3183, 0.6817, 0.0]]
+    np.testing.assert_allclose(weights, wanted, atol=1e-4)
+    np.testing.assert_allclose(context, [[0.1424], [-0.3183]], atol=1e-4)
+
+
 def test_attention_is_the_formula_of_the_paper() -> None:
     """score = V · tanh(W1·query + W2·values): no activation on V, so scores may be of any size and sign."""
     random = np.random.default_rng(0)
@@ -93,7 +117,7 @@ def test_memory_falls_with_elapsed_time(seed: int) -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    [BahdanauAttention(3), TimeAwareLSTMCell(3), Translator(40, 4, 6, 0.1, SPECIAL)],
+    [BahdanauAttention(3), TimeAwareLSTMCell(3), Translator(40, 4, 6, 0.1, SPECIAL, "lstm")],
     ids=lambda layer: type(layer).__name__,
 )
 def test_config_round_trip(layer: keras.layers.Layer) -> None:

@@ -30,6 +30,7 @@ dropout = 0.3
 epochs = 4
 batch_size = 16
 seed = 7
+ema = 0.9
 [serving]
 buckets = [4, 8, 32]
 """
@@ -58,7 +59,10 @@ def weights(version: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, tmp_path: Path) -> None:
-    """Killed by SIGKILL in its third epoch and resumed, a run ends with an uninterrupted run's weights."""
+    """Killed by SIGKILL in its third epoch and resumed, a run ends with an uninterrupted run's weights.
+
+    Averaged ones: both they and the weights that training goes on with are kept.
+    """
     whole = start(config, log_data, tmp_path / "whole")
     killed = start(config, log_data, tmp_path / "killed")
     assert killed.stdout is not None
