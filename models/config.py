@@ -62,11 +62,14 @@ class EventsData(Section):
 
 
 class TranslationModel(Section):
-    """Cells, widths and dropout of `models.translation.Translator`; what its tokenizer keeps."""
+    """Cells, widths and dropout of `models.translation.Translator`; what its tokenizer keeps and draws."""
 
     cell: Literal["gru", "lstm"] = "gru"
     vocabulary_size: Annotated[int, Field(ge=32)] = 6000
     character_coverage: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the texts; the rest is unknown
+    subword_smoothness: Annotated[float, Field(gt=0)] | None = (
+        None  # of `models.subwords`
+    )
     embedding: Width = 256
     units: Width = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3

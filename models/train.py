@@ -31,7 +31,7 @@ class Task:
 
     network: keras.Model
     lengths: list[int]
-    batch: Callable[[np.ndarray], Batch]  # of training rows, by index
+    batch: Callable[[np.ndarray, np.random.Generator], Batch]  # of training rows, by index
     validation: list[Batch]
     signature: Any  # the tf.TensorSpec structure of a batch
 
@@ -118,8 +118,9 @@ def _run_epoch(task: Task, config: Training, epoch: int, progress: Progress) -> 
     bar = progress.add_task(f"epoch {epoch + 1}/{config.epochs}", total=batches, loss=float("nan"))
 
     def rows() -> Iterator[Batch]:
-        for indices in epoch_batches(task.lengths, config.batch_size, config.seed, epoch):
-            yield task.batch(indices)
+        order = epoch_batches(task.lengths, config.batch_size, config.seed, epoch)
+        for number, indices in enumerate(order):
+            yield task.batch(indices, np.random.default_rng((config.seed, epoch, number)))
 
     data = _dataset(rows, task.signature, batches)
     show = keras.callbacks.LambdaCallback(

@@ -90,7 +90,7 @@ class EventsRecipe:
         return Task(
             network=self._network,
             lengths=[steps for _, steps in self._rows],
-            batch=lambda indices: self._batch([self._rows[i] for i in indices]),
+            batch=lambda indices, _: self._batch([self._rows[i] for i in indices]),
             validation=[self._batch(held_out[at : at + size]) for at in range(0, len(held_out), size)],
             signature=((ids, reals), heads, dict.fromkeys(heads, reals)),
         )

@@ -13,6 +13,7 @@ from models.data import Pair, pad_right, read_pairs, train_tokenizer
 from models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample, widen
 from models.draft import MANIFEST_OUTPUTS, Draft
 from models.phrases import Split, phrase_pairs
+from models.subwords import draw_pieces
 from models.train import Batch, Task, schedule
 from models.translation import Memory, SmoothedCrossEntropy, Translator
 from service.contract.manifest import (
@@ -61,7 +62,8 @@ class TranslationRecipe:
         model = config.model
         self._tokenizer = train_tokenizer(texts, model.vocabulary_size, SPECIAL, model.character_coverage)
         self._codec = TextCodec(self._tokenizer, Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL))
-        self._rows = self._encode(train)
+        self._pairs = [pair for pair in train if self._encode([pair])]
+        self._rows = self._encode(self._pairs)
         self._held_out = held_out
         if not self._rows:
             raise ConfigInvalid("the training texts have none that the buckets and limits let in")
@@ -80,10 +82,22 @@ class TranslationRecipe:
         return Task(
             network=self._network,
             lengths=[len(source) + len(target) for source, target in self._rows],
-            batch=lambda indices: _batch([self._rows[i] for i in indices]),
+            batch=self._training_batch,
             validation=batches,
             signature=((ids, ids), ids, tf.TensorSpec([None, None], tf.float32)),
         )
+
+    def _training_batch(self, indices: np.ndarray, random: np.random.Generator) -> Batch:
+        smoothness = self._config.model.subword_smoothness
+        if smoothness is None:
+            return _batch([self._rows[i] for i in indices])
+
+        def draw(text: str, longest: int) -> np.ndarray:
+            return np.array(draw_pieces(self._codec, text, longest, smoothness, random), np.int32)
+
+        longest, output = self._config.serving.buckets[-1], self._config.serving.output_length
+        pairs = [self._pairs[i] for i in indices]
+        return _batch([(draw(pair.source, longest), draw(pair.target, output)) for pair in pairs])
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""

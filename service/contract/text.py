@@ -50,10 +50,19 @@ class TextCodec:
 
         A text of white space alone has no pieces and no end id. Surrogates that are no pair read as U+FFFD.
         """
-        ids: list[int] = self._processor.encode(_well_formed(text))
-        if self._spec.add_end and ids:
-            ids.append(self._spec.special_ids.end)
-        return ids
+        return self._closed(self._processor.encode(_well_formed(text)))
+
+    def _closed(self, ids: list[int]) -> list[int]:
+        return [*ids, self._spec.special_ids.end] if self._spec.add_end and ids else ids
+
+    def segmentations(self, text: str, count: int) -> list[list[int]]:
+        """Return up to `count` ways to cut the text into pieces, the likeliest (`encode`'s) first."""
+        cut: list[list[int]] = self._processor.nbest_encode(_well_formed(text), nbest_size=count)
+        return [self._closed(ids) for ids in cut]
+
+    def log_probability(self, ids: Sequence[int]) -> float:
+        """Return log p of a segmentation by the tokenizer's unigram model; the end id counts for nothing."""
+        return float(sum(self._processor.get_score(i) for i in self._plain(ids)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the ids; pad, start and end ids add nothing to it, unknown ones a ⁇.

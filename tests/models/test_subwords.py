@@ -1,0 +1,46 @@
+"""Subword regularization: another segmentation, never another text."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from models.data import train_tokenizer
+from models.phrases import phrase_pairs
+from models.subwords import CANDIDATES, draw_pieces
+from service.contract.manifest import SpecialIds, Tokens
+from service.contract.text import TextCodec
+
+TEXT = "twenty-first of November"
+
+
+@pytest.fixture(scope="module")
+def codec() -> TextCodec:
+    """A tokenizer of few pieces."""
+    texts = [pair.source for pair in phrase_pairs("train", 400, seed=1)]
+    return TextCodec(train_tokenizer(texts, 120, SpecialIds()), Tokens(tokenizer="t"))
+
+
+def test_every_drawing_is_the_same_text(codec: TextCodec) -> None:
+    """Several segmentations are drawn, all decode to the text, none is too long."""
+    random, longest = np.random.default_rng(0), len(codec.encode(TEXT)) + 2
+    drawn = [draw_pieces(codec, TEXT, longest, 0.2, random) for _ in range(60)]
+    assert {codec.decode(ids) for ids in drawn} == {codec.decode(codec.encode(TEXT))}
+    assert 3 < len({tuple(ids) for ids in drawn}) <= CANDIDATES
+    assert max(map(len, drawn)) <= longest
+
+
+def test_shares_are_probabilities_to_the_power_of_smoothness(codec: TextCodec) -> None:
+    """The ratio of two segmentations' frequencies is that of p^smoothness; the likeliest is `encode`'s."""
+    random, smoothness = np.random.default_rng(0), 0.5
+    first, second = codec.segmentations(TEXT, 2)
+    assert first == codec.encode(TEXT)
+    counts = collections.Counter(tuple(draw_pieces(codec, TEXT, 99, smoothness, random)) for _ in range(3000))
+    wanted = np.exp(smoothness * (codec.log_probability(first) - codec.log_probability(second)))
+    assert abs(counts[tuple(first)] / counts[tuple(second)] / wanted - 1) < 0.2
+
+
+def test_a_large_smoothness_always_draws_the_likeliest(codec: TextCodec) -> None:
+    """As it was without drawing."""
+    random = np.random.default_rng(0)
+    assert all(draw_pieces(codec, TEXT, 99, 1e6, random) == codec.encode(TEXT) for _ in range(20))
