@@ -23,7 +23,7 @@ from service import errors
 from service.backend.base import Spec
 from service.backend.embedded import EmbeddedBackend
 from service.contract.digest import check_digests
-from service.contract.manifest import Manifest, Signature, Tensor
+from service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE, Manifest, Signature, Tensor
 from service.contract.padding import Array, Row, pad_batch, real_steps
 from service.core.catalog import make_served
 from service.core.golden import body_of, run_examples
@@ -42,6 +42,12 @@ class PaddingLeak(FailedPrecondition):
     """An output of the model depends on padding or on neighbours; the message names it."""
 
     reason = "PADDING_LEAK"
+
+
+class StepDiffers(FailedPrecondition):
+    """Advanced event by event, a sequence is answered otherwise than whole; the message names the output."""
+
+    reason = "STEP_DIFFERS"
 
 
 class DeviceOnlyOp(FailedPrecondition):
@@ -100,7 +106,7 @@ def check_version(folder: Path) -> list[str]:
     """Certify a version directory; returns a line for each thing that was checked.
 
     Raises:
-        FileChanged, ManifestInvalid, DeviceOnlyOp, PaddingLeak, GoldenFailed: what is wrong, named.
+        FileChanged, ManifestInvalid, DeviceOnlyOp, PaddingLeak, StepDiffers, GoldenFailed: what is wrong.
     """
     return asyncio.run(_check(folder))
 
@@ -114,12 +120,14 @@ async def _check(folder: Path) -> list[str]:
             padding = ["padding leaks: rows go alone, at their exact length (batching: single)"]
         else:  # before the goldens: a leak spoils them too, and is the better thing to be told
             padding = [await check_padding(loaded, name) for name in manifest.serving_signatures]
+        steps = [await check_step(loaded)] if STEP_SIGNATURE in manifest.signatures else []
         deadline = asyncio.get_running_loop().time() + SECONDS
         await run_examples(loaded.served, loaded.runner, deadline)
     return [
         f"{len(manifest.files)} files are as exported",
         "no op needs one kind of device",
         *padding,
+        *steps,
         f"{len(manifest.examples)} golden examples hold",
     ]
 
@@ -172,9 +180,7 @@ class _Call:
 async def _check_rows(loaded: Pipeline, call: _Call, rows: Sequence[Row]) -> Counter[str]:
     """Check rows that may share a batch; returns how often each kind of case was tried."""
     manifest = loaded.served.manifest
-    fixed = len(manifest.buckets) == 1
-    lengths = [manifest.buckets[0] if fixed else row.length for row in rows]
-    alone = [(await _outputs(loaded, call, [r], n))[0] for r, n in zip(rows, lengths, strict=True)]
+    alone = [await _alone(loaded, call, row) for row in rows]
     kinds: Counter[str] = Counter()
     for case in _cases(rows, manifest):
         batch = [rows[place] for place in case.places]
@@ -234,6 +240,12 @@ def _cut(row: Row, length: int, tensors: Mapping[str, Tensor]) -> Row:
     return Row(values, length)
 
 
+async def _alone(loaded: Pipeline, call: _Call, row: Row) -> Outputs:
+    buckets = loaded.served.manifest.buckets
+    length = buckets[0] if len(buckets) == 1 else row.length
+    return (await _outputs(loaded, call, [row], length))[0]
+
+
 async def _outputs(
     loaded: Pipeline, call: _Call, rows: Sequence[Row], length: int, garbage: bool = False
 ) -> list[Outputs]:
@@ -242,10 +254,14 @@ async def _outputs(
     inputs = pad_batch(rows, length, signature, manifest, call.options)
     if garbage:
         _spoil(inputs, rows[0], signature, manifest)
+    return await _predict(loaded, call.signature, inputs, len(rows))
+
+
+async def _predict(loaded: Pipeline, signature: str, inputs: Mapping[str, Array], rows: int) -> list[Outputs]:
     deadline = asyncio.get_running_loop().time() + SECONDS
-    spec = Spec(loaded.served.model, loaded.served.version, call.signature, loaded.served.digest)
+    spec = Spec(loaded.served.model, loaded.served.version, signature, loaded.served.digest)
     outputs = await loaded.backend.predict(spec, inputs, deadline)
-    return [{key: value[at] for key, value in outputs.items()} for at in range(len(rows))]
+    return [{key: value[at] for key, value in outputs.items()} for at in range(rows)]
 
 
 def _spoil(inputs: dict[str, Array], row: Row, signature: Signature, manifest: Manifest) -> None:
@@ -296,3 +312,45 @@ def _excess(wanted: Array, got: Array) -> float | None:
     off = np.abs(exact - got.astype(np.float64))
     allowed = TOLERANCE + TOLERANCE * np.abs(exact)
     return None if (off <= allowed).all() else float(off.max())
+
+
+async def check_step(loaded: Pipeline) -> str:
+    """Compare each row advanced event by event with itself whole: alone, and beside rows of other lengths.
+
+    Raises:
+        StepDiffers: naming the output and by how much.
+    """
+    groups = _rows(loaded.served, PREDICT_SIGNATURE)
+    for options, rows in groups.items():
+        whole = [await _alone(loaded, _Call(PREDICT_SIGNATURE, options), row) for row in rows]
+        for places in ([*range(len(rows))], *([place] for place in range(len(rows)))):
+            advanced = await _advance(loaded, [rows[place] for place in places])
+            for place, got in zip(places, advanced, strict=True):
+                how = f"after {rows[place].length} events, in a batch of {len(places)}"
+                _compare_step(loaded.served.manifest, whole[place], got, how)
+    count = sum(map(len, groups.values()))
+    return f"signature {STEP_SIGNATURE!r}: event by event equals the whole for {count} rows"
+
+
+async def _advance(loaded: Pipeline, rows: Sequence[Row]) -> list[Outputs]:
+    """Return each row's outputs after its last event; a row leaves the batch when it has no more."""
+    signature = loaded.served.manifest.signatures[STEP_SIGNATURE]
+    first = {name: np.zeros(shape[-1], np.float32) for name, shape in (signature.state or {}).items()}
+    reached: list[Outputs] = [first] * len(rows)
+    for step in range(max(row.length for row in rows)):
+        going = [place for place, row in enumerate(rows) if row.length > step]
+        inputs = {
+            name: np.stack([reached[n][name] if name in first else rows[n].inputs[name][step] for n in going])
+            for name in signature.inputs
+        }
+        outputs = await _predict(loaded, STEP_SIGNATURE, inputs, len(going))
+        for place, got in zip(going, outputs, strict=True):
+            reached[place] = got
+    return reached
+
+
+def _compare_step(manifest: Manifest, whole: Outputs, got: Outputs, how: str) -> None:
+    for head in manifest.heads:
+        off = _excess(whole[head], got[head]) if head in got else float("inf")
+        if off is not None:
+            raise StepDiffers(f"output {head!r} of {STEP_SIGNATURE!r} is off by {off:.3g} {how}")

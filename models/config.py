@@ -33,6 +33,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
 """A feature's name: an argument of a graph function."""
 Width = Annotated[int, Field(ge=1)]
+STATE = ("hidden", "memory")
+"""What the state tensors of an event model's step are named."""
 TimeUse = Literal["time_gate", "concat", "conv1x1", "none"]
 """How an event model uses elapsed time; see `models.sequence.EventModel`."""
 
@@ -58,6 +60,8 @@ class EventsData(Section):
     def _check(self) -> "EventsData":
         if self.event == self.elapsed:
             raise ValueError(f"event and elapsed are both {self.event!r}")
+        for name in {self.event, self.elapsed} & set(STATE):
+            raise ValueError(f"a feature is named {name!r}, as the model's state is")
         return self
 
 

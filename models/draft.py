@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from service.contract.manifest import Manifest, Tensor
+from service.contract.manifest import Manifest, Signature, Tensor
 
 MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
 """What the signature `manifest` returns."""
@@ -29,8 +29,10 @@ class Draft:
     requests: list[dict[str, Any]]
 
 
-def tensor_spec(name: str, tensor: Tensor, manifest: Manifest) -> tf.TensorSpec:
-    """Return the signature's spec of an input: every axis open but a feature's own width."""
-    width = getattr(manifest.features.get(name), "width", None)
+def tensor_spec(name: str, signature: Signature, manifest: Manifest) -> tf.TensorSpec:
+    """Return the spec of an input: every axis open but a feature's own width and a state's units."""
+    tensor = signature.inputs[name]
+    state = (signature.state or {}).get(name)
+    width = state[-1] if state else getattr(manifest.features.get(name), "width", None)
     shape = [width if axis == "unit" else None for axis in tensor.axes]
     return tf.TensorSpec(shape, tensor.dtype, name=name)

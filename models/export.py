@@ -128,8 +128,8 @@ def _save_graph(draft: Draft, folder: Path) -> None:
         module = _Module(draft, paths)
         signatures = {MANIFEST_SIGNATURE: tf.function(module.manifest).get_concrete_function()}
         for name, function in draft.functions.items():
-            inputs = draft.manifest.signatures[name].inputs
-            specs = {key: tensor_spec(key, tensor, draft.manifest) for key, tensor in inputs.items()}
+            signature = draft.manifest.signatures[name]
+            specs = {key: tensor_spec(key, signature, draft.manifest) for key in signature.inputs}
             signatures[name] = tf.function(function).get_concrete_function(**specs)
         tf.saved_model.save(module, str(folder), signatures=signatures)
 

@@ -97,5 +97,19 @@ class EventModel(keras.Model):
         outputs = self((events, elapsed), training=False)
         return {name: tf.gather(value, lengths - 1, batch_dims=1) for name, value in outputs.items()}
 
+    def step(
+        self, events: tf.Tensor, elapsed: tf.Tensor, states: list[tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Advance by one event: each head's output (batch, …), and the new states.
+
+        Args:
+            events: ids (batch), all real.
+            elapsed: since the previous event, (batch).
+            states: hidden and memory, (batch, units) each; zeros before the first event.
+        """
+        read = self._read(events[:, None], elapsed[:, None], training=False)[:, 0]  # (batch, width)
+        hidden, states = self.recurrent.cell(read, states)
+        return self._answer(hidden), states
+
     def get_config(self) -> dict[str, object]:
         return {**super().get_config(), **self.config}

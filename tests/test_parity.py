@@ -117,6 +117,7 @@ ELSEWHERE = {
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",
     "PADDING_LEAK": "tests/models: certification",
+    "STEP_DIFFERS": "tests/models: certification",
     "DEVICE_ONLY_OP": "tests/models: certification",
     "VERSION_EXISTS": "tests/models: publishing",
 }

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.config import ConfigInvalid, EventsConfig, EventsData
+from models.config import STATE, ConfigInvalid, EventsConfig, EventsData
 from models.data import END, Case, pad_right, read_log
 from models.draft import MANIFEST_OUTPUTS, Draft
 from models.journeys import EVENTS, journeys
@@ -22,6 +22,7 @@ from service.contract.features import UNIT_SECONDS, SequenceEncoder
 from service.contract.manifest import (
     MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
+    STEP_SIGNATURE,
     Categories,
     Elapsed,
     Limits,
@@ -96,7 +97,11 @@ class EventsRecipe:
         )
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Return the signature that answers at the last real step, and the manifest."""
+        """Return the signatures, and the manifest.
+
+        One answers at the last real step. The other advances by one event, where elapsed time is since the
+        previous one: times up to an event that is yet to come are not known.
+        """
         manifest = self._manifest(version, card)
         names = dict(zip(("next_event", "to_next", "to_end"), manifest.heads, strict=True))
         data = self._config.data
@@ -105,8 +110,16 @@ class EventsRecipe:
             answers = self._network.last(inputs[data.event], inputs[data.elapsed])
             return {names[head]: value for head, value in answers.items()}
 
+        def step(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            given = [inputs[name] for name in STATE]
+            answers, states = self._network.step(inputs[data.event], inputs[data.elapsed], given)
+            told = {names[head]: value for head, value in answers.items()}
+            return told | dict(zip(STATE, states, strict=True))
+
+        functions = {PREDICT_SIGNATURE: predict, STEP_SIGNATURE: step}
+        offered = {name: function for name, function in functions.items() if name in manifest.signatures}
         requests = [{"sequences": [sequence]} for sequence in self._examples_kept]
-        return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
+        return Draft(self._network, offered, manifest, {}, requests)
 
     def _known_labels(self) -> tuple[str, ...]:
         if self._config.data.kind == "journeys":
@@ -208,14 +221,14 @@ class EventsRecipe:
             data.elapsed: Tensor(dtype="float32", axes=steps, pad_value=0.0),
         }
         next_event = f"next_{data.event}"
+        answers = Signature(inputs=inputs, outputs={next_event: logits, to_next: real, to_end: real})
         return Manifest(
             task="sequence",
             name=self._config.name,
             version=version,
             signatures={
-                PREDICT_SIGNATURE: Signature(
-                    inputs=inputs, outputs={next_event: logits, to_next: real, to_end: real}
-                ),
+                PREDICT_SIGNATURE: answers,
+                **({STEP_SIGNATURE: self._step(answers)} if data.origin == "previous" else {}),
                 MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
             },
             mask_from=data.event,
@@ -233,6 +246,13 @@ class EventsRecipe:
             profile=self._profile(),
             card=card,
         )
+
+    def _step(self, whole: Signature) -> Signature:
+        """Return the signature that takes one event, of that which takes whole sequences."""
+        one = {name: Tensor(dtype=tensor.dtype, axes=("batch",)) for name, tensor in whole.inputs.items()}
+        state = dict.fromkeys(STATE, Tensor(dtype="float32", axes=("batch", "unit")))
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(STATE, (self._config.model.units,))
+        return Signature(inputs=one | state, outputs=whole.outputs | state, state=shapes)
 
     def _elapsed(self) -> Elapsed:
         data = self._config.data

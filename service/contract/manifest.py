@@ -15,6 +15,8 @@ FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1
 PREDICT_SIGNATURE = "serving_default"
 """The signature that a sequence model is called by: TensorFlow Serving's own default."""
+STEP_SIGNATURE = "step"
+"""The signature that advances a recurrent sequence model by one event."""
 MANIFEST_SIGNATURE = "manifest"
 DECODED = ("ids", "lengths", "scores", "attention")
 """The outputs of every decoding signature."""
@@ -56,11 +58,23 @@ class Tensor(Part):
 
 
 class Signature(Part):
-    """A callable of the SavedModel. `state`: a step signature's state tensors, by name, with their shapes."""
+    """A callable of the SavedModel. `state`: a step signature's state tensors, their last axis the units."""
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
-    state: dict[str, tuple[Positive, ...]] | None = None
+    state: dict[str, Annotated[tuple[Positive, ...], Field(min_length=1)]] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Signature":
+        for name in self.state or ():
+            for side in ("inputs", "outputs"):
+                tensor = getattr(self, side).get(name)
+                if tensor is None or (tensor.dtype, tensor.axes) != ("float32", ("batch", "unit")):
+                    raise ValueError(f"state.{name}: {side} has no such float32 (batch, unit)")
+        for name, tensor in self.inputs.items():
+            if self.state is not None and "time" in tensor.axes:
+                raise ValueError(f"inputs.{name}: has a time axis, and a step is one event")
+        return self
 
 
 class MaskInput(Part):

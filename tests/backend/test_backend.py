@@ -117,6 +117,28 @@ async def test_the_contract_comes_from_the_version_itself(backend: Backend, mode
     assert files == {FILE_NAME: (models / "shop/1/assets" / FILE_NAME).read_bytes()}
 
 
+async def test_event_by_event_equals_the_whole_sequence(
+    backend: Backend, models: Path, spec: Callable[..., Spec]
+) -> None:
+    """`step`, from a state of zeros, gives after each event what the sequence so far gives at once."""
+    await backend.versions("shop")
+    manifest = parse_manifest((models / "shop/1/assets" / FILE_NAME).read_bytes())
+    shapes = manifest.signatures["step"].state
+    assert shapes == {"hidden": (12,), "memory": (12,)}
+    state = {name: np.zeros((2, *shape), np.float32) for name, shape in shapes.items()}
+    rows = {"event": np.array([[1, 3, 2, 5], [4, 4, 6, 1]], np.int32)}
+    rows["minutes"] = np.array([[0, 0.5, 3, 0.1], [0, 2, 0.2, 1]], np.float32)
+    for place in range(4):
+        event = {name: values[:, place] for name, values in rows.items()}
+        got = await backend.predict(spec(signature="step"), {**event, **state}, soon())
+        state = {name: got.pop(name) for name in state}
+        so_far = {name: values[:, : place + 1] for name, values in rows.items()}
+        whole = await backend.predict(spec(), so_far, soon())
+        assert got.keys() == whole.keys()
+        for name, wanted in whole.items():
+            np.testing.assert_allclose(got[name], wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("place", "inputs", "error"),
     [

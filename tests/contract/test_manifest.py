@@ -105,6 +105,7 @@ def test_nothing_is_lost(golden: Golden, task: str) -> None:
 
 
 INPUTS = ("signatures", "serving_default", "inputs")
+STEP = ("signatures", "step")
 DROP = object()
 CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("sequence", ("schema_version",), 2, "schema_version"),
@@ -133,6 +134,12 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("sequence", (*INPUTS, "activity", "pad_value"), 2**31, "inputs.activity"),
     ("sequence", (*INPUTS, "extra"), {"dtype": "int32", "axes": ["batch"]}, "inputs.extra"),
     ("sequence", ("signatures", "serving_default", "outputs", "load"), DROP, "heads.load"),
+    ("sequence", (*STEP, "state", "more"), [48], "state.more"),
+    ("sequence", (*STEP, "state", "state"), [], "signatures.step.state"),
+    ("sequence", (*STEP, "inputs", "state"), DROP, "state.state: inputs"),
+    ("sequence", (*STEP, "outputs", "state", "dtype"), "int32", "state.state: outputs"),
+    ("sequence", (*STEP, "inputs", "state", "axes"), ["unit", "batch"], "state.state: inputs"),
+    ("sequence", (*STEP, "inputs", "activity", "axes"), ["batch", "time"], "inputs.activity"),
     ("sequence", ("options", "seed", "default"), -1, "options.seed"),
     ("sequence", ("limits", "sequence_steps"), DROP, "limits.sequence_steps"),
     ("sequence", ("limits", "sequence_steps"), 51, "limits.sequence_steps"),

@@ -1,5 +1,7 @@
 """The event-sequence model: four ways of using time, two origins of it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.check import check_version
+from models.check import StepDiffers, check_version
 from models.cli import train_model
-from models.config import EventsConfig, TimeUse, read_config
+from models.config import ConfigInvalid, EventsConfig, TimeUse, read_config
 from models.data import Case
+from models.export import export_version
 from models.recipes.events import EventsRecipe, features_of
 from models.sequence import EventModel
 from service.contract.features import SequenceEncoder
@@ -160,12 +163,14 @@ def version(request: pytest.FixtureRequest, log_data: Path, tmp_path: Path) -> P
 
 def test_each_way_is_trained_certified_and_measured(version: Path) -> None:
     """`check` passes, the manifest says what elapsed time is, and the card has the quality."""
-    check_version(version)
+    told = check_version(version)
     manifest = parse_manifest((version / "assets" / FILE_NAME).read_bytes())
     assert manifest.card is not None
     feature = manifest.features["minutes"]
     assert isinstance(feature, Elapsed)
     assert feature.origin == manifest.card["config"]["data"]["origin"]
+    has_step = any("'step': event by event equals the whole" in line for line in told)
+    assert has_step == ("step" in manifest.signatures) == (feature.origin == "previous")
     assert 0.2 < manifest.card["metrics"]["accuracy"] < 1
     stamps = {"timestamps": [f"2026-01-01T00:0{minute}:00Z" for minute in (0, 1, 5, 6)]}
     events = {"event": list(manifest.features["event"].labels[:4])}
@@ -175,3 +180,40 @@ def test_each_way_is_trained_certified_and_measured(version: Path) -> None:
     data = read_config(manifest.card["config"], "card").data
     by_minutes = encoder.encode(features_of(case, data)).row.inputs
     np.testing.assert_allclose(by_stamps["minutes"], by_minutes["minutes"], rtol=1e-6)
+
+
+Step = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (lambda step: lambda **x: step(**{**x, "minutes": x["minutes"] * 0}), "output '.*' of 'step' is off"),
+        (lambda step: lambda **x: {**step(**x), "memory": x["memory"]}, "of 'step' is off"),
+        (lambda step: lambda **x: {**step(**x), "hidden": step(**x)["hidden"][::-1]}, "in a batch of [2-9]"),
+    ],
+    ids=["elapsed ignored", "memory kept as it was", "rows mixed up"],
+)
+def test_a_step_that_differs_from_the_whole_is_refused(
+    broken: Callable[[Step], Step], told: str, tmp_path: Path
+) -> None:
+    """Certification advances the goldens event by event, so such a version never ships."""
+    random = np.random.default_rng(1)
+    cases = [
+        Case(tuple(random.choice(["a", "b", "c"], 9)), tuple(np.cumsum(random.uniform(0, 900, 9)).tolist()))
+        for _ in range(12)
+    ]
+    recipe = EventsRecipe(config(), cases, cases)
+    network = recipe.task.network
+    network.set_weights([random.normal(size=weight.shape) for weight in network.get_weights()])
+    draft = recipe.draft(1, {})
+    spoiled = replace(draft, functions={**draft.functions, "step": broken(draft.functions["step"])})
+    with pytest.raises(StepDiffers, match=told):
+        export_version(spoiled, tmp_path)
+    check_version(export_version(draft, tmp_path))
+
+
+def test_a_feature_may_not_be_named_as_the_state_is() -> None:
+    """The step's inputs would clash."""
+    with pytest.raises(ConfigInvalid, match="named 'memory'"):
+        config(data={"elapsed": "memory"})
