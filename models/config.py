@@ -90,6 +90,58 @@ class EventsModel(Section):
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2
 
 
+Noise = Literal["element", "feature", "spatial", "step", "sample"]
+"""What dropout drops together, of values (batch, time, features); see `models.dropout.noise_shape`."""
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ForecasterData(Section):
+    """A CSV table: a time, and one number a column; the rows evenly spaced, `train` of them first."""
+
+    time: str = "date"  # the column that is no series
+    feature: FeatureName = "history"  # what callers name the window, and the answer
+    head: FeatureName = "forecast"
+    history: Width = 96
+    horizon: Width = 24
+    season: Width = 24  # after so many rows the past repeats
+    train: Width
+    validation: Width
+    test: Width | None = None  # rows after those; all that follow if absent
+
+    @model_validator(mode="after")
+    def _check(self) -> "ForecasterData":
+        if self.feature in ("lengths", "seed", self.head):
+            raise ValueError(f"feature: {self.feature!r} is another input's or the head's name")
+        if not self.season < self.history:
+            raise ValueError(f"history: {self.history} rows hold no two seasons of {self.season}")
+        return self
+
+
+class Drop(Section):
+    """A place of dropout: which share is dropped, and what is dropped together."""
+
+    rate: Rate
+    noise: Noise
+
+
+class ForecasterModel(Section):
+    """Widths of `models.forecast`, where it drops what, and how its intervals are made."""
+
+    units: Width = 32
+    before: Drop = Drop(rate=0.1, noise="feature")  # on the LSTM's inputs
+    inside: Rate = 0.2  # on its hidden state, the same at every step
+    after: Drop = Drop(rate=0.2, noise="feature")  # on its outputs
+    samples: Annotated[int, Field(ge=0, le=1000)] = 40  # of Monte Carlo dropout; 0: no such head
+    ridge: Annotated[float, Field(gt=0)] = 100.0  # penalty of the linear map's least squares
+    tail: Annotated[float, Field(gt=0, lt=1)] = 0.2  # last share of the training rows, for the intervals
+
+    @model_validator(mode="after")
+    def _check(self) -> "ForecasterModel":
+        if self.samples and not (self.before.rate or self.inside or self.after.rate):
+            raise ValueError(f"samples: {self.samples} of a network that drops nothing are all the same")
+        return self
+
+
 class Training(Section):
     """How long and how fast; the rate rises over `warmup` of the steps, then falls to 0 as a cosine."""
 
@@ -141,7 +193,21 @@ class EventsConfig(Common):
     model: EventsModel = EventsModel()
 
 
-Config = Annotated[TranslationConfig | EventsConfig, Field(discriminator="task")]
+class ForecasterConfig(Common):
+    """The whole file of a forecaster."""
+
+    task: Literal["forecaster"]
+    data: ForecasterData
+    model: ForecasterModel = ForecasterModel()
+
+    @model_validator(mode="after")
+    def _check(self) -> "ForecasterConfig":
+        if self.serving.buckets[-1] != self.data.history:
+            raise ValueError(f"serving.buckets: the last one is the history, {self.data.history}")
+        return self
+
+
+Config = Annotated[TranslationConfig | EventsConfig | ForecasterConfig, Field(discriminator="task")]
 _CONFIG: TypeAdapter[Config] = TypeAdapter(Config)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from models.check import Pipeline, pipeline
-from models.config import Config, TranslationConfig, read_config
+from models.config import Config, ForecasterConfig, TranslationConfig, read_config
 from models.evaluate.events import cases_to_measure, measure_cases
 from models.evaluate.figures import as_json
+from models.evaluate.forecasts import measure_stretch, stretch_to_measure, validation_stretch
 from models.evaluate.texts import measure_texts, texts_to_measure
 from models.recipes.events import read_cases
 from models.recipes.translation import read_texts
@@ -21,7 +22,8 @@ async def evaluate_version(folder: Path, data: Path | None) -> dict[str, Any]:
 
     Args:
         data: a folder of parallel texts (its `test` files, else `val`), or a log (all its cases; the
-            last tenth where it is the very file that the version was trained on); None for generated data.
+            last tenth where it is the very file that the version was trained on), or a table (see
+            `models.evaluate.forecasts.stretch_to_measure`); None for generated data.
 
     Raises:
         ConfigInvalid: the data cannot be read, or the card does not say how to.
@@ -31,6 +33,9 @@ async def evaluate_version(folder: Path, data: Path | None) -> dict[str, Any]:
         config = read_config(card.get("config", {}), str(folder))
         if isinstance(config, TranslationConfig):
             return as_json(await measure_texts(loaded, texts_to_measure(config, data)))
+        if isinstance(config, ForecasterConfig):
+            stretch = stretch_to_measure(config.data, data, card)
+            return as_json(await measure_stretch(loaded, stretch, config.data))
         return as_json(await measure_cases(loaded, cases_to_measure(config, data, card), config.data))
 
 
@@ -38,4 +43,6 @@ async def measure(loaded: Pipeline, config: Config, data: Path | None) -> dict[s
     """Measure a version on the validation part of the data it was trained with."""
     if isinstance(config, TranslationConfig):
         return as_json(await measure_texts(loaded, read_texts(config.data, data, "val")))
+    if isinstance(config, ForecasterConfig):
+        return as_json(await measure_stretch(loaded, validation_stretch(config.data, data), config.data))
     return as_json(await measure_cases(loaded, read_cases(config.data, data, "val"), config.data))

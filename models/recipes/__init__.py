@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from models.config import Config, EventsConfig
+from models.config import Config, EventsConfig, ForecasterConfig
 from models.draft import Draft
 from models.train import Task
 
@@ -31,6 +31,10 @@ def recipe_for(config: Config, data: Path | None) -> Recipe:
         from models.recipes.events import EventsRecipe, read_cases
 
         return EventsRecipe(config, *(read_cases(config.data, data, split) for split in SPLITS))
+    if isinstance(config, ForecasterConfig):
+        from models.recipes.forecaster import ForecasterRecipe, read_series
+
+        return ForecasterRecipe(config, *(read_series(config.data, data, split) for split in SPLITS))
     from models.recipes.translation import TranslationRecipe, read_texts
 
     return TranslationRecipe(config, *(read_texts(config.data, data, split) for split in SPLITS))
