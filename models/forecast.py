@@ -145,7 +145,7 @@ class Forecaster(keras.Model):
         return tf.stack([low - wider, middle, high + wider], axis=-1)
 
     def sampled(self, series: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Return mean ± spread * deviation as quantiles, (batch, horizon, columns, levels): the sampled head."""
+        """Return mean ± spread * deviation as quantiles, (batch, horizon, columns, levels)."""
         middle, deviation = self.moments(series, lengths, seeds)
         return tf.stack([middle + side * self.spread * deviation for side in (-1.0, 0.0, 1.0)], axis=-1)
 

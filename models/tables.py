@@ -18,7 +18,7 @@ from models.config import ConfigInvalid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Rows evenly spaced in time: when, as the file writes it, and one number a column."""
+    """Rows evenly spaced in time: when, as `2026-01-31 18:00:00`, and one number a column."""
 
     columns: tuple[str, ...]
     times: tuple[str, ...]
@@ -67,15 +67,15 @@ def read_table(path: Path, time: str) -> Table:
 def _row(
     row: list[str], header: list[str], time: str, where: str
 ) -> tuple[datetime.datetime, str, list[float]]:
-    """Return a row's instant, the same as written, and its numbers."""
+    """Return a row's instant, the same as text, and its numbers."""
     if len(row) != len(header):
         raise ConfigInvalid(f"{where}: {len(row)} cells, the header has {len(header)}")
     cells = dict(zip(header, row, strict=True))
-    stamp = cells.pop(time)
     try:
-        instant = datetime.datetime.fromisoformat(stamp)
+        instant = datetime.datetime.fromisoformat(cells.pop(time))
     except ValueError as error:
         raise ConfigInvalid(f"{where}: {time}: {error}") from error
+    stamp = str(instant)  # one way of writing, however the file does
     # a stamp without an offset is local time: only differences count
     instant = instant if instant.tzinfo else instant.replace(tzinfo=datetime.UTC)
     return instant, stamp, [_number(cell, f"{where}: {name}") for name, cell in cells.items()]

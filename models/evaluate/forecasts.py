@@ -22,6 +22,9 @@ from service.contract.manifest import Numbers
 from service.contract.padding import Array
 from service.errors import SeqserveError
 
+SAME = 1e-3
+"""How much two writings of one number differ, relatively."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -39,7 +42,9 @@ class Stretch:
         found = range(max(self.first, data.history), len(self.table.times) - data.horizon + 1)
         if not found:
             message = f"a window is {data.history} rows and {data.horizon} ahead; none is left to measure"
-            raise ConfigInvalid(f"{message} in {len(self.table.times)} rows, {self.first} of them history")
+            raise ConfigInvalid(
+                f"{message} in {len(self.table.times)} rows, {self.first} of them seen before"
+            )
         return list(found)
 
 
@@ -63,13 +68,23 @@ def stretch_to_measure(data: ForecasterData, path: Path | None, card: Mapping[st
         raise ConfigInvalid("a forecaster is measured on a table: give --data FILE.csv")
     if sha256(path.read_bytes()) == card.get("data_sha256"):
         return validation_stretch(data, path)
-    table, seen = read_table(path, data.time), card["last_row"]
-    if seen["time"] not in table.times:
-        return Stretch(table, 0)
-    first = table.times.index(seen["time"]) + 1
-    if table.values[first - 1].tolist() != seen["values"]:
-        return Stretch(table, 0)  # of the same time, and of another place
-    return Stretch(table.part(0, None if data.test is None else first + data.test), first)
+    table = read_table(path, data.time)
+    first = _after(table, card["last_row"])
+    end = None if first == 0 or data.test is None else first + data.test
+    return Stretch(table.part(0, end), first)
+
+
+def _after(table: Table, seen: Mapping[str, Any]) -> int:
+    """Return the row after the last one seen, or 0 where the table does not hold that one.
+
+    A row of the same time and other values is another place's. A file may have been written anew, with
+    fewer digits or its columns in another order.
+    """
+    if seen["time"] not in table.times or not set(seen["values"]) <= set(table.columns):
+        return 0
+    place = table.times.index(seen["time"])
+    values = table.values[place, [table.columns.index(name) for name in seen["values"]]]
+    return place + 1 if np.allclose(values, list(seen["values"].values()), rtol=SAME) else 0
 
 
 async def measure_stretch(loaded: Pipeline, stretch: Stretch, data: ForecasterData) -> Figures:

@@ -192,7 +192,8 @@ class ForecasterRecipe:
 
     def _last_row(self) -> dict[str, Any]:
         """Return the last row that training or validation saw: what comes after it in a file is new."""
-        return {"time": self._held_out.times[-1], "values": self._held_out.values[-1].tolist()}
+        values = dict(zip(self._held_out.columns, self._held_out.values[-1].tolist(), strict=True))
+        return {"time": self._held_out.times[-1], "values": values}
 
     def _examples(self) -> list[dict[str, Any]]:
         """Choose a whole window, a short one, and one with a seed."""
