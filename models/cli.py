@@ -25,7 +25,8 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help="a TOML file, or the name of a shipped one, as multi30k or helpdesk")
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="a folder of parallel texts, or a CSV log; none if generated")
+    Path | None,
+    typer.Option("--data", help="a folder of parallel texts, a CSV log or a CSV table; none if generated"),
 ]
 RootOption = Annotated[Path, typer.Option("--out", help="the model root: NAME/VERSION is made in it")]
 VersionArgument = Annotated[Path, typer.Argument(help="a version directory, ROOT/NAME/NUMBER")]

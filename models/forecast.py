@@ -38,7 +38,7 @@ class Forecaster(keras.Model):
     window, and an interval is as wide as the past was irregular.
 
     Args:
-        history: steps of a window; a shorter one is led by its first value.
+        history: steps of a window; a shorter one is led by its first season.
         horizon: steps ahead.
         columns: how many series there are.
         season: after so many steps the past repeats.
@@ -101,9 +101,15 @@ class Forecaster(keras.Model):
         return View(moved / change, expected, change)
 
     def aligned(self, series: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Return the last `history` real steps; the first real value stands for those that are missing."""
-        steps = lengths[:, None] - self.past + tf.range(self.past)  # (batch, history)
-        return tf.gather(series, tf.maximum(steps, 0), batch_dims=1)  # (batch, history, columns)
+        """Return the last `history` real steps, (batch, history, columns).
+
+        For those that are missing stands the first season that is known, again and again; where less than
+        a season is known, the first value.
+        """
+        real = lengths[:, None]  # (batch, 1)
+        steps = real - self.past + tf.range(self.past)  # (batch, history), negative: missing
+        led = tf.math.floormod(steps, self.season)
+        return tf.gather(series, tf.where(steps >= 0, steps, tf.where(led < real, led, 0)), batch_dims=1)
 
     def change(self, window: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Return each column's root mean square change from season to season, (batch, 1, columns).
