@@ -107,7 +107,7 @@ class ForecasterRecipe:
         return Task(
             network=self._network,
             lengths=[self._config.data.history] * len(self._windows.origins),
-            batch=lambda indices: _batch(self._windows, indices),
+            batch=lambda indices, _: _batch(self._windows, indices),
             validation=[_batch(self._tail, at) for at in tail],
             signature=((reals, lengths), reals, weights),
         )
