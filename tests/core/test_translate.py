@@ -323,8 +323,8 @@ def test_warnings_come_with_the_answer_whether_or_not_the_alignment_was_asked_fo
 
 
 def test_an_unknown_word_becomes_the_source_word_it_attends_to(plan: Planner, text_codec: TextCodec) -> None:
-    """In text and tokens, of the best hypothesis and the others; the target's punctuation stays."""
-    text = "two Жuk, dogs"
+    """In text and tokens, of the best hypothesis and the others."""
+    text = "two Жuk dogs"
     assert text_codec.special_ids.unknown in text_codec.encode(text)
     asked = plan(text, beam_size=2, n_best=2, tokens=True)
     encoded = asked.encode(text)
@@ -333,10 +333,9 @@ def test_an_unknown_word_becomes_the_source_word_it_attends_to(plan: Planner, te
     outputs = beams(same, same, scores=[-1, -2])
     outputs["attention"] = np.broadcast_to(np.eye(length, 32), (2, length, 32))
     got = asked.decode(encoded, outputs)
-    assert got.text == "two Жuk, dogs"
+    assert got.text == text
     assert got.target_tokens == tuple(got.text.split())
     assert [other.text for other in got.alternatives or ()] == [got.text]
-    assert "⁇" not in got.text
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 from models.config import ConfigInvalid, load_config, read_config
 from models.data import epoch_batches, read_log, read_pairs
 from models.recipes import recipe_for
+from models.train import fit, make_reproducible
 
 CONFIG = """
 name = "shop"
@@ -80,6 +82,23 @@ def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, 
     one, other = weights(tmp_path / "whole/shop/1"), weights(tmp_path / "killed/shop/1")
     assert one.keys() == other.keys()
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_averages_are_exported_and_training_goes_on_without_them(log_data: Path, tmp_path: Path) -> None:
+    """The loss of every epoch is that of a run without averages; what is validated and left are averages."""
+    told, left = {}, {}
+    for ema in (0.0, 0.9):
+        training = {"epochs": 2, "batch_size": 16, "ema": ema}
+        config = read_config({**tomllib.loads(CONFIG), "training": training}, "test")
+        make_reproducible(1)
+        task = recipe_for(config, log_data).task
+        told[ema] = fit(task, config, tmp_path / str(ema), Console(quiet=True), resume=False)
+        left[ema] = [np.asarray(variable) for variable in task.network.trainable_variables]
+    kept = [np.asarray(v) for v in task.network.optimizer.variables if v.path.endswith("average")]
+    assert told[0.0]["loss"] == told[0.9]["loss"]
+    assert told[0.0]["val_loss"] != told[0.9]["val_loss"]
+    assert all(np.array_equal(*pair) for pair in zip(left[0.9], kept, strict=True))
+    assert not any(np.array_equal(*pair) for pair in zip(left[0.0], left[0.9], strict=True))
 
 
 def test_checkpoints_of_another_configuration_are_refused(
