@@ -70,7 +70,11 @@ class TextCodec:
         Raises:
             ValueError: an id is outside the vocabulary.
         """
-        return self.decode_words(ids)[0]
+        plain = self._plain(ids)
+        if self._spec.special_ids.unknown in plain:
+            return self.decode_words(ids)[0]
+        text: str = self._processor.decode(plain)
+        return text
 
     def source_words(self, text: str) -> Words:
         """Split as `encode` does and say which word each piece (the end id: none) belongs to."""

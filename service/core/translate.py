@@ -11,7 +11,15 @@ from service.contract.items import Alternative, Sampling, TranslateBody, Transla
 from service.contract.manifest import Decode, Manifest, Tokens
 from service.contract.padding import Array, Row
 from service.contract.text import TextCodec, Words
-from service.core.alignment import Table, align_words, leaves_out, repeats, replace_unknown
+from service.core.alignment import (
+    Table,
+    align_words,
+    leaves_out,
+    may_leave_out,
+    repeats,
+    replace_unknown,
+    said_twice,
+)
 from service.core.options import Given, check_range, option_inputs
 from service.core.types import BatchOptions, Encoded, Outputs
 
@@ -121,13 +129,11 @@ class TranslatePlan:
     def decode(self, encoded: Encoded, outputs: Outputs) -> Translation:
         """Return the best hypothesis, with what else was asked for."""
         try:
-            source = self.text.source_words(encoded.source)
-            found = self._hypotheses(encoded, outputs, source)
-            scores = outputs["scores"].tolist()
+            found, scores = self._hypotheses(encoded, outputs), outputs["scores"].tolist()
             others = zip((other.text for other in found[1:]), scores[1 : len(found)], strict=True)
             alternatives = tuple(Alternative(*other) for other in others)
-            words = self._words(found[0], source)
-            warnings = (*encoded.warnings, *self._warnings(found[0], source))
+            words = self._words(encoded, found[0])
+            warnings = (*encoded.warnings, *self._warnings(encoded, found[0]))
         except (ValueError, IndexError) as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
         return Translation(found[0].text, scores[0], warnings, alternatives or None, *words)
@@ -137,7 +143,7 @@ class TranslatePlan:
         words = max(1, len(text.split()))
         return (HIGH_UNKNOWN,) if usual and pieces / words > UNKNOWN_FACTOR * usual else ()
 
-    def _hypotheses(self, encoded: Encoded, outputs: Outputs, source: Words) -> list["_Hypothesis"]:
+    def _hypotheses(self, encoded: Encoded, outputs: Outputs) -> list["_Hypothesis"]:
         """Return the hypotheses asked for, best first, cut to their lengths.
 
         Raises:
@@ -154,33 +160,39 @@ class TranslatePlan:
             weights = outputs["attention"][beam, : len(kept), : encoded.row.length]  # (pieces out, in)
             if weights.shape != (len(kept), encoded.row.length) or not np.isfinite(weights).all():
                 raise ValueError("attention is not finite, or of another shape than ids and source")
-            found.append(self._hypothesis(kept, weights, source))
+            found.append(self._hypothesis(encoded, kept, weights))
         return found
 
-    def _hypothesis(self, ids: list[int], weights: Array, source: Words) -> "_Hypothesis":
-        text, words = self.text.decode_words(ids)
+    def _hypothesis(self, encoded: Encoded, ids: list[int], weights: Array) -> "_Hypothesis":
         unknown = [i == self.text.special_ids.unknown for i in ids]
-        if any(unknown):
-            replaced = replace_unknown(weights, source, words, unknown)
-            following = iter(replaced)
-            text = re.sub(r"\S+", lambda _: next(following), text)
-            words = Words(replaced, words.word_of_piece)
-        return _Hypothesis(ids, text, words, weights)
+        if not any(unknown):
+            return _Hypothesis(ids, self.text.decode(ids), weights)
+        text, words = self.text.decode_words(ids)
+        replaced = replace_unknown(weights, self.text.source_words(encoded.source), words, unknown)
+        following = iter(replaced)
+        text = re.sub(r"\S+", lambda _: next(following), text)
+        return _Hypothesis(ids, text, weights, Words(replaced, words.word_of_piece))
 
-    def _warnings(self, best: "_Hypothesis", source: Words) -> tuple[str, ...]:
+    def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
+        """Return what the output is warned of; words are looked for only where a warning is possible."""
         told = {
             TRUNCATED: best.ids[-1] != self.text.special_ids.end,
-            REPETITION: repeats(best.weights, best.words),
-            LOW_COVERAGE: leaves_out(best.weights, source),
+            REPETITION: said_twice(best.text.split()) and repeats(best.weights, self._target(best)),
+            LOW_COVERAGE: may_leave_out(best.weights)
+            and leaves_out(best.weights, self.text.source_words(encoded.source)),
         }
         return tuple(name for name, is_so in told.items() if is_so)
 
-    def _words(self, best: "_Hypothesis", source: Words) -> WordsAnswer:
+    def _words(self, encoded: Encoded, best: "_Hypothesis") -> WordsAnswer:
         """Return source words, target words and alignment; None for what was not asked for."""
         if not (self.body.alignment or self.body.tokens):
             return None, None, None
-        table = align_words(best.weights, source, best.words) if self.body.alignment else None
-        return source.words, best.words.words, table
+        source, target = self.text.source_words(encoded.source), self._target(best)
+        table = align_words(best.weights, source, target) if self.body.alignment else None
+        return source.words, target.words, table
+
+    def _target(self, best: "_Hypothesis") -> Words:
+        return best.replaced or self.text.decode_words(best.ids)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +201,8 @@ class _Hypothesis:
 
     ids: list[int]
     text: str
-    words: Words
     weights: Array  # (target pieces, source pieces)
+    replaced: Words | None = None  # the words, where there were unknown ones
 
 
 def _too_long(length: int, limit: int, unit: str) -> errors.TextTooLong:
