@@ -93,7 +93,7 @@ def test_our_models_pass_and_what_was_checked_is_told(version: Path) -> None:
     """`check` certifies a version of ours, padding and goldens included."""
     told = "\n".join(check_version(version))
     assert re.search(r"padding is invisible for [4-9] rows \(padded \d+, among neighbours \d+ times\)", told)
-    assert "3 golden examples hold" in told
+    assert re.search(r"[3-5] golden examples hold", told)
 
 
 @pytest.mark.parametrize("place", range(4))
