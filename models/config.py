@@ -37,6 +37,8 @@ STATE = ("hidden", "memory")
 """What the state tensors of an event model's step are named."""
 TimeUse = Literal["time_gate", "concat", "conv1x1", "none"]
 """How an event model uses elapsed time; see `models.sequence.EventModel`."""
+LENGTHS = "lengths"
+"""The input that says how many steps of a row are real, where a real value may be any number."""
 
 
 class TranslationData(Section):
@@ -71,9 +73,7 @@ class TranslationModel(Section):
     cell: Literal["gru", "lstm"] = "gru"
     vocabulary_size: Annotated[int, Field(ge=32)] = 6000
     character_coverage: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the texts; the rest is unknown
-    subword_smoothness: Annotated[float, Field(gt=0)] | None = (
-        None  # of `models.subwords`
-    )
+    subword_smoothness: Annotated[float, Field(gt=0)] | None = None  # of `models.subwords`
     embedding: Width = 256
     units: Width = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
@@ -142,6 +142,71 @@ class ForecasterModel(Section):
         return self
 
 
+class ClassifierData(Section):
+    """`series`: labelled sequences of numbers in a `.ts` file.
+
+    `labels` is the order of the model's outputs, which the manifest carries; sorted if absent.
+    """
+
+    kind: Literal["series"] = "series"
+    feature: FeatureName = "values"  # what callers name the numbers
+    columns: tuple[str, ...] = ()
+    head: FeatureName = "label"
+    labels: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassifierData":
+        if self.feature == LENGTHS:
+            raise ValueError(f"feature: {LENGTHS!r} is the name of another input")
+        return self
+
+
+class ClassifierModel(Section):
+    """Widths, dropout and noise of `models.classes.Classifier`, and how its temperature is fitted.
+
+    `calibration_folds`: temperature on the answers of so many networks, each for the rows that it was not
+    trained on; 0: on the validation rows, which is enough where they are hundreds.
+    """
+
+    filters: Width = 64
+    kernel: Width = 3
+    blocks: Width = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    noise: Annotated[float, Field(ge=0)] = 0.3
+    calibration_folds: Annotated[int, Field(ge=0, le=20)] = 5
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassifierModel":
+        if self.calibration_folds == 1:
+            raise ValueError("calibration_folds: 0, or 2 to 20, not 1")
+        return self
+
+
+class TaggerData(Section):
+    """`log`, `journeys`: as for events. From the times of a case's events alone, which event each one was."""
+
+    kind: Literal["log", "journeys"]
+    elapsed: FeatureName = "elapsed"  # what callers name the time since the previous event
+    head: FeatureName = "activity"
+    unit: Literal["seconds", "minutes", "hours", "days"] = "minutes"
+
+    @model_validator(mode="after")
+    def _check(self) -> "TaggerData":
+        if self.elapsed == LENGTHS:
+            raise ValueError(f"elapsed: {LENGTHS!r} is the name of another input")
+        return self
+
+
+class TaggerModel(Section):
+    """Widths and dropout of `models.classes.Tagger`."""
+
+    filters: Width = 64
+    kernel: Width = 3
+    blocks: Width = 2
+    units: Width = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
 class Training(Section):
     """How long and how fast; the rate rises over `warmup` of the steps, then falls to 0 as a cosine."""
 
@@ -207,7 +272,26 @@ class ForecasterConfig(Common):
         return self
 
 
-Config = Annotated[TranslationConfig | EventsConfig | ForecasterConfig, Field(discriminator="task")]
+class ClassifierConfig(Common):
+    """The whole file of a classifier."""
+
+    task: Literal["classifier"]
+    data: ClassifierData = ClassifierData()
+    model: ClassifierModel = ClassifierModel()
+
+
+class TaggerConfig(Common):
+    """The whole file of a tagger."""
+
+    task: Literal["tagger"]
+    data: TaggerData
+    model: TaggerModel = TaggerModel()
+
+
+Config = Annotated[
+    TranslationConfig | EventsConfig | ForecasterConfig | ClassifierConfig | TaggerConfig,
+    Field(discriminator="task"),
+]
 _CONFIG: TypeAdapter[Config] = TypeAdapter(Config)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.check import Pipeline
-from models.config import EventsConfig, EventsData
+from models.config import EventsConfig, EventsData, TaggerConfig
 from models.data import END, Case
 from models.evaluate.figures import Figures, mean
 from models.evaluate.run import chunks, run
@@ -25,7 +25,9 @@ ALL_LABELS = 1000
 TEST_JOURNEYS = (1500, 3)  # how many, and a seed that training never used
 
 
-def cases_to_measure(config: EventsConfig, data: Path | None, card: dict[str, Any]) -> list[Case]:
+def cases_to_measure(
+    config: EventsConfig | TaggerConfig, data: Path | None, card: dict[str, Any]
+) -> list[Case]:
     """Return all cases of a log, or its last tenth where it is the very file that was trained on."""
     if data is None or config.data.kind == "journeys":
         return journeys(*TEST_JOURNEYS)

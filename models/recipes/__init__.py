@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from models.config import Config, EventsConfig, ForecasterConfig
+from models.config import ClassifierConfig, Config, EventsConfig, ForecasterConfig, TaggerConfig
 from models.draft import Draft
 from models.train import Task
 
@@ -35,6 +35,15 @@ def recipe_for(config: Config, data: Path | None) -> Recipe:
         from models.recipes.forecaster import ForecasterRecipe, read_series
 
         return ForecasterRecipe(config, *(read_series(config.data, data, split) for split in SPLITS))
+    if isinstance(config, ClassifierConfig):
+        from models.recipes.classifier import ClassifierRecipe, read_split
+
+        return ClassifierRecipe(config, *(read_split(data, split) for split in SPLITS))
+    if isinstance(config, TaggerConfig):
+        from models.recipes.events import read_cases
+        from models.recipes.tagger import TaggerRecipe
+
+        return TaggerRecipe(config, *(read_cases(config.data, data, split) for split in SPLITS))
     from models.recipes.translation import TranslationRecipe, read_texts
 
     return TranslationRecipe(config, *(read_texts(config.data, data, split) for split in SPLITS))

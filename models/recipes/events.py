@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.config import STATE, ConfigInvalid, EventsConfig, EventsData
+from models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
 from models.data import END, Case, pad_right, read_log
 from models.draft import MANIFEST_OUTPUTS, Draft
 from models.journeys import EVENTS, journeys
@@ -38,7 +38,7 @@ HELD_OUT_JOURNEYS = 1_500
 VALIDATION_SHARE = 0.1
 
 
-def read_cases(data: EventsData, path: Path | None, split: str) -> list[Case]:
+def read_cases(data: EventsData | TaggerData, path: Path | None, split: str) -> list[Case]:
     """Return the cases of a split, `train` or `val`; a log's last tenth is `val`.
 
     Raises:

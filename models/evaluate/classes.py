@@ -1,0 +1,130 @@
+"""Quality of classifiers and taggers: what is right, and how far the probabilities can be believed.
+
+Called by `models.evaluate` for both, and by `models.crossvalidate_classes`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.calibration import expected_error, reliability
+from models.check import Pipeline
+from models.config import ClassifierConfig, TaggerConfig
+from models.data import Case
+from models.evaluate.figures import Figures, Groups, figure, mean
+from models.evaluate.run import chunks, run
+from models.recipes.classifier import feature_of, read_split
+from models.recipes.tagger import times_of
+from models.series import Series, read_series
+from service.contract.digest import sha256
+from service.contract.items import ClassAnswer, PredictBody, Prediction, StepsAnswer
+from service.contract.padding import Array
+
+ALL_LABELS = 1000
+SMALLEST = 1e-9
+"""What a probability of 0 given to the truth counts as in the log loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One answer beside the truth. What the model refused to answer has no label, and probability 0."""
+
+    truth: str
+    said: str = ""
+    confidence: float = 0.0
+    of_truth: float = 0.0
+
+
+def series_to_measure(data: Path | None, card: dict[str, Any]) -> list[Series]:
+    """Return all sequences of a file, or the validation part where it is the file that was trained on."""
+    held_out = read_split(data, "val")
+    if data is None or sha256(data.read_bytes()) == card.get("data_sha256"):
+        return held_out
+    return read_series(data)
+
+
+async def measure_series(loaded: Pipeline, series: Sequence[Series], config: ClassifierConfig) -> Figures:
+    """Classify each sequence; see `class_figures`. One that is refused counts as wrong, and in `refused`."""
+    answers = await _answers(loaded, [feature_of(one, config.data) for one in series])
+    judged = [_judged(one.label, _of(answer, config)) for one, answer in zip(series, answers, strict=True)]
+    refused = sum(answer is None for answer in answers)
+    return {"sequences": len(series), **class_figures(judged), "refused": refused}
+
+
+async def measure_tags(loaded: Pipeline, cases: Sequence[Case], config: TaggerConfig) -> Figures:
+    """Tag each step of each case; see `class_figures`. Intervals draw whole cases.
+
+    Every step of a case that the model refuses counts as wrong; `refused` counts cases.
+    """
+    answers = await _answers(loaded, [times_of(case, config.data) for case in cases])
+    by_case = [list(_steps(case, _of(answer, config))) for case, answer in zip(cases, answers, strict=True)]
+    judged = list(chain.from_iterable(by_case))
+    of_case = np.repeat(np.arange(len(cases)), [len(steps) for steps in by_case])
+    refused = sum(answer is None for answer in answers)
+    counts = {"sequences": len(cases), "steps": len(judged)}
+    return {**counts, **class_figures(judged, of_case), "refused": refused}
+
+
+def class_figures(judged: Sequence[Judged], groups: Groups | None = None) -> Figures:
+    """Return accuracy, log loss, macro F1 and expected calibration error, with intervals.
+
+    Log loss is in nats. Macro F1 is the mean over the labels that are true of some row. The calibration
+    error is over 15 bins of equal width: of few rows it is above 0 by chance alone, and drawing them again
+    adds as much, so that its interval leans to higher values.
+    """
+    right = np.array([row.said == row.truth for row in judged])
+    losses = [-np.log(max(row.of_truth, SMALLEST)) for row in judged]
+    return {
+        "accuracy": mean(right, groups),
+        "log_loss": mean(losses, groups),
+        "macro_f1": figure(_confusions(judged), _macro_f1, groups),
+        "ece": figure(reliability([row.confidence for row in judged], right), expected_error, groups),
+    }
+
+
+def _confusions(judged: Sequence[Judged]) -> Array:
+    """Return, (rows, 2 * labels), whether a label is true and said of a row, then how often it is either."""
+    labels = sorted({row.truth for row in judged})
+    true, said = (
+        np.array([[name == label for label in labels] for name in names], np.float64)
+        for names in ([row.truth for row in judged], [row.said for row in judged])
+    )
+    return np.concatenate([true * said, true + said], axis=1)
+
+
+def _macro_f1(sums: Array) -> Array:
+    """Return the mean over labels of 2 * both / (true + said), where the label is there at all."""
+    both, either = np.split(sums, 2, axis=-1)
+    with np.errstate(invalid="ignore"):
+        f1: Array = np.nanmean(2 * both / either, axis=-1)  # a draw may have nothing of a rare label
+    return f1
+
+
+async def _answers(loaded: Pipeline, sequences: Sequence[dict[str, Any]]) -> list[Prediction | None]:
+    answers: list[Prediction | None] = []
+    for chunk in chunks(sequences):
+        outcomes = await run(loaded, PredictBody(sequences=list(chunk), top_k=ALL_LABELS))
+        answers += [item if isinstance(item, Prediction) else None for item in outcomes]
+    return answers
+
+
+def _of(answer: Prediction | None, config: ClassifierConfig | TaggerConfig) -> Any:
+    return None if answer is None else answer.heads[config.data.head]
+
+
+def _steps(case: Case, answer: StepsAnswer | None) -> Iterator[Judged]:
+    steps = [None] * len(case.events) if answer is None else answer.steps
+    for truth, step in zip(case.events, steps, strict=True):
+        assert step is None or isinstance(step, ClassAnswer)
+        yield _judged(truth, step)
+
+
+def _judged(truth: str, answer: ClassAnswer | None) -> Judged:
+    if answer is None:
+        return Judged(truth)
+    of_truth = next((top.probability for top in answer.top if top.label == truth), 0.0)
+    return Judged(truth, answer.label, answer.probability, of_truth)

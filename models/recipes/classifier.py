@@ -1,0 +1,263 @@
+"""Classes of number sequences: `.ts` files to rows, a `Classifier`, its temperature and its signature."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from models.calibration import Calibration, calibrate, probabilities
+from models.classes import Classifier
+from models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
+from models.draft import MANIFEST_OUTPUTS, Draft
+from models.labelled import (
+    LabelledRow,
+    RealAccuracy,
+    batch_of,
+    batch_signature,
+    clearest,
+    logits_of,
+    margin,
+    sparse_cross_entropy,
+    unsorted,
+    validation_batches,
+)
+from models.series import Series, read_series, stratified
+from models.train import Task, fit, make_reproducible, schedule
+from service.contract.features import SequenceEncoder
+from service.contract.manifest import (
+    MANIFEST_SIGNATURE,
+    PREDICT_SIGNATURE,
+    Limits,
+    Manifest,
+    MaskInput,
+    Numbers,
+    Signature,
+    Softmax,
+    Tensor,
+)
+from service.contract.padding import Array
+
+VALIDATION_PARTS = 10
+SPLIT_SEED = 0  # the split is the data's, whatever the training's seed
+JUDGING_PARTS = 5
+
+
+def read_split(path: Path | None, split: str) -> list[Series]:
+    """Return the sequences of a split, `train` or `val`: a tenth of a file, of every class alike, is `val`.
+
+    Raises:
+        ConfigInvalid: no path was given, or the file cannot be read.
+    """
+    if path is None:
+        raise ConfigInvalid("data.kind is series: give --data FILE.ts")
+    series = read_series(path)
+    parts = stratified([one.label for one in series], VALIDATION_PARTS, SPLIT_SEED)
+    return [one for one, part in zip(series, parts, strict=True) if (part == 0) == (split == "val")]
+
+
+def feature_of(series: Series, data: ClassifierData) -> dict[str, list[Any]]:
+    """Return a sequence as a caller would send it."""
+    return {data.feature: series.values.tolist()}
+
+
+class ClassifierRecipe:
+    """One configuration, its sequences encoded, and the network to train on them."""
+
+    def __init__(self, config: ClassifierConfig, train: Sequence[Series], held_out: Sequence[Series]) -> None:
+        self._config = config
+        self._train = train
+        self._labels = _ordered_labels(config.data, train)
+        self._held_out = [one for one in held_out if one.label in self._labels]
+        self._check()
+        self._numbers = _measured(train, config.data.columns)
+        self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
+        self._rows, self._held_rows = ([self._encode(one) for one in part] for part in self._parts)
+        self._network = self._build()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the network's outputs."""
+        return self._labels
+
+    @property
+    def task(self) -> Task:
+        """The network, and batches of ((values, lengths), class, weight), one entry a row."""
+        return Task(
+            network=self._network,
+            lengths=unsorted(self._rows),
+            batch=lambda indices: batch_of([self._rows[i] for i in indices]),
+            validation=validation_batches(self._held_rows, self._config.training.batch_size),
+            signature=batch_signature(self._numbers.width, per_step=False),
+        )
+
+    def held_out_logits(self) -> Array:
+        """Return the network's logits of the held-out sequences, (rows, labels)."""
+        return np.stack(logits_of(self._network, self._held_rows))
+
+    def draft(self, version: int, card: dict[str, Any]) -> Draft:
+        """Return the signature, and the manifest with a fitted temperature."""
+        data = self._config.data
+        found = self._calibrate()
+        manifest = self._manifest(version, {**card, "calibration": found.as_card()}, found.temperature)
+
+        def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {data.head: self._network((inputs[data.feature], inputs[LENGTHS]), training=False)}
+
+        examples = [self._held_out[place] for place in self._clearest(found.temperature)]
+        requests = [{"sequences": [feature_of(one, data)], "top_k": 3} for one in examples]
+        return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
+
+    @property
+    def _parts(self) -> tuple[Sequence[Series], Sequence[Series]]:
+        return self._train, self._held_out
+
+    def _check(self) -> None:
+        """Refuse what would fail later, or be cut in silence."""
+        if not self._held_out:
+            raise ConfigInvalid("no validation sequence has a class that training sequences have")
+        longest = max(len(one.values) for part in self._parts for one in part)
+        if longest > self._config.serving.buckets[-1]:
+            last = self._config.serving.buckets[-1]
+            raise ConfigInvalid(f"serving.buckets: a sequence has {longest} steps, the last bucket {last}")
+        width, columns = self._train[0].values.shape[1], self._config.data.columns
+        if columns and len(columns) != width:
+            raise ConfigInvalid(f"data.columns: {len(columns)} names for {width} dimensions")
+        if self._config.model.calibration_folds:
+            _check_folds([*self._train, *self._held_out], self._config.model.calibration_folds)
+
+    def _encode(self, series: Series) -> LabelledRow:
+        row = self._encoder.encode({self._config.data.feature: series.values}).row
+        values = row.inputs[self._config.data.feature]  # (time, width)
+        return LabelledRow(values, np.array(self._labels.index(series.label), np.int32))
+
+    def _build(self) -> Classifier:
+        model, training = self._config.model, self._config.training
+        shape = model.model_dump(exclude={"calibration_folds"})
+        network = Classifier(self._numbers.width, len(self._labels), **shape)
+        optimizer = keras.optimizers.Adam(schedule(training, len(self._rows)), clipnorm=1.0)
+        accuracy = RealAccuracy(name="accuracy")
+        network.compile(optimizer, sparse_cross_entropy(), weighted_metrics=[accuracy])
+        return network
+
+    def _calibrate(self) -> Calibration:
+        """Fit the temperature on rows that no network at hand was trained on."""
+        folds = self._config.model.calibration_folds
+        if folds:
+            found = cross_fitted(self._config, [*self._train, *self._held_out], folds)
+            return calibrate(found.logits, found.truth, found.parts)
+        truth = np.array([row.target for row in self._held_rows])
+        parts = stratified([one.label for one in self._held_out], JUDGING_PARTS, SPLIT_SEED)
+        return calibrate(self.held_out_logits(), truth, parts)
+
+    def _clearest(self, temperature: float) -> list[int]:
+        found = probabilities(self.held_out_logits(), temperature)
+        return clearest([len(row.values) for row in self._held_rows], [margin(row) for row in found])
+
+    def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
+        data = self._config.data
+        values = Tensor(dtype="float32", axes=("batch", "time", "unit"), pad_value=0.0)
+        inputs = {data.feature: values, LENGTHS: Tensor(dtype="int32", axes=("batch",))}
+        outputs = {data.head: Tensor(dtype="float32", axes=("batch", "label"))}
+        return Manifest(
+            task="sequence",
+            name=self._config.name,
+            version=version,
+            signatures={
+                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs),
+                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
+            },
+            mask=MaskInput(input=LENGTHS),
+            features={data.feature: self._numbers},
+            heads={data.head: Softmax(labels=self._labels, scores="logits", temperature=temperature)},
+            limits=Limits(sequence_steps=self._config.serving.buckets[-1]),
+            buckets=self._config.serving.buckets,
+            profile=_profile(self._train, data),
+            card=card,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFitted:
+    """Of every sequence, the logits (rows, labels) of a network that never saw it; its class; its fold."""
+
+    logits: Array
+    truth: Array
+    parts: Array
+    labels: tuple[str, ...]
+
+
+def cross_fitted(config: ClassifierConfig, series: Sequence[Series], folds: int) -> CrossFitted:
+    """Train a network for each stratified fold on all the others, and let it answer that fold.
+
+    Raises:
+        ConfigInvalid: a fold would be empty, or a class be in one fold alone.
+    """
+    _check_folds(series, folds)
+    labels = _ordered_labels(config.data, series)
+    parts = stratified([one.label for one in series], folds, SPLIT_SEED)
+    logits = np.zeros((len(series), len(labels)))
+    for fold in range(folds):
+        train = [one for one, part in zip(series, parts, strict=True) if part != fold]
+        held_out = [one for one, part in zip(series, parts, strict=True) if part == fold]
+        logits[parts == fold] = _trained_logits(config, train, held_out)
+    truth = np.array([labels.index(one.label) for one in series])
+    return CrossFitted(logits, truth, parts, labels)
+
+
+def _check_folds(series: Sequence[Series], folds: int) -> None:
+    if len(series) < folds:
+        raise ConfigInvalid(f"{folds} folds of {len(series)} sequences")
+    counts = Counter(one.label for one in series)
+    rarest = min(counts, key=lambda label: counts[label])
+    if counts[rarest] < 2:
+        raise ConfigInvalid(f"folds: class {rarest!r} has {counts[rarest]} sequence, 2 at least are wanted")
+
+
+def _trained_logits(config: ClassifierConfig, train: Sequence[Series], held_out: Sequence[Series]) -> Array:
+    make_reproducible(config.training.seed)  # a fold's network is the same, whatever was trained before
+    uncalibrated = {"model": config.model.model_copy(update={"calibration_folds": 0})}
+    config = config.model_copy(update=uncalibrated)
+    recipe = ClassifierRecipe(config, train, held_out)
+    with tempfile.TemporaryDirectory() as work:
+        fit(recipe.task, config, Path(work), Console(quiet=True), resume=False)
+    return recipe.held_out_logits()
+
+
+def _ordered_labels(data: ClassifierData, series: Sequence[Series]) -> tuple[str, ...]:
+    """Return the classes in the order of the outputs: the configuration's, or sorted.
+
+    Raises:
+        ConfigInvalid: the configuration's are not the data's.
+    """
+    found = sorted({one.label for one in series})
+    if data.labels and sorted(data.labels) != found:
+        raise ConfigInvalid(f"data.labels: {', '.join(data.labels)}; the sequences have {', '.join(found)}")
+    return data.labels or tuple(found)
+
+
+def _measured(series: Sequence[Series], columns: tuple[str, ...]) -> Numbers:
+    """Return the feature, standardized by these sequences' steps; a constant column is only moved."""
+    steps = np.concatenate([one.values for one in series])  # (steps, width)
+    scale = np.where(steps.std(axis=0) > 0, steps.std(axis=0), 1.0)
+    mean = tuple(steps.mean(axis=0).tolist())
+    return Numbers(width=steps.shape[1], mean=mean, scale=tuple(scale.tolist()), columns=columns)
+
+
+def _profile(series: Sequence[Series], data: ClassifierData) -> dict[str, Any]:
+    """Describe the training sequences: what live traffic can be measured against."""
+    lengths, labels = [len(one.values) for one in series], [one.label for one in series]
+    steps = np.concatenate([one.values for one in series])
+    ranges = {f"p{q}": np.percentile(steps, q, axis=0).round(6).tolist() for q in (0, 1, 50, 99, 100)}
+    return {
+        "sequences": len(series),
+        "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+        "labels": {data.head: {label: labels.count(label) for label in sorted(set(labels))}},
+        "numbers": {data.feature: ranges},
+    }

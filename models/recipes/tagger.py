@@ -1,0 +1,198 @@
+"""Tags of a case's steps: which activity each event was, told from the times of the events alone.
+
+The task, and why it: some records keep when something happened and not what (a door, a machine's counter, a
+column lost in a migration). The label of every step is the log's own, so nothing is labelled by hand; and a
+step's neighbours on both sides tell most of what is known, which is what a tagger is for. Tags that follow
+from the next step alone would not need one: how long a case waits after an activity, by the activities,
+is told no better by the whole sequence than by two neighbours (measured on bpi_12_w).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.calibration import Calibration, calibrate, probabilities
+from models.classes import Tagger
+from models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
+from models.data import Case
+from models.draft import MANIFEST_OUTPUTS, Draft
+from models.labelled import (
+    LabelledRow,
+    RealAccuracy,
+    batch_of,
+    batch_signature,
+    clearest,
+    logits_of,
+    margin,
+    sparse_cross_entropy,
+    unsorted,
+    validation_batches,
+)
+from models.train import Task, schedule
+from service.contract.features import UNIT_SECONDS, SequenceEncoder
+from service.contract.manifest import (
+    MANIFEST_SIGNATURE,
+    PREDICT_SIGNATURE,
+    Elapsed,
+    Limits,
+    Manifest,
+    MaskInput,
+    Signature,
+    Softmax,
+    Tensor,
+)
+from service.contract.padding import Array
+
+BANDS = 8
+JUDGING_PARTS = 5
+NOTHING = -1
+
+
+def times_of(case: Case, data: TaggerData) -> dict[str, list[float]]:
+    """Return a case as a caller would send it: the time since the previous event, 0 for the first."""
+    return {data.elapsed: (np.diff(case.seconds, prepend=0.0) / UNIT_SECONDS[data.unit]).tolist()}
+
+
+class TaggerRecipe:
+    """One configuration, its cases encoded, and the network to train on them."""
+
+    def __init__(self, config: TaggerConfig, train: Sequence[Case], held_out: Sequence[Case]) -> None:
+        self._config = config
+        self._longest = config.serving.buckets[-1]
+        self._train = [self._cut(case) for case in train]
+        self._labels = tuple(sorted({event for case in self._train for event in case.events}))
+        self._held_out = [c for c in map(self._cut, held_out) if set(c.events) <= set(self._labels)]
+        if not self._train or not self._held_out:
+            raise ConfigInvalid("no validation case has only activities that training cases have")
+        self._scale = self._measured_scale()
+        self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
+        self._rows = [self._encode(case) for case in self._train]
+        self._held_rows = [self._encode(case) for case in self._held_out]
+        self._network = self._build()
+
+    @property
+    def task(self) -> Task:
+        """The network, and batches of ((elapsed, lengths), tags, weights), one tag a step."""
+        return Task(
+            network=self._network,
+            lengths=unsorted(self._rows),
+            batch=lambda indices: batch_of([self._rows[i] for i in indices]),
+            validation=validation_batches(self._held_rows, self._config.training.batch_size),
+            signature=batch_signature(1, per_step=True),
+        )
+
+    def draft(self, version: int, card: dict[str, Any]) -> Draft:
+        """Return the signature, and the manifest with a temperature fitted on the validation steps."""
+        data = self._config.data
+        logits = logits_of(self._network, self._held_rows)
+        found = self._calibrate(logits)
+        told = {"calibration": found.as_card(), "baseline": baseline(self._train, self._held_out)}
+        manifest = self._manifest(version, {**card, **told}, found.temperature)
+
+        def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            values = inputs[data.elapsed][:, :, None]  # (batch, time, 1)
+            return {data.head: self._network((values, inputs[LENGTHS]), training=False)}
+
+        margins = [margin(probabilities(row, found.temperature)) for row in logits]
+        examples = [self._held_out[at] for at in clearest([len(row) for row in logits], margins)]
+        requests = [{"sequences": [times_of(case, data)]} for case in examples]
+        return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
+
+    def _cut(self, case: Case) -> Case:
+        return Case(case.events[: self._longest], case.seconds[: self._longest])
+
+    def _measured_scale(self) -> float:
+        """Return the deviation of log1p of the times between events, in the unit, over the training cases."""
+        steps = np.concatenate([np.diff(case.seconds) for case in self._train])
+        logs = np.log1p(steps / UNIT_SECONDS[self._config.data.unit])
+        return float(logs.std()) or 1.0 if len(logs) else 1.0
+
+    def _encode(self, case: Case) -> LabelledRow:
+        elapsed = self._encoder.encode(times_of(case, self._config.data)).row.inputs[
+            self._config.data.elapsed
+        ]
+        tags = np.array([self._labels.index(event) for event in case.events], np.int32)  # (time)
+        return LabelledRow(elapsed[:, None], tags)
+
+    def _build(self) -> Tagger:
+        training = self._config.training
+        network = Tagger(1, len(self._labels), **self._config.model.model_dump())
+        optimizer = keras.optimizers.Adam(schedule(training, len(self._rows)), clipnorm=1.0)
+        accuracy = RealAccuracy(name="accuracy")
+        network.compile(optimizer, sparse_cross_entropy(), weighted_metrics=[accuracy])
+        return network
+
+    def _calibrate(self, logits: Sequence[Array]) -> Calibration:
+        """Fit the temperature on the validation steps; whole cases judge it."""
+        truth = np.concatenate([row.target for row in self._held_rows])
+        parts = np.repeat(np.arange(len(logits)) % JUDGING_PARTS, [len(row) for row in logits])
+        return calibrate(np.concatenate(logits), truth, parts)
+
+    def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
+        data = self._config.data
+        elapsed = Tensor(dtype="float32", axes=("batch", "time"), pad_value=0.0)
+        inputs = {data.elapsed: elapsed, LENGTHS: Tensor(dtype="int32", axes=("batch",))}
+        outputs = {data.head: Tensor(dtype="float32", axes=("batch", "time", "label"))}
+        tags = Softmax(labels=self._labels, scores="logits", temperature=temperature, per="step")
+        return Manifest(
+            task="sequence",
+            name=self._config.name,
+            version=version,
+            signatures={
+                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs),
+                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
+            },
+            mask=MaskInput(input=LENGTHS),  # no time at all is a real value: two events of one second
+            features={data.elapsed: Elapsed(unit=data.unit, transform="log1p", scale=self._scale)},
+            heads={data.head: tags},
+            limits=Limits(sequence_steps=self._longest),
+            buckets=self._config.serving.buckets,
+            profile=self._profile(),
+            card=card,
+        )
+
+    def _profile(self) -> dict[str, Any]:
+        """Describe the training cases: what live traffic can be measured against."""
+        lengths = [len(case.events) for case in self._train]
+        events = [event for case in self._train for event in case.events]
+        return {
+            "sequences": len(self._train),
+            "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+            "labels": {self._config.data.head: {label: events.count(label) for label in self._labels}},
+        }
+
+
+def baseline(train: Sequence[Case], held_out: Sequence[Case]) -> dict[str, Any]:
+    """Score what a tagger must beat: the commonest activity between such a time before and such a one after.
+
+    The times are put into `BANDS` bands that hold equally many of the training cases' times.
+    """
+    steps = np.concatenate([np.diff(case.seconds) for case in train])
+    edges = np.unique(np.quantile(steps, np.arange(1, BANDS) / BANDS)) if len(steps) else steps
+    seen: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+    for key, activity in _between(train, edges):
+        seen[key][activity] += 1
+    commonest = Counter(event for case in train for event in case.events).most_common(1)[0][0]
+    told = {key: counts.most_common(1)[0][0] for key, counts in seen.items()}
+    pairs = [(activity, told.get(key, commonest)) for key, activity in _between(held_out, edges)]
+    labels = sorted({truth for truth, _ in pairs})
+    f1 = np.mean([_f1(pairs, label) for label in labels])
+    accuracy = np.mean([truth == said for truth, said in pairs])
+    return {"steps": len(pairs), "accuracy": round(float(accuracy), 4), "macro_f1": round(float(f1), 4)}
+
+
+def _between(cases: Sequence[Case], edges: Array) -> Iterator[tuple[tuple[int, int], str]]:
+    """Yield each event with the bands of the times before and after it; `NOTHING` at a case's ends."""
+    for case in cases:
+        bands = [NOTHING, *np.searchsorted(edges, np.diff(case.seconds), side="right").tolist(), NOTHING]
+        yield from zip(pairwise(bands), case.events, strict=True)
+
+
+def _f1(pairs: Sequence[tuple[str, str]], label: str) -> float:
+    right = sum(truth == said == label for truth, said in pairs)
+    return 2 * right / sum((truth == label) + (said == label) for truth, said in pairs)
