@@ -26,7 +26,7 @@ ConfigArgument = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="a folder of parallel texts, a CSV log or a CSV table; none if generated"),
+    typer.Option("--data", help="a folder of texts, a CSV log or table, or a .ts file; none if generated"),
 ]
 RootOption = Annotated[Path, typer.Option("--out", help="the model root: NAME/VERSION is made in it")]
 VersionArgument = Annotated[Path, typer.Argument(help="a version directory, ROOT/NAME/NUMBER")]
