@@ -81,7 +81,7 @@ class TaggerRecipe:
         return Task(
             network=self._network,
             lengths=unsorted(self._rows),
-            batch=lambda indices: batch_of([self._rows[i] for i in indices]),
+            batch=lambda indices, _: batch_of([self._rows[i] for i in indices]),
             validation=validation_batches(self._held_rows, self._config.training.batch_size),
             signature=batch_signature(1, per_step=True),
         )
