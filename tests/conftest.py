@@ -102,6 +102,24 @@ def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory, log_data: Path) -> Path:
+    """A root with one small model of each further kind: classifier, tagger, forecaster."""
+    from models.cli import train_model
+    from models.config import read_config
+    from tests.models.made import CLASSIFIER, TAGGER, waves, write_series
+    from tests.models.tables import FORECASTER, write_table
+
+    folder, data = tmp_path_factory.mktemp("kinds"), tmp_path_factory.mktemp("kinds-data")
+    for config, path in (
+        (CLASSIFIER, write_series(data / "waves.ts", waves(120, seed=1))),
+        (TAGGER, log_data),
+        (FORECASTER, write_table(data / "loads.csv", 1020)),
+    ):
+        train_model(read_config(config, "tests"), path, folder, resume=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ModelServer]":
     """A model server for the whole run; each test tells it what to serve by `serve`."""
     from tests.tfserving.reload import ModelServer, config_file
@@ -113,11 +131,11 @@ def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> "Itera
 
 
 @pytest.fixture(scope="session")
-def refused_too(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two small models, and one refused for each reason that a version can be."""
+def refused_too(root: Path, kinds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of each kind, and one refused for each reason that a version can be."""
     folder = tmp_path_factory.mktemp("parity")
-    for name in ("en-de", "shop"):
-        shutil.copytree(root / name / "1", folder / name / "1")
+    for version in (*root.glob("*/1"), *kinds.glob("*/1")):
+        shutil.copytree(version, folder / version.parent.name / "1")
     for name in ("golden", "bare", "invalid", "flipped"):
         shutil.copytree(root / "en-de" / "1", folder / name / "1")
     manifest = json.loads((root / "en-de/1/assets" / FILE_NAME).read_bytes())

@@ -34,6 +34,9 @@ from tests.doors import (
 )
 from tests.tfserving.reload import ModelServer
 
+HOURS = {"hours": [[1.5, -3.0, 101.0], [0.5, -2.0, 90.0]]}
+WAVE = {"signal": [[0.1, 8.0], [0.9, 6.5], [0.7, 3.0]]}
+PAUSES = {"minutes": [0, 0.5, 12]}
 STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
 ROWS = [
     translate(),
@@ -51,6 +54,15 @@ ROWS = [
     predict(top_k=3),
     predict(heads=["minutes_to_next"]),
     predict(seed=5),
+    predict(model="waves", sequences=[WAVE, {"signal": WAVE["signal"] * 7}], top_k=3),
+    predict(model="steps", sequences=[PAUSES, {"minutes": STAMPS}], top_k=2),
+    predict(model="loads", sequences=[HOURS, {"hours": HOURS["hours"] * 9}], seed=5),
+    predict(model="loads", sequences=[HOURS], heads=["load"]),
+    predict("OPTION_OUT_OF_RANGE", model="loads", sequences=[HOURS], seed=-1),
+    predict("SEQUENCE_TOO_LONG", model="loads", sequences=[{"hours": HOURS["hours"] * 10}]),
+    predict("WRONG_WIDTH", model="loads", sequences=[{"hours": [[1.0, 2.0]]}]),
+    predict("EMPTY_SEQUENCE", model="waves", sequences=[{"signal": []}]),
+    predict("NEGATIVE_ELAPSED", model="steps", sequences=[{"minutes": [0, -1]}]),
     predict(sequences=[{**SHOP, "minutes": STAMPS}]),
     predict(sequences=[SHOP, event("visit", minutes=[-1]), event("nonsense"), event("pay")]),
     translate("MODEL_NOT_FOUND", model="nope"),

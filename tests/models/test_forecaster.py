@@ -24,7 +24,7 @@ from models.intervals import conformal_bound
 from models.recipes import recipe_for
 from models.tables import read_table
 from service.contract.manifest import FILE_NAME, PREDICT_SIGNATURE, Manifest, parse_manifest
-from tests.models.series import FORECASTER, SEASON, write_series
+from tests.models.tables import FORECASTER, SEASON, write_table
 
 DATA = FORECASTER["data"]
 ROWS, HISTORY, HORIZON = DATA["train"] + DATA["validation"], DATA["history"], DATA["horizon"]
@@ -33,7 +33,7 @@ ROWS, HISTORY, HORIZON = DATA["train"] + DATA["validation"], DATA["history"], DA
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated table of the training and validation rows."""
-    return write_series(tmp_path_factory.mktemp("series") / "loads.csv", ROWS)
+    return write_table(tmp_path_factory.mktemp("series") / "loads.csv", ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_answers_are_ordered_and_in_the_columns_own_units(manifest: Manifest) ->
 
 def test_intervals_hold_what_they_say(version: Path, tmp_path: Path) -> None:
     """On rows after all that was seen both heads cover about 90 %, and errors are below the baselines'."""
-    longer = write_series(tmp_path / "longer.csv", ROWS + 1500)
+    longer = write_table(tmp_path / "longer.csv", ROWS + 1500)
     found = asyncio.run(evaluate_version(version, longer))
     assert found["windows"] == 1500 - HORIZON + 1
     assert found["from"] == "2026-02-12 12:00:00"  # 1020 hours after the first
@@ -123,15 +123,15 @@ def test_the_hours_that_are_measured(version: Path, table: Path, tmp_path: Path)
     assert held_out["from"] == "2026-02-07 12:00:00"  # 900 hours after the first
     recorded = parse_manifest((version / "assets" / FILE_NAME).read_bytes()).card or {}
     assert recorded["metrics"] == held_out
-    new = write_series(tmp_path / "new.csv", ROWS + 60, skipped=ROWS)
+    new = write_table(tmp_path / "new.csv", ROWS + 60, skipped=ROWS)
     assert asyncio.run(evaluate_version(version, new))["windows"] == 60 - HISTORY - HORIZON + 1
     with pytest.raises(ConfigInvalid, match="none is left"):
-        asyncio.run(evaluate_version(version, write_series(tmp_path / "cut.csv", ROWS, skipped=1)))
+        asyncio.run(evaluate_version(version, write_table(tmp_path / "cut.csv", ROWS, skipped=1)))
 
 
 def test_rows_that_were_seen_are_known_again(tmp_path: Path) -> None:
     """By time and values, in any order of columns and with fewer digits; another place's are not."""
-    path = write_series(tmp_path / "loads.csv", ROWS + 50)
+    path = write_table(tmp_path / "loads.csv", ROWS + 50)
     table, data = read_table(path, "time"), read_config(FORECASTER, "test").data
     assert isinstance(data, ForecasterData)
     seen = dict(zip(table.columns, table.values[ROWS - 1].tolist(), strict=True))

@@ -40,7 +40,7 @@ def seasonal_values(rows: int, seed: int = 1) -> np.ndarray:
     return (2 * season + level + NOISE * drawn[:, 3:]) * scale + offset
 
 
-def write_series(path: Path, rows: int, skipped: int = 0) -> Path:
+def write_table(path: Path, rows: int, skipped: int = 0) -> Path:
     """Write a CSV table of `time,east,north,west`, hourly, without its first `skipped` rows."""
     start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     lines = ["time,east,north,west"]
