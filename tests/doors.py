@@ -236,8 +236,24 @@ def as_rest(result: Any, member: str) -> dict[str, Any]:
     if "alignment" in item:
         item["alignment"] = [row["weights"] for row in item["alignment"]]
     if "heads" in item:
-        item["heads"] = {name: next(iter(kind.values())) for name, kind in item["heads"].items()}
+        item["heads"] = {name: head_as_rest(kind) for name, kind in item["heads"].items()}
     return item
+
+
+def head_as_rest(kind: dict[str, Any]) -> Any:
+    """Return one head's answer in REST's form: the oneof's member itself, and rows as plain lists."""
+    (answer,) = kind.values()
+    if "steps" in answer:
+        return {"steps": [head_as_rest(step) for step in answer["steps"]]}
+    if "horizon_answer" in kind:
+        intervals = [{**i, "low": lists(i["low"]), "high": lists(i["high"])} for i in answer["intervals"]]
+        return {**answer, "values": lists(answer["values"]), "intervals": intervals}
+    return answer
+
+
+def lists(rows: list[dict[str, Any]]) -> list[Any]:
+    """Return HorizonRows as lists of numbers."""
+    return [row["values"] for row in rows]
 
 
 def prune(value: Any) -> Any:
