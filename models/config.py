@@ -301,11 +301,19 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigInvalid: no such file, not TOML, or a field is wrong.
     """
+    return read_config(load_toml(path), str(path))
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigInvalid: no such file, or not TOML.
+    """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigInvalid(f"{path}: {error}") from error
-    return read_config(table, str(path))
 
 
 def read_config(table: dict[str, Any], source: str) -> Config:
@@ -317,5 +325,9 @@ def read_config(table: dict[str, Any], source: str) -> Config:
     try:
         return _CONFIG.validate_python(table)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigInvalid(f"{source}: {faults}") from error
+        raise ConfigInvalid(f"{source}: {faults_of(error)}") from error
+
+
+def faults_of(error: ValidationError) -> str:
+    """Return every fault of a file with the field that has it."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -90,12 +90,17 @@ def _log(probabilities: Array) -> Array:
 
 
 def _labels(head: Sigmoid, scores: Array) -> LabelsAnswer:
-    probabilities = _sigmoid_probabilities(head, _shaped(scores, (), len(head.labels), ()))
+    probabilities = sigmoid_probabilities(head, _shaped(scores, (), len(head.labels), ()))
     chosen = [i for i in np.argsort(-probabilities, kind="stable") if probabilities[i] >= head.thresholds[i]]
     return LabelsAnswer(tuple(Labelled(head.labels[i], float(probabilities[i])) for i in chosen))
 
 
-def _sigmoid_probabilities(head: Sigmoid, scores: Array) -> Array:
+def sigmoid_probabilities(head: Sigmoid, scores: Array) -> Array:
+    """Return each label's own probability (…, labels).
+
+    Raises:
+        ValueError: scores that are not what the head says they are, NaN among them.
+    """
     allowed = (0, 1) if head.scores == "probabilities" else (-np.inf, np.finfo(np.float64).max)
     if not ((scores >= allowed[0]) & (scores <= allowed[1])).all():
         raise ValueError(f"the output has scores that are no {head.scores}")

@@ -273,7 +273,7 @@ class Manifest(Part):
     name: str
     version: Positive
     signatures: dict[str, Signature]
-    mask: Literal["derived"] | MaskInput = "derived"
+    mask: Literal["derived", "none"] | MaskInput = "derived"  # none: no value of an input means "no step"
     mask_from: str | None = None  # the input whose pad value the graph masks by, where mask is derived
     padding: Literal["right", "left"] = "right"
     batching: Literal["shared", "single"] = "shared"
@@ -292,12 +292,12 @@ class Manifest(Part):
     @property
     def mask_input(self) -> str | None:
         """The input that carries the mask or the lengths, if the graph does not derive it."""
-        return None if self.mask == "derived" else self.mask.input
+        return self.mask.input if isinstance(self.mask, MaskInput) else None
 
     @property
     def masking_input(self) -> str | None:
-        """The feature whose pad value means "no step" to the graph; None where the mask is an input."""
-        if self.mask_input is not None:
+        """The feature whose pad value means "no step" to the graph; None where none does."""
+        if self.mask != "derived":
             return None
         return self.mask_from or next(iter(self.features))
 

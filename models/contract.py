@@ -1,0 +1,161 @@
+"""The contract file of a Keras model that was not trained here: what its inputs and outputs mean, in TOML.
+
+Read by `models.bring`. Features and heads are the manifest's own, each with the Keras input or output that it
+belongs to; what the model itself tells (time axis, padding value, mask) may be left out.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from models.config import ConfigInvalid, FeatureName, Name, Section, Width, faults_of, load_toml
+from service.contract.manifest import Categories, Elapsed, Feature, Head, Numbers, Numeric, Part, Sigmoid, Softmax
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)  # TOML has no tuples
+Table = dict[str, Any]
+
+
+class Taken(BaseModel):
+    """What a feature of the file says beyond the manifest's: the Keras input, and what fills its padding."""
+
+    model_config = STRICT
+    part: ClassVar[type[Part]]
+
+    input: str | None = None
+    pad_value: int | float | None = None
+
+
+class TakenCategories(Taken, Categories):
+    """Labels, one a step."""
+
+    model_config = STRICT
+    part = Categories
+
+
+class TakenNumbers(Taken, Numbers):
+    """Numbers; without mean and scale they go in as they are."""
+
+    model_config = STRICT
+    part = Numbers
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, table: Table) -> Table:
+        lists = (table[key] for key in ("columns", "mean", "scale") if isinstance(table.get(key), list))
+        width = table.get("width", next(map(len, lists), 1))
+        count = width if isinstance(width, int) else 1
+        return {"width": width, "mean": [0.0] * count, "scale": [1.0] * count, **table}
+
+
+class TakenElapsed(Taken, Elapsed):
+    """Time between events."""
+
+    model_config = STRICT
+    part = Elapsed
+
+
+class Given(BaseModel):
+    """What a head of the file says beyond the manifest's: the Keras output, by its layer's name or its index."""
+
+    model_config = STRICT
+    part: ClassVar[type[Part]]
+
+    output: str | int | None = None
+
+
+class GivenSoftmax(Given, Softmax):
+    """One label out of several."""
+
+    model_config = STRICT
+    part = Softmax
+
+
+class GivenSigmoid(Given, Sigmoid):
+    """Any of several labels; a threshold is 0.5 unless given."""
+
+    model_config = STRICT
+    part = Sigmoid
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, table: Table) -> Table:
+        labels = table.get("labels")
+        return {"thresholds": [0.5] * (len(labels) if isinstance(labels, list) else 0), **table}
+
+
+class GivenNumeric(Given, Numeric):
+    """A value in a unit; without mean and scale it is the output as it is."""
+
+    model_config = STRICT
+    part = Numeric
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, table: Table) -> Table:
+        columns = table.get("columns")
+        count = max(1, len(columns)) if isinstance(columns, list) else 1
+        return {"mean": [0.0] * count, "scale": [1.0] * count, **table}
+
+
+TakenFeature = Annotated[TakenCategories | TakenNumbers | TakenElapsed, Field(discriminator="kind")]
+GivenHead = Annotated[GivenSoftmax | GivenSigmoid | GivenNumeric, Field(discriminator="kind")]
+_FEATURE: TypeAdapter[Feature] = TypeAdapter(Feature)
+_HEAD: TypeAdapter[Head] = TypeAdapter(Head)
+
+
+class Steps(Section):
+    """What a caller may send; the longest bucket if absent."""
+
+    sequence_steps: Width | None = None
+
+
+class Contract(Section):
+    """The whole file."""
+
+    name: Name
+    features: Annotated[dict[FeatureName, TakenFeature], Field(min_length=1)]
+    heads: Annotated[dict[FeatureName, GivenHead], Field(min_length=1)]
+    mask_from: str | None = None  # the feature whose pad value the model masks; found by trial if absent
+    mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
+    padding: Literal["right", "left"] = "right"
+    buckets: tuple[Width, ...] | None = None
+    limits: Steps = Steps()
+    examples: Annotated[tuple[dict[str, Any], ...], Field(max_length=5)] = ()
+    card: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "Contract":
+        if self.buckets is not None and (not self.buckets or list(self.buckets) != sorted(set(self.buckets))):
+            raise ValueError("buckets: ascending, at least one")
+        if self.mask_from is not None and self.mask_input is not None:
+            raise ValueError("mask_from and mask_input: a mask is derived or given, not both")
+        if self.mask_from is not None and self.mask_from not in self.features:
+            raise ValueError(f"mask_from: {self.mask_from!r} is no feature of the file")
+        return self
+
+    def manifest_features(self) -> dict[str, Feature]:
+        """Return the features as the manifest has them."""
+        return {name: _FEATURE.validate_python(_plain(taken)) for name, taken in self.features.items()}
+
+    def manifest_heads(self) -> dict[str, Head]:
+        """Return the heads as the manifest has them."""
+        return {name: _HEAD.validate_python(_plain(given)) for name, given in self.heads.items()}
+
+
+def _plain(entry: Taken | Given) -> Part:
+    """Return the manifest's part of an entry: without what only the file has."""
+    return entry.part.model_validate(entry.model_dump(include=set(entry.part.model_fields)))
+
+
+def load_contract(path: Path) -> Contract:
+    """Read a contract file.
+
+    Raises:
+        ConfigInvalid: no such file, not TOML, or a field is wrong; the message names file and field.
+    """
+    table = load_toml(path)
+    try:
+        return Contract.model_validate(table)
+    except ValidationError as error:
+        raise ConfigInvalid(f"{path}: {faults_of(error)}") from error
