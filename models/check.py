@@ -20,10 +20,18 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from models.config import ConfigInvalid
 from service import errors
-from service.backend.base import Spec
+from service.backend.base import Backend, Spec, State
 from service.backend.embedded import EmbeddedBackend
-from service.contract.digest import check_digests
-from service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE, Manifest, Signature, Tensor
+from service.backend.tfserving import TfServingBackend
+from service.contract.digest import check_digests, digest_of
+from service.contract.manifest import (
+    FILE_NAME,
+    PREDICT_SIGNATURE,
+    STEP_SIGNATURE,
+    Manifest,
+    Signature,
+    Tensor,
+)
 from service.contract.padding import Array, Row, pad_batch, real_steps
 from service.core.catalog import make_served
 from service.core.golden import body_of, run_examples
@@ -60,34 +68,73 @@ class DeviceOnlyOp(FailedPrecondition):
 class Pipeline:
     """One version behind the very code that will serve it."""
 
-    backend: EmbeddedBackend
+    backend: Backend
     runner: ItemRunner
     served: Served
+    tolerance: float = TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running TensorFlow Serving, HOST:PORT, and what it computes on: `cpu` or `gpu`."""
+
+    address: str
+    device: str = "cpu"
 
 
 @asynccontextmanager
-async def pipeline(folder: Path, check_files: bool = True) -> AsyncIterator[Pipeline]:
-    """Load one version directory, NAME/VERSION, and nothing beside it.
+async def pipeline(
+    folder: Path, check_files: bool = True, server: Server | None = None
+) -> AsyncIterator[Pipeline]:
+    """Load one version directory, NAME/VERSION, and nothing beside it; or call a server's copy of it.
 
     Raises:
-        ManifestMissing, ManifestInvalid, FileChanged, BackendFailed.
+        ManifestMissing, ManifestInvalid, FileChanged, BackendFailed; VersionNotFound, BackendUnavailable.
     """
     folder, name, version = name_and_version(folder)
     metrics = Metrics(CollectorRegistry())
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / name).mkdir()
         (Path(root) / name / folder.name).symlink_to(folder)
-        backend = EmbeddedBackend(Path(root), threads=1, check_files=check_files)
+        backend: Backend = EmbeddedBackend(Path(root), threads=1, check_files=check_files)
+        if server is not None:
+            backend = TfServingBackend([server.address], lambda: [name], metrics)
         budget = Budget(rows=64, cells=8192, queue_cells=2**40)
         async with Scheduler(backend, budget, metrics, backend_timeout=SECONDS) as scheduler:
             try:
-                for state in await backend.versions(name):
-                    if state.error is not None:
-                        raise state.error
+                await _available(backend, name, version)
                 served = make_served(name, version, await backend.manifest(name, version))
-                yield Pipeline(backend, ItemRunner(scheduler, metrics), served)
+                tolerance = TOLERANCE
+                if server is not None:
+                    _check_same(folder, served, server)
+                    tolerance = served.manifest.tolerance.gpu if server.device == "gpu" else TOLERANCE
+                yield Pipeline(backend, ItemRunner(scheduler, metrics), served, tolerance)
             finally:
                 await backend.close()
+
+
+async def _available(backend: Backend, name: str, version: int) -> None:
+    """Wait until the version can be called; raises why it never will be."""
+    await backend.models()
+    until = asyncio.get_running_loop().time() + SECONDS
+    while True:
+        state = next((s for s in await backend.versions(name) if s.version == version), None)
+        if state is None:
+            raise errors.VersionNotFound(f"model {name!r} has no version {version} there")
+        if state.error is not None:
+            raise state.error
+        if state.state is State.AVAILABLE:
+            return
+        if asyncio.get_running_loop().time() > until:
+            raise errors.NotReady(f"{name} version {version} is not loaded after {SECONDS:g} s")
+        await asyncio.sleep(0.2)
+
+
+def _check_same(folder: Path, served: Served, server: Server) -> None:
+    mine = digest_of((folder / "assets" / FILE_NAME).read_bytes())
+    if served.digest != mine:
+        where = f"{served.model} version {served.version} at {server.address}"
+        raise errors.FileChanged(f"{where} has digest {served.digest}, the directory {mine}")
 
 
 def name_and_version(folder: Path) -> tuple[Path, str, int]:
@@ -102,19 +149,25 @@ def name_and_version(folder: Path) -> tuple[Path, str, int]:
     return folder, folder.parent.name, int(folder.name)
 
 
-def check_version(folder: Path) -> list[str]:
+def check_version(folder: Path, server: Server | None = None) -> list[str]:
     """Certify a version directory; returns a line for each thing that was checked.
+
+    Args:
+        server: have its copy of the version compute instead of this process.
 
     Raises:
         FileChanged, ManifestInvalid, DeviceOnlyOp, PaddingLeak, StepDiffers, GoldenFailed: what is wrong.
+        VersionNotFound, BackendUnavailable: the server cannot be asked.
     """
-    return asyncio.run(_check(folder))
+    return asyncio.run(_check(folder, server))
 
 
-async def _check(folder: Path) -> list[str]:
+async def _check(folder: Path, server: Server | None) -> list[str]:
     check_digests(folder)
     check_ops(folder)
-    async with pipeline(folder) as loaded:
+    device = server.device if server is not None else "cpu"
+    where = [f"{server.address} has this very version, by its digest"] if server is not None else []
+    async with pipeline(folder, server=server) as loaded:
         manifest = loaded.served.manifest
         if manifest.batching == "single":
             padding = ["padding leaks: rows go alone, at their exact length (batching: single)"]
@@ -122,9 +175,10 @@ async def _check(folder: Path) -> list[str]:
             padding = [await check_padding(loaded, name) for name in manifest.serving_signatures]
         steps = [await check_step(loaded)] if STEP_SIGNATURE in manifest.signatures else []
         deadline = asyncio.get_running_loop().time() + SECONDS
-        await run_examples(loaded.served, loaded.runner, deadline)
+        await run_examples(loaded.served, loaded.runner, deadline, device)
     return [
         f"{len(manifest.files)} files are as exported",
+        *where,
         "no op needs one kind of device",
         *padding,
         *steps,
@@ -166,7 +220,14 @@ async def check_padding(loaded: Pipeline, name: str) -> str:
         kinds += await _check_rows(loaded, _Call(name, options), rows)
     shown = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
     count = sum(map(len, groups.values()))
-    return f"signature {name!r}: padding is invisible for {count} rows ({shown} times)"
+    held = f", held to the GPU's tolerance of {loaded.tolerance:g}" if loaded.tolerance != TOLERANCE else ""
+    buckets = loaded.served.manifest.buckets
+    if len(buckets) == 1:
+        return (
+            f"signature {name!r}: neighbours change nothing for {count} rows ({shown} times{held}); "
+            f"every row has the one length {buckets[0]}, so it is not compared with itself unpadded"
+        )
+    return f"signature {name!r}: padding is invisible for {count} rows ({shown} times{held})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +248,7 @@ async def _check_rows(loaded: Pipeline, call: _Call, rows: Sequence[Row]) -> Cou
         outputs = await _outputs(loaded, call, batch, case.length, case.garbage)
         for place, got in zip(case.places, outputs, strict=True):
             how = f"{case.kind} at length {case.length}"
-            _compare(manifest, call.signature, rows[place], alone[place], got, how)
+            _compare(loaded, call.signature, rows[place], alone[place], got, how)
             kinds[case.kind] += 1
     return kinds
 
@@ -273,13 +334,14 @@ def _spoil(inputs: dict[str, Array], row: Row, signature: Signature, manifest: M
             cells[gap] = np.resize(row.inputs[name][::-1], cells[gap].shape)
 
 
-def _compare(manifest: Manifest, name: str, row: Row, alone: Outputs, got: Outputs, how: str) -> None:
+def _compare(loaded: Pipeline, name: str, row: Row, alone: Outputs, got: Outputs, how: str) -> None:
+    manifest = loaded.served.manifest
     ids_differ = manifest.decode is not None and not _same_ids(alone, got)
     for output, tensor in manifest.signatures[name].outputs.items():
         if ids_differ and output != "scores":
             continue  # a tie: two hypotheses whose scores are as close as the tolerance
         wanted, found = (_real(manifest, x, output, tensor.axes[1:], row) for x in (alone, got))
-        off = _excess(wanted, found)
+        off = _excess(wanted, found, loaded.tolerance)
         if off is not None:
             raise PaddingLeak(f"output {output!r} of {name!r} changes by {off:.3g} when a row is {how}")
 
@@ -304,13 +366,13 @@ def _real(manifest: Manifest, outputs: Outputs, name: str, axes: Sequence[str], 
     return value
 
 
-def _excess(wanted: Array, got: Array) -> float | None:
+def _excess(wanted: Array, got: Array, tolerance: float) -> float | None:
     """Return the largest difference if any is above the tolerance, else None."""
     if wanted.shape != got.shape:
         return float("inf")
     exact = wanted.astype(np.float64)
     off = np.abs(exact - got.astype(np.float64))
-    allowed = TOLERANCE + TOLERANCE * np.abs(exact)
+    allowed = tolerance + tolerance * np.abs(exact)
     return None if (off <= allowed).all() else float(off.max())
 
 
@@ -327,7 +389,7 @@ async def check_step(loaded: Pipeline) -> str:
             advanced = await _advance(loaded, [rows[place] for place in places])
             for place, got in zip(places, advanced, strict=True):
                 how = f"after {rows[place].length} events, in a batch of {len(places)}"
-                _compare_step(loaded.served.manifest, whole[place], got, how)
+                _compare_step(loaded, whole[place], got, how)
     count = sum(map(len, groups.values()))
     return f"signature {STEP_SIGNATURE!r}: event by event equals the whole for {count} rows"
 
@@ -349,8 +411,8 @@ async def _advance(loaded: Pipeline, rows: Sequence[Row]) -> list[Outputs]:
     return reached
 
 
-def _compare_step(manifest: Manifest, whole: Outputs, got: Outputs, how: str) -> None:
-    for head in manifest.heads:
-        off = _excess(whole[head], got[head]) if head in got else float("inf")
+def _compare_step(loaded: Pipeline, whole: Outputs, got: Outputs, how: str) -> None:
+    for head in loaded.served.manifest.heads:
+        off = _excess(whole[head], got[head], loaded.tolerance) if head in got else float("inf")
         if off is not None:
             raise StepDiffers(f"output {head!r} of {STEP_SIGNATURE!r} is off by {off:.3g} {how}")

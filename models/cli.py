@@ -1,4 +1,4 @@
-"""`python -m models …`: train, evaluate, check and publish versions, and train the demo."""
+"""`python -m models …`: train, export, evaluate, check and publish versions, and train the demo."""
 
 import asyncio
 import time
@@ -84,13 +84,94 @@ def evaluate(folder: VersionArgument, data: DataOption = None) -> None:
 
 
 @app.command()
-def check(folder: VersionArgument) -> None:
-    """Certify a version: files unchanged, goldens hold, padding invisible, no op of one device alone."""
-    from models.check import check_version
+def export(
+    model: Annotated[Path, typer.Argument(help="a Keras model's file, MODEL.keras")],
+    contract: Annotated[Path, typer.Option("--contract", help="what its inputs and outputs mean: TOML")],
+    out: RootOption,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="the number; the next free one if absent")
+    ] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="a Python file with the model's own layers. It is RUN: trust it"),
+    ] = None,
+    allow_leak: Annotated[
+        bool,
+        typer.Option("--allow-leak", help="ship a model that padding changes: its rows are run one by one"),
+    ] = False,
+) -> None:
+    """Export a Keras model of your own, certified, as the next version. docs/bring.md has the contract file.
+
+    Example: python -m models export model.keras --contract model.toml --out build/models
+    """
+    with _told():
+        export_keras(model, contract, out, version, imports or [], allow_leak)
+
+
+def export_keras(
+    model: Path, contract: Path, root: Path, version: int | None, imports: list[Path], allow_leak: bool
+) -> Path:
+    """Export a user's model, telling what was found and checked; returns its directory."""
+    from models.bring import bring
+    from models.contract import load_contract
+    from models.export import export_version, next_version
+
+    read = load_contract(contract)
+    brought = bring(model, read, version or next_version(root, read.name), imports)
+    table = Table("Keras", "shape", "contract", title=f"{read.name}: {model.name}", title_justify="left")
+    for row in brought.table:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for line in brought.found:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    for line in brought.warnings:
+        _warn(line)
+    target = export_version(brought.draft, root, allow_leak=allow_leak, tell=_ok)
+    _warn_of_leak(target)
+    typer.echo(target)
+    return target
+
+
+def _warn_of_leak(target: Path) -> None:
+    card = _card(target)
+    if "padding_leak" in card:
+        _warn(f"{card['padding_leak']}: its rows are run one by one, slow under load (batching: single)")
+
+
+def _ok(line: str) -> None:
+    console.print(f"[green]ok[/] {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _warn(line: str) -> None:
+    Console(stderr=True).print(f"[yellow]warning[/]: {escape(line)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    folder: VersionArgument,
+    tfserving: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="have a running TensorFlow Serving compute, by its copy"),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="what that server runs on, cpu or gpu: its tolerance counts")
+    ] = "cpu",
+) -> None:
+    """Certify a version: files unchanged, goldens hold, padding invisible, no op of one device alone.
+
+    On a GPU padding is held to the manifest's tolerance for it, as the goldens are.
+    Example: python -m models check build/models/shop/1 --tfserving localhost:8500
+    """
+    from models.check import Server, check_version
 
     with _told():
-        for line in check_version(folder):
-            console.print(f"[green]ok[/] {line}", highlight=False)
+        host, _, port = (tfserving or ":").rpartition(":")
+        if tfserving is not None and not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise ConfigInvalid(f"--tfserving: {tfserving!r} is not HOST:PORT with a port of 1 to 65535")
+        if device not in ("cpu", "gpu"):
+            raise ConfigInvalid(f"--device: {device!r} is neither cpu nor gpu")
+        for line in check_version(folder, Server(tfserving, device) if tfserving is not None else None):
+            _ok(line)
 
 
 @app.command()
@@ -148,10 +229,13 @@ def _data_digest(data: Path | None) -> str:
 
 
 def _print_card(target: Path) -> None:
+    _print_figures(f"{target.parent.name} version {target.name}, held out", _card(target)["metrics"])
+
+
+def _card(target: Path) -> dict[str, Any]:
     from service.contract.manifest import FILE_NAME, parse_manifest
 
-    manifest = parse_manifest((target / "assets" / FILE_NAME).read_bytes())
-    _print_figures(f"{manifest.name} version {manifest.version}, held out", (manifest.card or {})["metrics"])
+    return parse_manifest((target / "assets" / FILE_NAME).read_bytes()).card or {}
 
 
 def _print_figures(title: str, figures: dict[str, Any]) -> None:

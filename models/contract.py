@@ -10,7 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from models.config import ConfigInvalid, FeatureName, Name, Section, Width, faults_of, load_toml
-from service.contract.manifest import Categories, Elapsed, Feature, Head, Numbers, Numeric, Part, Sigmoid, Softmax
+from service.contract.manifest import (
+    Categories,
+    Elapsed,
+    Feature,
+    Head,
+    Numbers,
+    Numeric,
+    Part,
+    Sigmoid,
+    Softmax,
+)
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)  # TOML has no tuples
 Table = dict[str, Any]
@@ -56,7 +66,7 @@ class TakenElapsed(Taken, Elapsed):
 
 
 class Given(BaseModel):
-    """What a head of the file says beyond the manifest's: the Keras output, by its layer's name or its index."""
+    """What a head of the file says beyond the manifest's: the Keras output, by layer name or index."""
 
     model_config = STRICT
     part: ClassVar[type[Part]]
@@ -122,7 +132,7 @@ class Contract(Section):
     buckets: tuple[Width, ...] | None = None
     limits: Steps = Steps()
     examples: Annotated[tuple[dict[str, Any], ...], Field(max_length=5)] = ()
-    card: dict[str, Any] = {}
+    card: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "Contract":

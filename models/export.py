@@ -39,12 +39,19 @@ async def _nothing(_: Pipeline) -> dict[str, Any]:
     return {}
 
 
-def export_version(draft: Draft, root: Path, measure: Measure = _nothing, allow_leak: bool = False) -> Path:
+def export_version(
+    draft: Draft,
+    root: Path,
+    measure: Measure = _nothing,
+    allow_leak: bool = False,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Path:
     """Write ROOT/NAME/VERSION and return it.
 
     Args:
         measure: its result is kept as the card's `metrics`.
-        allow_leak: ship a model whose outputs depend on padding, with `batching: single`.
+        allow_leak: ship a model whose outputs depend on padding, with `batching: single`; its card says so.
+        tell: called with each line of the certification.
 
     Raises:
         VersionExists: the number is taken.
@@ -60,11 +67,18 @@ def export_version(draft: Draft, root: Path, measure: Measure = _nothing, allow_
         staged = Path(aside) / manifest.name / target.name
         _save_graph(draft, staged)
         try:
-            _finish(draft, manifest, staged, measure)
-        except PaddingLeak:
+            lines = _finish(draft, manifest, staged, measure)
+        except PaddingLeak as leak:
             if not allow_leak:
                 raise
-            _finish(draft, manifest.model_copy(update={"batching": "single"}), staged, measure)
+            if len(manifest.buckets) == 1:
+                told = f"{leak.message}; rows have the one length {manifest.buckets[0]}, none can go unpadded"
+                raise PaddingLeak(told) from leak
+            card = {**(manifest.card or {}), "padding_leak": leak.message}
+            single = manifest.model_copy(update={"batching": "single", "card": card})
+            lines = _finish(draft, single, staged, measure)
+        for line in lines:
+            tell(line)
         staged.rename(target)
     return target
 
@@ -134,12 +148,12 @@ def _save_graph(draft: Draft, folder: Path) -> None:
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-def _finish(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> None:
+def _finish(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> list[str]:
     """Record with a draft of the manifest, write the whole one last, and certify what lies there."""
     path = staged / "assets" / FILE_NAME
     path.write_bytes(dump_manifest(manifest))
     path.write_bytes(dump_manifest(asyncio.run(_record(draft, manifest, staged, measure))))
-    check_version(staged)
+    return check_version(staged)
 
 
 async def _record(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> Manifest:

@@ -51,7 +51,7 @@ class KerasFile:
         kinds = (keras.layers.Masking, keras.layers.Embedding)
         own = any(not type(layer).__module__.startswith("keras.") for layer in self.layers())
         free = any(not isinstance(op, keras.layers.Layer) for op in self.network.operations)
-        return own or free or any(layer.supports_masking and _masks(layer, kinds) for layer in self.layers())
+        return own or free or any(_masks(layer, kinds) for layer in self.layers())
 
     def masked_values(self) -> dict[str, float]:
         """Return the value that each `Masking` layer masks, by the layer's name."""
@@ -85,7 +85,7 @@ def load_keras(path: Path, imports: Sequence[Path] = ()) -> KerasFile:
 
 
 def _defined(file: Path) -> Iterator[tuple[str, Any]]:
-    """Run a file and yield what it defines: registered or not, its classes and functions are found by name."""
+    """Run a file and yield its own classes and functions by name, registered or not."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None or not file.is_file():
         raise ConfigInvalid(f"--import {file}: a Python file is wanted, FILE.py")
@@ -104,7 +104,9 @@ def _why(error: Exception) -> str:
     told = " ".join(str(error).split())
     unknown = re.search(r"Could not locate (\w+) '([^']+)'", told)
     if unknown:
-        return f"the model has a {unknown[1]} {unknown[2]!r} of its own: give --import FILE.py that defines it"
+        return (
+            f"the model has a {unknown[1]} {unknown[2]!r} of its own: give --import FILE.py that defines it"
+        )
     if "Lambda" in told and "safe_mode" in told:
         reason = told.split(" If you trust")[0]
         return f"{reason} Make the Lambda a layer class and give --import FILE.py that defines it"
@@ -149,9 +151,9 @@ def _prepared(path: Path, network: keras.Model) -> KerasFile:
     for layer in file.layers():
         if getattr(layer, "stateful", False) is True:
             raise ConfigInvalid(
-                f"{path}: layer {layer.name!r} is stateful=True: it would carry one caller's state into another's "
-                "answer. Build it with stateful=False; to advance a sequence call by call, make the state "
-                "explicit, as inputs and outputs of the model (docs/bring.md)"
+                f"{path}: layer {layer.name!r} is stateful=True: it would carry a caller's state into "
+                "another's answer. Build it with stateful=False; to advance a sequence call by call, make the "
+                "state explicit, as inputs and outputs of the model (docs/bring.md)"
             )
         if hasattr(layer, "use_cudnn"):
             layer.use_cudnn = False  # one graph for CPU and GPU

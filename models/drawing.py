@@ -1,0 +1,196 @@
+"""What export finds out of a model by trying it: which feature it masks by, and examples that are clear.
+
+Called by `models.bring`. Sequences are drawn from the contract alone, the same ones each time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from models.config import ConfigInvalid
+from service import errors
+from service.contract.features import SequenceEncoder
+from service.contract.heads import sigmoid_probabilities, softmax_probabilities
+from service.contract.manifest import (
+    PREDICT_SIGNATURE,
+    Categories,
+    Elapsed,
+    Feature,
+    Head,
+    Manifest,
+    Numbers,
+    Numeric,
+    Sigmoid,
+    Softmax,
+)
+from service.contract.padding import Array, Row, bucket_of, pad_batch, real_steps
+
+CANDIDATES = 32
+LONGEST = 40
+CLEAR = 0.02
+"""The margin of probability that an example should have: four times the tolerance of a GPU."""
+Function = Callable[..., Mapping[str, Any]]
+Sequence = dict[str, list[Any]]
+
+
+def draw_examples(manifest: Manifest, function: Function) -> tuple[list[Sequence], list[str]]:
+    """Draw examples of three lengths, of each the one whose classes are furthest apart of 32.
+
+    Near a tie another device could answer otherwise; where no example is clear, a warning says so.
+
+    Raises:
+        ConfigInvalid: the model fails on a sequence that the contract allows, or its scores are not what the
+            contract says.
+    """
+    random = np.random.default_rng(0)
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    most = min(LONGEST, manifest.limits.sequence_steps or LONGEST)
+    chosen, margins, seen = [], [], dict[str, list[Array]]()
+    for length in sorted({max(1, most // 8), max(1, most // 2), most}):
+        sequences = list(_encodable(manifest, encoder, length, random))
+        rows = [row for _, row in sequences]
+        outputs = _run(manifest, function, rows)
+        for name, values in outputs.items():
+            seen.setdefault(name, []).append(values.reshape(-1, *values.shape[-1:]))
+        found = [
+            _margin(manifest, {n: v[at] for n, v in outputs.items()}, rows[at]) for at in range(len(rows))
+        ]
+        chosen.append(sequences[int(np.argmax(found))][0])
+        margins.append(max(found))
+    _check_scores(manifest.heads, seen)
+    unclear = [
+        f"examples: the clearest drawn has a margin of {min(margins):.3g}; give [[examples]] of real ones"
+    ]
+    return chosen, unclear if min(margins) < CLEAR else []
+
+
+def masking_feature(manifest: Manifest, function: Function) -> str | None:
+    """Return the feature whose pad value makes the model drop a step, None where no one alone does.
+
+    Tried: a step of the pad value put first, in the middle and last must leave every other answer as it was.
+    """
+    random = np.random.default_rng(1)
+    length = min(6, (manifest.limits.sequence_steps or 1) - 1)
+    if length < 2:
+        return None
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    rows = [row for _, row in _encodable(manifest, encoder, length, random)][:5]
+    for name in manifest.features:
+        if all(_drops(manifest, function, rows, name, at) for at in (0, length // 2, length)):
+            return name
+    return None
+
+
+def _drops(manifest: Manifest, function: Function, rows: list[Row], name: str, at: int) -> bool:
+    tensors = manifest.signatures[PREDICT_SIGNATURE].inputs
+    wider = []
+    for row in rows:
+        inputs = {n: np.insert(v, at, v[at - 1], axis=0) for n, v in row.inputs.items()}
+        inputs[name][at] = tensors[name].pad_value
+        wider.append(Row(inputs, row.length + 1))
+    length = bucket_of(wider[0].length, manifest.buckets)
+    before, after = (_run(manifest, function, batch, length) for batch in (rows, wider))
+    for head, values in before.items():
+        for row, one, other in zip(rows, values, after[head], strict=True):
+            if manifest.heads[head].per == "step":
+                one = real_steps(one, row.length, manifest.padding)
+                other = np.delete(real_steps(other, row.length + 1, manifest.padding), at, axis=0)
+            if not np.allclose(one, other, rtol=1e-5, atol=1e-5):
+                return False
+    return True
+
+
+def _run(
+    manifest: Manifest, function: Function, rows: list[Row], length: int | None = None
+) -> dict[str, Array]:
+    """Return the model's own outputs for rows of one length, unpadded unless told or fixed otherwise."""
+    alone = manifest.buckets[0] if len(manifest.buckets) == 1 else rows[0].length
+    inputs = pad_batch(rows, length or alone, manifest.signatures[PREDICT_SIGNATURE], manifest)
+    try:
+        return {name: np.asarray(value) for name, value in function(**inputs).items()}
+    except Exception as error:  # whatever a layer says of values or shapes that it does not take
+        told = " ".join(str(error).split())[:300]
+        raise ConfigInvalid(
+            f"features: the model fails on a sequence of {rows[0].length} steps that the contract allows "
+            f"(labels, first_id, width): {told}"
+        ) from error
+
+
+def _encodable(
+    manifest: Manifest, encoder: SequenceEncoder, length: int, random: np.random.Generator
+) -> Iterator[tuple[Sequence, Row]]:
+    """Yield drawn sequences, without those that have a step which looks like padding."""
+    for number in range(CANDIDATES):
+        drawn = {name: _draw(feature, length, number, random) for name, feature in manifest.features.items()}
+        try:
+            yield drawn, encoder.encode(drawn).row
+        except errors.PadCollision:
+            name = str(manifest.masking_input)
+            drawn[name] = [value + 1.0 if value == 0 else value for value in drawn[name]]
+            yield drawn, encoder.encode(drawn).row
+
+
+def _draw(feature: Feature, length: int, number: int, random: np.random.Generator) -> list[Any]:
+    match feature:
+        case Categories():
+            # every label comes up in the candidates: the model may not know an id
+            places = random.permutation(len(feature.labels) * -(-length // len(feature.labels)))[:length]
+            return [feature.labels[int(place) % len(feature.labels)] for place in places + number]
+        case Numbers():
+            table = np.array(feature.mean) + np.array(feature.scale) * random.normal(
+                size=(length, feature.width)
+            )
+            rows = [[float(f"{value:.4g}") for value in row] for row in table.tolist()]
+            return rows if feature.width > 1 else [value for (value,) in rows]
+        case Elapsed():
+            scaled = random.exponential(feature.scale, length)
+            times = np.expm1(scaled) if feature.transform == "log1p" else scaled
+            if feature.origin == "previous":
+                times[0] = 0.0
+            return [float(f"{value:.4g}") for value in times.tolist()]
+    raise AssertionError(feature)  # a contract has no other kind
+
+
+def _margin(manifest: Manifest, outputs: Mapping[str, Array], row: Row) -> float:
+    """Return how far apart the decision of any head is from another, as probability; inf without classes."""
+    margins = [np.inf]
+    for name, head in manifest.heads.items():
+        per_step = head.per == "step"
+        values = real_steps(outputs[name], row.length, manifest.padding) if per_step else outputs[name]
+        probabilities = _probabilities(name, head, values)
+        if isinstance(head, Sigmoid):
+            margins.append(float(np.abs(probabilities - np.array(head.thresholds)).min()))
+        elif isinstance(head, Softmax) and len(head.labels) > 1:
+            ordered = np.sort(probabilities, axis=-1)
+            margins.append(float((ordered[..., -1] - ordered[..., -2]).min()))
+    return min(margins)
+
+
+def _probabilities(name: str, head: Head, values: Array) -> Array:
+    if isinstance(head, Numeric):
+        return values
+    try:
+        return (
+            softmax_probabilities(head, values)
+            if isinstance(head, Softmax)
+            else sigmoid_probabilities(head, values)
+        )
+    except ValueError as error:
+        shown = ", ".join(f"{value:.3g}" for value in values.reshape(-1)[:4].tolist())
+        raise ConfigInvalid(
+            f"heads.{name}.scores: {head.scores!r}, but {error} (the model gives {shown}, …)"
+        ) from error
+
+
+def _check_scores(heads: Mapping[str, Head], seen: Mapping[str, list[Array]]) -> None:
+    """Refuse logits that are probabilities already: a second softmax would flatten them."""
+    for name, head in heads.items():
+        values = np.concatenate(seen[name])
+        if isinstance(head, Softmax) and head.scores == "logits" and len(head.labels) > 1:
+            sums = values.sum(axis=-1)
+            if (values >= 0).all() and np.abs(sums - 1).max() < 1e-3:
+                raise ConfigInvalid(
+                    f"heads.{name}.scores: 'logits', but each output of the model sums to 1: softmax is "
+                    "applied already, so scores = 'probabilities'"
+                )
