@@ -152,8 +152,8 @@ def _prepared(path: Path, network: keras.Model) -> KerasFile:
         if getattr(layer, "stateful", False) is True:
             raise ConfigInvalid(
                 f"{path}: layer {layer.name!r} is stateful=True: it would carry a caller's state into "
-                "another's answer. Build it with stateful=False; to advance a sequence call by call, make the "
-                "state explicit, as inputs and outputs of the model (docs/bring.md)"
+                "another's answer. Build it with stateful=False; to advance a sequence call by call, make "
+                "the state explicit, as inputs and outputs of the model (docs/bring.md)"
             )
         if hasattr(layer, "use_cudnn"):
             layer.use_cudnn = False  # one graph for CPU and GPU
