@@ -65,7 +65,7 @@ def called(version: Path, row: Row, server: ModelServer | None = None) -> list[A
 
 
 def answers(version: Path, rows: list[dict[str, Any]], server: ModelServer | None = None) -> list[np.ndarray]:
-    """Return the first head's probabilities, in the order of its labels, for all rows at once; doors agree."""
+    """Return the first head's probabilities, in the order of its labels, for all rows at once."""
     name, head = version.parent.name, next(iter(manifest_of(version).heads))
     labels = manifest_of(version).heads[head].labels
     doors = called(version, predict(sequences=rows, model=name, top_k=3), server)
