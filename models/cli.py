@@ -84,6 +84,37 @@ def evaluate(folder: VersionArgument, data: DataOption = None) -> None:
 
 
 @app.command()
+def crossvalidate(
+    config: ConfigArgument,
+    data: DataOption = None,
+    folds: Annotated[int, typer.Option(min=2, help="how many parts the cases are dealt into")] = 5,
+    ways: Annotated[
+        str, typer.Option(help="ways of using time to train, with commas between")
+    ] = "time_gate,concat,conv1x1,none",
+    out: Annotated[Path | None, typer.Option(help="a file to write the JSON object to as well")] = None,
+) -> None:
+    """Compare ways of using time with n-grams of activities, on the same folds of whole cases.
+
+    Each fold is scored by models trained on the other folds. Two tables: every model's figures, pooled over
+    the folds, and each way's difference from the best n-gram by log loss, prefix by prefix, both with 95 %
+    intervals; then one JSON object.
+
+    Example: python -m models crossvalidate helpdesk --data helpdesk.csv --ways concat,none --out folds.json
+    """
+    from models.crossvalidate import crossvalidate as compare
+    from models.crossvalidate import parse_ways
+
+    with _told():
+        report = compare(_configuration(config), data, folds, parse_ways(ways), console)
+        found = report.as_json()
+        _print_models(f"pooled over {report.folds} folds of {report.cases} cases", found["models"])
+        _print_models(f"less the {report.best_ngram}", found["differences"])
+        if out is not None:
+            out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps(found))
+
+
+@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="a Keras model's file, MODEL.keras")],
     contract: Annotated[Path, typer.Option("--contract", help="what its inputs and outputs mean: TOML")],
@@ -247,3 +278,19 @@ def _print_figures(title: str, figures: dict[str, Any]) -> None:
         if name != "intervals":
             table.add_row(name, str(value), " to ".join(map(str, intervals.get(name, ()))))
     console.print(table)
+
+
+def _print_models(title: str, models: dict[str, dict[str, Any]]) -> None:
+    """Print a row a model, a column a figure, with its interval below it."""
+    table = Table(title=title, title_justify="left")
+    names = [name for name in next(iter(models.values())) if name != "intervals"]
+    for column in ("", *names):
+        table.add_column(column)
+    for model, figures in models.items():
+        table.add_row(model, *(_with_interval(figures, name) for name in names))
+    console.print(table)
+
+
+def _with_interval(figures: dict[str, Any], name: str) -> str:
+    interval = figures["intervals"].get(name)
+    return f"{figures[name]}" + (f"\n{interval[0]} to {interval[1]}" if interval else "")

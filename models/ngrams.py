@@ -7,6 +7,7 @@ https://doi.org/10.1006/csla.1999.0128, section 2.7.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 import numpy as np
 
@@ -42,19 +43,14 @@ class WittenBell:
         counts: defaultdict[Context, Counter[str]] = defaultdict(Counter)
         for events in sequences:
             for place, event in enumerate((*events, END)):
-                context = self._context(events[:place])
-                for start in range(len(context) + 1):
-                    counts[context[start:]][event] += 1
+                for context in _contexts(events[:place], order):
+                    counts[context][event] += 1
         self._counts = {context: self._vector(found) for context, found in counts.items()}
         self._known: dict[Context, Array] = {}
 
     def probabilities(self, events: Sequence[str]) -> Array:
         """Return the probability of each label, and last of the end, after `events`: (labels + 1)."""
-        return self._smoothed(self._context(events))
-
-    def _context(self, events: Sequence[str]) -> Context:
-        """Return the last `order` - 1 events, the start symbol among them."""
-        return (START, *events)[max(0, len(events) + 2 - self._order) :]
+        return self._smoothed(_contexts(events, self._order)[0])
 
     def _vector(self, found: Counter[str]) -> Array:
         counts = np.zeros(len(self._places))
@@ -76,3 +72,32 @@ class WittenBell:
         kinds = np.count_nonzero(counts)
         mixed: Array = (counts + kinds * shorter) / (counts.sum() + kinds)
         return mixed
+
+
+class MedianWait:
+    """The median time until the next event, after the longest context of the last events that was seen.
+
+    Args:
+        sequences: (events, waits) each, the waits one fewer: what passes between one event and the next.
+        order: as of the n-gram beside it; the context is one event less.
+    """
+
+    def __init__(self, sequences: Iterable[tuple[Sequence[str], Iterable[float]]], order: int) -> None:
+        self._order = order
+        waits: defaultdict[Context, list[float]] = defaultdict(list)
+        for events, between in sequences:
+            for place, wait in enumerate(between, 1):
+                for context in _contexts(events[:place], order):
+                    waits[context].append(float(wait))
+        self._medians = {context: median(found) for context, found in waits.items()}
+
+    def after(self, events: Sequence[str]) -> float:
+        """Return the median wait after `events`; NaN if there was never one at all."""
+        contexts = _contexts(events, self._order)
+        return next((self._medians[c] for c in contexts if c in self._medians), float("nan"))
+
+
+def _contexts(events: Sequence[str], order: int) -> list[Context]:
+    """Return the last `order` - 1 events, the start symbol among them, and every shorter context."""
+    longest = (START, *events)[max(0, len(events) + 2 - order) :]
+    return [longest[start:] for start in range(len(longest) + 1)]

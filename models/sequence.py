@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from models.clock import CHANNELS, DAY, Clock
 from models.config import TimeUse
 from models.layers import TimeAwareLSTMCell
 
@@ -24,10 +25,11 @@ class EventModel(keras.Model):
         embedding: width of an event's embedding.
         units: width of the LSTM's hidden and memory states.
         dropout: dropped share of embeddings and states, in training.
-        time: `time_gate` drives the forget gate (`TimeAwareLSTMCell`); `concat` makes time one more channel
-            after the embedding; `conv1x1` mixes that channel with the embedding, step by step, by a 1×1
-            convolution with ReLU, as wide as the embedding; `none` ignores it. All but the first then go
+        time: `time_gate` drives the forget gate (`TimeAwareLSTMCell`); `concat` makes time more channels
+            after the embedding, those of `Clock`; `conv1x1` mixes them with the embedding, step by step, by a
+            1×1 convolution with ReLU, as wide as the embedding; `none` ignores it. All but the first then go
             through a standard LSTM.
+        scale, unit_seconds: of elapsed time, as `Clock` has them.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class EventModel(keras.Model):
         units: int,
         dropout: float,
         time: TimeUse = "time_gate",
+        scale: float = 1.0,
+        unit_seconds: float = DAY,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
@@ -46,10 +50,13 @@ class EventModel(keras.Model):
             "units": units,
             "dropout": dropout,
             "time": time,
+            "scale": scale,
+            "unit_seconds": unit_seconds,
         }
         self.time = time
         self.embedding = layers.Embedding(event_types + 1, embedding)
         self.dropout = layers.Dropout(dropout)
+        self.clock = Clock(scale, unit_seconds) if time in ("concat", "conv1x1") else None
         self.mixed = layers.Conv1D(embedding, 1, activation="relu") if time == "conv1x1" else None
         # around a cell, so that one step of it can be exported; and no cuDNN comes in
         cell = TimeAwareLSTMCell(units) if time == "time_gate" else layers.LSTMCell(units)
@@ -61,10 +68,12 @@ class EventModel(keras.Model):
 
     def _create(self, embedding: int, units: int) -> None:
         self.embedding.build((None, None))
+        if self.clock is not None:
+            self.clock.build((None, None))
         if self.mixed is not None:
-            self.mixed.build((None, None, embedding + 1))
-        has_time = self.time in ("time_gate", "concat")
-        self.recurrent.build((None, None, embedding + has_time))
+            self.mixed.build((None, None, embedding + CHANNELS))
+        channels = {"time_gate": 1, "concat": CHANNELS}.get(self.time, 0)
+        self.recurrent.build((None, None, embedding + channels))
         for head in (self.next_event, self.to_next, self.to_end):
             head.build((None, None, units))
         self.built = True
@@ -81,7 +90,8 @@ class EventModel(keras.Model):
         embedded = self.dropout(self.embedding(events), training=training)  # (batch, time, embedding)
         if self.time == "none":
             return embedded
-        steps = ops.concatenate([embedded, elapsed[:, :, None]], axis=-1)  # (batch, time, embedding + 1)
+        times = elapsed[:, :, None] if self.clock is None else self.clock(elapsed)  # (batch, time, channels)
+        steps = ops.concatenate([embedded, times], axis=-1)  # (batch, time, embedding + channels)
         return steps if self.mixed is None else self.mixed(steps)
 
     def _answer(self, states: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.config import EventsData
 from models.data import END, Case
-from models.evaluate.figures import Figure, figure, mean, ratio
+from models.evaluate.figures import Figure, Figures, figure, mean, ratio
 from service.contract.features import UNIT_SECONDS
 from service.contract.padding import Array
 
@@ -34,6 +34,7 @@ class Scores:
     """How a model did, one entry a prefix: (prefixes)."""
 
     case: Array  # int: prefixes of one case are drawn together
+    answered: Array  # bool: the model did not refuse
     goes_on: Array  # bool: an event follows
     right: Array  # bool: the best answer is the truth
     right_among_events: Array  # bool: the best answer that is an event is the truth
@@ -51,9 +52,7 @@ def prefixes_of(cases: Sequence[Case], data: EventsData) -> Iterator[Prefix]:
             yield Prefix(place, n, following[n - 1], waits[n - 1])
 
 
-def score(
-    prefixes: Sequence[Prefix], labels: Sequence[str], probabilities: Array, waits: Array
-) -> Scores:
+def score(prefixes: Sequence[Prefix], labels: Sequence[str], probabilities: Array, waits: Array) -> Scores:
     """Hold answers against what came.
 
     Args:
@@ -68,6 +67,7 @@ def score(
     events = np.where(np.arange(len(labels)) == places[END], -1.0, probabilities)  # (prefixes, labels)
     return Scores(
         case=np.array([prefix.case for prefix in prefixes]),
+        answered=answered,
         goes_on=np.array([prefix.truth != END for prefix in prefixes]),
         right=answered & (probabilities.argmax(axis=1) == truth),
         right_among_events=answered & (events.argmax(axis=1) == truth),
@@ -78,11 +78,13 @@ def score(
 
 def pooled(parts: Sequence[Scores]) -> Scores:
     """Join scores of different cases, as of folds."""
-    columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Scores)}
+    columns = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Scores)
+    }
     return Scores(**columns)
 
 
-def figures_of(scores: Scores, unit: str) -> dict[str, Figure]:
+def figures_of(scores: Scores, unit: str) -> Figures:
     """Return each figure with its interval, by name; whole cases are drawn.
 
     Accuracy counts the end of a case as an answer; `without_end` leaves out the prefixes that it follows,
@@ -90,11 +92,12 @@ def figures_of(scores: Scores, unit: str) -> dict[str, Figure]:
     Tax et al. do, whose script makes no prediction where no event follows. Log loss is in nats. The
     time's absolute error is over prefixes that an event follows.
     """
-    return {
+    found = {
         name: mean(values[counts], scores.case[counts])
         for name, (values, counts) in _columns(scores, unit).items()
         if counts.any()
     }
+    return {"prefixes": len(scores.case), **found, "refused": int((~scores.answered).sum())}
 
 
 def differences_of(ours: Scores, theirs: Scores, unit: str) -> dict[str, Figure]:

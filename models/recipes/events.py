@@ -182,21 +182,31 @@ class EventsRecipe:
 
     def _build(self) -> EventModel:
         model, training = self._config.model, self._config.training
-        network = EventModel(len(self._labels), model.embedding, model.units, model.dropout, model.time)
-        # over real steps: Keras' default would count padding in the denominator
-        over_real = {"reduction": "mean_with_sample_weight"}
-        cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **over_real)
+        widths = (len(self._labels), model.embedding, model.units, model.dropout)
+        unit = UNIT_SECONDS[self._config.data.unit]
+        network = EventModel(*widths, model.time, self._elapsed().scale, unit)
+        # a batch has rows of like length: by a mean over each, a step of a short row would count for more
+        summed = {"reduction": "sum"}
+        share = 1 / (training.batch_size * self._steps_asked())
+        cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **summed)
         # absolute error: the answer is a median, and a median survives the inverse transform
         loss = {
             "next_event": cross_entropy,
-            "to_next": AbsoluteError(**over_real),
-            "to_end": AbsoluteError(**over_real),
+            "to_next": AbsoluteError(**summed),
+            "to_end": AbsoluteError(**summed),
         }
-        weights = {"next_event": 1.0, "to_next": model.time_weight, "to_end": model.auxiliary_weight}
+        heads = {"next_event": 1.0, "to_next": model.time_weight, "to_end": model.auxiliary_weight}
+        weights = {name: weight * share for name, weight in heads.items()}
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         optimizer = keras.optimizers.Adam(schedule(training, len(self._rows)), clipnorm=1.0)
         network.compile(optimizer, loss, loss_weights=weights, weighted_metrics={"next_event": [accuracy]})
         return network
+
+    def _steps_asked(self) -> float:
+        """Return the mean of how many steps of a row are asked: all, or the last one alone."""
+        if self._config.data.origin == "last":
+            return 1.0
+        return float(np.mean([steps for _, steps in self._rows]))
 
     def _examples(self) -> list[dict[str, list[Any]]]:
         """Choose prefixes of held-out cases: a short, a middling and a long one."""

@@ -1,0 +1,48 @@
+"""Elapsed time as a network can use it: by its size, from minutes to weeks, and by the hour it ends at.
+
+Used by `models.sequence`, step by step, so it reads no neighbour.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+MINUTE, DAY = 60.0, 86400.0
+LONG = 5 * DAY
+"""A time whose logarithm is near the middle of what a log of business cases holds."""
+WIDTH = 32
+CHANNELS = 4 + WIDTH
+
+
+@keras.saving.register_keras_serializable("seqserve")
+class Clock(keras.layers.Layer):
+    """Channels of an elapsed time: logarithms, the phase within a day, and learned soft bins of them.
+
+    One logarithm cannot tell both 10 seconds from 10 minutes and 2 days from 3, nor is what matters of it
+    linear, so there are two, each about -2 to 2, and `WIDTH` units of tanh. People work by day, so that the
+    phase tells a pause of 24 hours from one of 30; its sine and cosine are those of a cyclic feature.
+
+    Args:
+        scale: of the input, which is `log1p(time in the unit) / scale`, as the manifest's `Elapsed` has it.
+        unit_seconds: of the unit.
+    """
+
+    def __init__(self, scale: float, unit_seconds: float, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.unit_seconds = scale, unit_seconds
+        self.bins = keras.layers.Dense(WIDTH, activation="tanh", name="bins")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.bins.build((*input_shape, CHANNELS - WIDTH))
+
+    def call(self, elapsed: tf.Tensor) -> tf.Tensor:
+        seconds = ops.expm1(elapsed * self.scale) * self.unit_seconds  # (batch, time)
+        logs = [4 * ops.log1p(seconds / unit) / math.log1p(LONG / unit) - 2 for unit in (MINUTE, DAY)]
+        phase = seconds * (2 * math.pi / DAY)
+        channels = ops.stack([*logs, 2 * ops.sin(phase), 2 * ops.cos(phase)], axis=-1)  # (batch, time, 4)
+        return ops.concatenate([channels, self.bins(channels)], axis=-1)  # (batch, time, CHANNELS)
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "scale": self.scale, "unit_seconds": self.unit_seconds}
