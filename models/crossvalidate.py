@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.config import Config, ConfigInvalid, EventsConfig, EventsData, TimeUse
 from models.data import END, Case
-from models.draft import Draft
+from models.draft import Draft, tensor_spec
 from models.evaluate.figures import Figures, as_json
 from models.evaluate.prefixes import Prefix, Scores, differences_of, figures_of, pooled, prefixes_of, score
 from models.ngrams import MedianWait, WittenBell
@@ -96,9 +96,9 @@ def crossvalidate(
     trainers |= {way: partial(_train_network, way) for way in ways}
     scores = _scores(config, cases, make_folds(len(cases), folds, config.training.seed), trainers, console)
     unit = config.data.unit
-    figures = {name: figures_of(found, unit) for name, found in scores.items()}
+    figures: dict[str, Figures] = {name: figures_of(found, unit) for name, found in scores.items()}
     best = min((f"{n}-gram" for n in ORDERS), key=lambda name: scores[name].loss.mean())
-    differences = {way: differences_of(scores[way], scores[best], unit) for way in ways}
+    differences: dict[str, Figures] = {way: differences_of(scores[way], scores[best], unit) for way in ways}
     return Report(len(cases), folds, figures, best, differences)
 
 
@@ -196,7 +196,9 @@ def _ask(draft: Draft, data: EventsData, cases: Sequence[Case], prefixes: Sequen
     next_event, to_next = f"next_{data.event}", f"{data.unit}_to_next"
     labels, head = draft.manifest.heads[next_event], draft.manifest.heads[to_next]
     assert isinstance(labels, Softmax)
-    predict = tf.function(draft.functions[PREDICT_SIGNATURE], reduce_retracing=True)
+    inputs = draft.manifest.signatures[PREDICT_SIGNATURE].inputs.items()
+    specs = {name: tensor_spec(name, tensor, draft.manifest) for name, tensor in inputs}
+    predict = tf.function(draft.functions[PREDICT_SIGNATURE]).get_concrete_function(**specs)
     probabilities, waits = np.zeros((len(rows), len(labels.labels))), np.full(len(rows), np.nan)
     for start in range(0, len(taken), ROWS_AT_ONCE):
         places = taken[start : start + ROWS_AT_ONCE]

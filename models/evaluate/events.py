@@ -18,7 +18,6 @@ from models.evaluate.run import chunks, run
 from models.journeys import best_accuracy, journeys
 from models.recipes.events import features_of, read_cases
 from service.contract.digest import sha256
-from service.contract.features import UNIT_SECONDS
 from service.contract.items import ClassAnswer, PredictBody, Prediction, ValueAnswer
 from service.contract.manifest import Softmax
 

@@ -63,7 +63,7 @@ def score(prefixes: Sequence[Prefix], labels: Sequence[str], probabilities: Arra
     places = {label: place for place, label in enumerate(labels)}
     truth = np.array([places.get(prefix.truth, -1) for prefix in prefixes])  # (prefixes)
     given = np.where(truth < 0, 0.0, probabilities[np.arange(len(truth)), truth])
-    answered = probabilities.any(axis=1)
+    answered: Array = np.asarray(probabilities.any(axis=1))
     events = np.where(np.arange(len(labels)) == places[END], -1.0, probabilities)  # (prefixes, labels)
     return Scores(
         case=np.array([prefix.case for prefix in prefixes]),
@@ -100,7 +100,7 @@ def figures_of(scores: Scores, unit: str) -> Figures:
     return {"prefixes": len(scores.case), **found, "refused": int((~scores.answered).sum())}
 
 
-def differences_of(ours: Scores, theirs: Scores, unit: str) -> dict[str, Figure]:
+def differences_of(ours: Scores, theirs: Scores, unit: str) -> Figures:
     """Return ours less theirs, figure by figure, prefix by prefix, with intervals of the difference.
 
     `log_loss_share` is the difference of log loss as a share of theirs.
