@@ -196,8 +196,8 @@ def _ask(draft: Draft, data: EventsData, cases: Sequence[Case], prefixes: Sequen
     next_event, to_next = f"next_{data.event}", f"{data.unit}_to_next"
     labels, head = draft.manifest.heads[next_event], draft.manifest.heads[to_next]
     assert isinstance(labels, Softmax)
-    inputs = draft.manifest.signatures[PREDICT_SIGNATURE].inputs.items()
-    specs = {name: tensor_spec(name, tensor, draft.manifest) for name, tensor in inputs}
+    signature = draft.manifest.signatures[PREDICT_SIGNATURE]
+    specs = {name: tensor_spec(name, signature, draft.manifest) for name in signature.inputs}
     predict = tf.function(draft.functions[PREDICT_SIGNATURE]).get_concrete_function(**specs)
     probabilities, waits = np.zeros((len(rows), len(labels.labels))), np.full(len(rows), np.nan)
     for start in range(0, len(taken), ROWS_AT_ONCE):
