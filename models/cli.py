@@ -193,7 +193,8 @@ def check(
     On a GPU padding is held to the manifest's tolerance for it, as the goldens are.
     Example: python -m models check build/models/shop/1 --tfserving localhost:8500
     """
-    from models.check import Server, check_version
+    from models.check import check_version
+    from models.check.loaded import Server
 
     with _told():
         host, _, port = (tfserving or ":").rpartition(":")

@@ -14,7 +14,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from models.check import PaddingLeak, Pipeline, check_version, name_and_version, pipeline
+from models.check import check_version
+from models.check.loaded import Pipeline, name_and_version, pipeline
+from models.check.padding import PaddingLeak
 from models.draft import Draft, tensor_spec
 from service import errors
 from service.contract.digest import check_digests, file_hashes

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from sentencepiece import sentencepiece_model_pb2
 
-from models.check import pipeline
+from models.check.loaded import pipeline
 from service.contract.digest import digest_of, file_hashes
 from service.contract.manifest import FILE_NAME
 from service.core.golden import answers, first_difference

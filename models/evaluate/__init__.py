@@ -7,7 +7,7 @@ module a task; each figure comes with its 95 % interval.
 from pathlib import Path
 from typing import Any
 
-from models.check import Pipeline, pipeline
+from models.check.loaded import Pipeline, pipeline
 from models.config import (
     ClassifierConfig,
     Config,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.calibration import expected_error, reliability
-from models.check import Pipeline
+from models.check.loaded import Pipeline
 from models.config import ClassifierConfig, TaggerConfig
 from models.data import Case
 from models.evaluate.figures import Figures, Groups, figure, mean

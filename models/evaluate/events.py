@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.check import Pipeline
+from models.check.loaded import Pipeline
 from models.config import EventsConfig, EventsData, TaggerConfig
 from models.data import Case
 from models.evaluate.figures import Figures

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.check import Pipeline
+from models.check.loaded import Pipeline
 from models.config import ConfigInvalid, ForecasterData
 from models.evaluate.figures import Figure, Figures, mean
 from models.evaluate.run import chunks, run

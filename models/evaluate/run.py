@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from models.check import SECONDS, Pipeline
+from models.check.loaded import SECONDS, Pipeline
 from service import errors
 from service.core.types import Body, Outcome
 from service.errors import SeqserveError

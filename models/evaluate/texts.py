@@ -10,7 +10,7 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from models.check import Pipeline
+from models.check.loaded import Pipeline
 from models.config import TranslationConfig
 from models.data import Pair
 from models.evaluate.figures import DRAWS, Figure, Figures, mean

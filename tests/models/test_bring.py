@@ -16,7 +16,9 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from models.check import PaddingLeak, Server, check_version
+from models.check import check_version
+from models.check.loaded import Server
+from models.check.padding import PaddingLeak
 from models.cli import export_keras
 from models.config import ConfigInvalid
 from service import errors

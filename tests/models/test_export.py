@@ -14,7 +14,9 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models.check import DeviceOnlyOp, PaddingLeak, check_ops, check_version
+from models.check import check_version
+from models.check.ops import DeviceOnlyOp, check_ops
+from models.check.padding import PaddingLeak
 from models.draft import Draft
 from models.export import WARMUP, VersionExists, export_version, publish
 from service import errors

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.check import StepDiffers, check_version
+from models.check import check_version
+from models.check.steps import StepDiffers
 from models.cli import train_model
 from models.config import ConfigInvalid, EventsConfig, TimeUse, read_config
 from models.data import Case

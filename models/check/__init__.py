@@ -1,0 +1,53 @@
+"""Certify a version before it ships: padding is invisible, goldens hold, no op that only one device has.
+
+`python -m models check` and `models.export` call `check_version`. What leaks is measured, not guessed
+from layer names: a row's outputs must be the same alone, padded to any bucket, beside any neighbours.
+"""
+
+import asyncio
+from pathlib import Path
+
+from models.check.loaded import SECONDS, Server, pipeline
+from models.check.ops import check_ops
+from models.check.padding import check_padding
+from models.check.steps import check_step
+from service.contract.digest import check_digests
+from service.contract.manifest import STEP_SIGNATURE
+from service.core.golden import run_examples
+
+
+def check_version(folder: Path, server: Server | None = None) -> list[str]:
+    """Certify a version directory; returns a line for each thing that was checked.
+
+    Args:
+        server: have its copy of the version compute instead of this process.
+
+    Raises:
+        FileChanged, ManifestInvalid, DeviceOnlyOp, PaddingLeak, StepDiffers, GoldenFailed: what is wrong.
+        VersionNotFound, BackendUnavailable: the server cannot be asked.
+    """
+    return asyncio.run(_check(folder, server))
+
+
+async def _check(folder: Path, server: Server | None) -> list[str]:
+    check_digests(folder)
+    check_ops(folder)
+    device = server.device if server is not None else "cpu"
+    where = [f"{server.address} has this very version, by its digest"] if server is not None else []
+    async with pipeline(folder, server=server) as loaded:
+        manifest = loaded.served.manifest
+        if manifest.batching == "single":
+            padding = ["padding leaks: rows go alone, at their exact length (batching: single)"]
+        else:  # before the goldens: a leak spoils them too, and is the better thing to be told
+            padding = [await check_padding(loaded, name) for name in manifest.serving_signatures]
+        steps = [await check_step(loaded)] if STEP_SIGNATURE in manifest.signatures else []
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        await run_examples(loaded.served, loaded.runner, deadline, device)
+    return [
+        f"{len(manifest.files)} files are as exported",
+        *where,
+        "no op needs one kind of device",
+        *padding,
+        *steps,
+        f"{len(manifest.examples)} golden examples hold",
+    ]

@@ -1,0 +1,117 @@
+"""Padding is invisible: a row's outputs are the same alone, padded to any bucket, beside any neighbours.
+
+Part of the certification. What leaks is measured, not guessed from layer names.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.check.loaded import TOLERANCE, Pipeline
+from models.check.rows import Call, answered, answered_alone, example_rows, excess
+from service.contract.manifest import Manifest
+from service.contract.padding import Array, Row, real_steps
+from service.core.types import Outputs
+from service.errors import FailedPrecondition
+
+
+class PaddingLeak(FailedPrecondition):
+    """An output of the model depends on padding or on neighbours; the message names it."""
+
+    reason = "PADDING_LEAK"
+
+
+async def check_padding(loaded: Pipeline, name: str) -> str:
+    """Compare each row alone and unpadded with itself padded, anywhere among neighbours, beside garbage.
+
+    With one bucket, a fixed time axis, "alone" is padded to it already: neighbours and garbage are tested.
+
+    Raises:
+        PaddingLeak: naming the output, the case and by how much.
+    """
+    kinds: Counter[str] = Counter()
+    groups = example_rows(loaded.served, name)
+    for options, rows in groups.items():
+        kinds += await _check_rows(loaded, Call(name, options), rows)
+    shown = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+    count = sum(map(len, groups.values()))
+    held = f", held to the GPU's tolerance of {loaded.tolerance:g}" if loaded.tolerance != TOLERANCE else ""
+    buckets = loaded.served.manifest.buckets
+    if len(buckets) == 1:
+        return (
+            f"signature {name!r}: neighbours change nothing for {count} rows ({shown} times{held}); "
+            f"every row has the one length {buckets[0]}, so it is not compared with itself unpadded"
+        )
+    return f"signature {name!r}: padding is invisible for {count} rows ({shown} times{held})"
+
+
+async def _check_rows(loaded: Pipeline, call: Call, rows: Sequence[Row]) -> Counter[str]:
+    """Check rows that may share a batch; returns how often each kind of case was tried."""
+    manifest = loaded.served.manifest
+    alone = [await answered_alone(loaded, call, row) for row in rows]
+    kinds: Counter[str] = Counter()
+    for case in _cases(rows, manifest):
+        batch = [rows[place] for place in case.places]
+        outputs = await answered(loaded, call, batch, case.length, case.garbage)
+        for place, got in zip(case.places, outputs, strict=True):
+            how = f"{case.kind} at length {case.length}"
+            _compare(loaded, call.signature, rows[place], alone[place], got, how)
+            kinds[case.kind] += 1
+    return kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way to send rows, given by their places: what it is called, how long, with garbage or not."""
+
+    kind: str
+    places: tuple[int, ...]
+    length: int
+    garbage: bool = False
+
+
+def _cases(rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
+    """Yield every way that is tested; among neighbours each row stands first, last and in between."""
+    for bucket in manifest.buckets:
+        fitting = tuple(place for place, row in enumerate(rows) if row.length <= bucket)
+        for place in fitting:
+            if len(manifest.buckets) > 1:
+                yield Case("padded", (place,), bucket)
+            if manifest.mask_input is not None:
+                yield Case("with garbage in the padding", (place,), bucket, garbage=True)
+        for turn in range(len(fitting)) if len(fitting) > 1 else ():
+            yield Case("among neighbours", (*fitting[turn:], *fitting[:turn]), bucket)
+
+
+def _compare(loaded: Pipeline, name: str, row: Row, alone: Outputs, got: Outputs, how: str) -> None:
+    manifest = loaded.served.manifest
+    ids_differ = manifest.decode is not None and not _same_ids(alone, got)
+    for output, tensor in manifest.signatures[name].outputs.items():
+        if ids_differ and output != "scores":
+            continue  # a tie: two hypotheses whose scores are as close as the tolerance
+        wanted, found = (_real(manifest, x, output, tensor.axes[1:], row) for x in (alone, got))
+        off = excess(wanted, found, loaded.tolerance)
+        if off is not None:
+            raise PaddingLeak(f"output {output!r} of {name!r} changes by {off:.3g} when a row is {how}")
+
+
+def _same_ids(alone: Outputs, got: Outputs) -> bool:
+    if not np.array_equal(alone["lengths"], got["lengths"]):
+        return False
+    longest = int(alone["lengths"].max())
+    return np.array_equal(alone["ids"][:, :longest], got["ids"][:, :longest])
+
+
+def _real(manifest: Manifest, outputs: Outputs, name: str, axes: Sequence[str], row: Row) -> Array:
+    """Cut an output to what is real: decoded steps, source steps, or a sequence's own steps."""
+    value = outputs[name]
+    for place, axis in enumerate(axes):
+        moved = np.moveaxis(value, place, 0)
+        if axis == "time" and manifest.decode is not None:
+            moved = moved[: int(outputs["lengths"].max())]
+        elif axis in ("time", "source"):
+            moved = real_steps(moved, row.length, manifest.padding)
+        value = np.moveaxis(moved, 0, place)
+    return value

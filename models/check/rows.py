@@ -1,0 +1,84 @@
+"""Rows to certify a version with: its golden examples and pieces of them, and what they are compared by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.check.loaded import Pipeline, predict
+from service import errors
+from service.contract.manifest import Manifest, Signature, Tensor
+from service.contract.padding import Array, Row, pad_batch
+from service.core.golden import body_of
+from service.core.types import BatchOptions, Outputs, Served
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What rows of one batch have in common."""
+
+    signature: str
+    options: BatchOptions
+
+
+async def answered_alone(loaded: Pipeline, call: Call, row: Row) -> Outputs:
+    """Return a row's outputs at its own length, which is the bucket where there is but one."""
+    buckets = loaded.served.manifest.buckets
+    length = buckets[0] if len(buckets) == 1 else row.length
+    return (await answered(loaded, call, [row], length))[0]
+
+
+async def answered(
+    loaded: Pipeline, call: Call, rows: Sequence[Row], length: int, garbage: bool = False
+) -> list[Outputs]:
+    """Return each row's outputs, padded to a length, with garbage in the first row's padding or without."""
+    manifest = loaded.served.manifest
+    signature = manifest.signatures[call.signature]
+    inputs = pad_batch(rows, length, signature, manifest, call.options)
+    if garbage:
+        _spoil(inputs, rows[0], signature, manifest)
+    return await predict(loaded, call.signature, inputs, len(rows))
+
+
+def _spoil(inputs: dict[str, Array], row: Row, signature: Signature, manifest: Manifest) -> None:
+    """Put values of the (first) row itself where there is padding: legal ids, wrong place."""
+    for name, tensor in signature.inputs.items():
+        if "time" in tensor.axes and name != manifest.mask_input:
+            cells = inputs[name][0]
+            gap = slice(0, len(cells) - row.length) if manifest.padding == "left" else slice(row.length, None)
+            cells[gap] = np.resize(row.inputs[name][::-1], cells[gap].shape)
+
+
+def example_rows(served: Served, name: str) -> dict[BatchOptions, list[Row]]:
+    """Encode the golden examples, and cut the longest short, so that there are rows of several lengths.
+
+    Rows that may share a batch, by the options that they share.
+    """
+    groups: dict[BatchOptions, list[Row]] = {}
+    for example in served.manifest.examples:
+        plan = served.codec.plan(body_of(served.manifest, example.request))
+        if plan.signature == name:
+            rows = [plan.encode(item).row for item in plan.items]
+            groups.setdefault(plan.batch_options, []).extend(rows)
+    if not groups:
+        raise errors.GoldenFailed(f"examples: none calls signature {name!r}")
+    inputs = served.manifest.signatures[name].inputs
+    for rows in groups.values():
+        longest = max(rows, key=lambda row: row.length)
+        rows += [_cut(longest, n, inputs) for n in {1, longest.length // 2} if 0 < n < longest.length]
+    return groups
+
+
+def _cut(row: Row, length: int, tensors: Mapping[str, Tensor]) -> Row:
+    values = {n: v[:length] if "time" in tensors[n].axes else v for n, v in row.inputs.items()}
+    return Row(values, length)
+
+
+def excess(wanted: Array, got: Array, tolerance: float) -> float | None:
+    """Return the largest difference if any is above the tolerance, else None."""
+    if wanted.shape != got.shape:
+        return float("inf")
+    exact = wanted.astype(np.float64)
+    off = np.abs(exact - got.astype(np.float64))
+    allowed = tolerance + tolerance * np.abs(exact)
+    return None if (off <= allowed).all() else float(off.max())
