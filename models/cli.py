@@ -70,15 +70,21 @@ def demo(out: RootOption = Path("build/models")) -> None:
 
 
 @app.command()
-def evaluate(folder: VersionArgument, data: DataOption = None) -> None:
+def evaluate(
+    folder: VersionArgument,
+    data: DataOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="a folder to draw into, as PNGs: attention, confusion, forecast, …")
+    ] = None,
+) -> None:
     """Measure a version through the pipeline that serves it: a table, then one JSON object.
 
-    Example: python -m models evaluate build/models/helpdesk/1 --data helpdesk.csv
+    Example: python -m models evaluate build/models/helpdesk/1 --data helpdesk.csv --plot build/plots
     """
     from models.evaluate import evaluate_version
 
     with _told():
-        figures = asyncio.run(evaluate_version(folder, data))
+        figures = asyncio.run(evaluate_version(folder, data, plot))
         _print_figures(f"{folder.parent.name} version {folder.name}", figures)
         typer.echo(orjson.dumps(figures))
 

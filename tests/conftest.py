@@ -102,20 +102,28 @@ def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def kinds(tmp_path_factory: pytest.TempPathFactory, log_data: Path) -> Path:
+def data_of(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Path) -> dict[str, Path]:
+    """What each small model was trained on, by the model's name."""
+    from tests.models.made import waves, write_series
+    from tests.models.tables import write_table
+
+    folder = tmp_path_factory.mktemp("kinds-data")
+    series = write_series(folder / "waves.ts", waves(120, seed=1))
+    table = write_table(folder / "loads.csv", 1020)
+    return {"en-de": text_data, "shop": log_data, "waves": series, "steps": log_data, "loads": table}
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory, data_of: dict[str, Path]) -> Path:
     """A root with one small model of each further kind: classifier, tagger, forecaster."""
     from models.cli import train_model
     from models.config import read_config
-    from tests.models.made import CLASSIFIER, TAGGER, waves, write_series
-    from tests.models.tables import FORECASTER, write_table
+    from tests.models.made import CLASSIFIER, TAGGER
+    from tests.models.tables import FORECASTER
 
-    folder, data = tmp_path_factory.mktemp("kinds"), tmp_path_factory.mktemp("kinds-data")
-    for config, path in (
-        (CLASSIFIER, write_series(data / "waves.ts", waves(120, seed=1))),
-        (TAGGER, log_data),
-        (FORECASTER, write_table(data / "loads.csv", 1020)),
-    ):
-        train_model(read_config(config, "tests"), path, folder, resume=False)
+    folder = tmp_path_factory.mktemp("kinds")
+    for config in (CLASSIFIER, TAGGER, FORECASTER):
+        train_model(read_config(config, "tests"), data_of[config["name"]], folder, resume=False)
     return folder
 
 

@@ -4,35 +4,37 @@
 module a task; each figure comes with its 95 % interval.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from models.check.loaded import Pipeline, pipeline
-from models.config import (
-    ClassifierConfig,
-    Config,
-    ForecasterConfig,
-    TaggerConfig,
-    TranslationConfig,
-    read_config,
-)
-from models.evaluate.classes import measure_series, measure_tags, series_to_measure
-from models.evaluate.events import cases_to_measure, measure_cases
-from models.evaluate.figures import as_json
-from models.evaluate.forecasts import measure_stretch, stretch_to_measure, validation_stretch
-from models.evaluate.texts import measure_texts, texts_to_measure
-from models.recipes.classifier import read_split
-from models.recipes.events import read_cases
-from models.recipes.translation import read_texts
+from models.config import ClassifierConfig, Config, EventsConfig, ForecasterConfig, TaggerConfig, read_config
+from models.evaluate import classes, events, forecasts, plots, tags, texts
+from models.evaluate.figures import Measured, as_json
 
 
-async def evaluate_version(folder: Path, data: Path | None) -> dict[str, Any]:
+class Measurer(Protocol):
+    """What each task's module has. Rows are of its own kind."""
+
+    def held_out(self, config: Any, data: Path | None, /) -> Any:
+        """Return the validation part of the data that a configuration trains on."""
+
+    def to_measure(self, config: Any, data: Path | None, card: Mapping[str, Any], /) -> Any:
+        """Return the rows of data that may be new."""
+
+    async def measure(self, loaded: Pipeline, config: Any, rows: Any, /) -> Measured:
+        """Answer the rows by a version, and hold the answers against what is true."""
+
+
+async def evaluate_version(folder: Path, data: Path | None, pictures: Path | None = None) -> dict[str, Any]:
     """Measure a version on data; its card says how that is to be read.
 
     Args:
         data: a folder of parallel texts (its `test` files, else `val`), or a log or labelled sequences (all
             of them; the validation part where it is the very file that the version was trained on), or a
-            table (see `models.evaluate.forecasts.stretch_to_measure`); None for generated data.
+            table (see `models.evaluate.forecasts.to_measure`); None for generated data.
+        pictures: a folder to draw into.
 
     Raises:
         ConfigInvalid: the data cannot be read, or the card does not say how to.
@@ -40,26 +42,27 @@ async def evaluate_version(folder: Path, data: Path | None) -> dict[str, Any]:
     async with pipeline(folder) as loaded:
         card = loaded.served.manifest.card or {}
         config = read_config(card.get("config", {}), str(folder))
-        if isinstance(config, TranslationConfig):
-            return as_json(await measure_texts(loaded, texts_to_measure(config, data)))
-        if isinstance(config, ForecasterConfig):
-            stretch = stretch_to_measure(config.data, data, card)
-            return as_json(await measure_stretch(loaded, stretch, config.data))
-        if isinstance(config, ClassifierConfig):
-            return as_json(await measure_series(loaded, series_to_measure(data, card), config))
-        if isinstance(config, TaggerConfig):
-            return as_json(await measure_tags(loaded, cases_to_measure(config, data, card), config))
-        return as_json(await measure_cases(loaded, cases_to_measure(config, data, card), config.data))
+        measurer = _measurer(config)
+        measured = await measurer.measure(loaded, config, measurer.to_measure(config, data, card))
+    if pictures is not None:
+        plots.save({name: draw() for name, draw in measured.pictures.items()}, pictures)
+    return as_json(measured.figures)
 
 
 async def measure(loaded: Pipeline, config: Config, data: Path | None) -> dict[str, Any]:
     """Measure a version on the validation part of the data it was trained with."""
-    if isinstance(config, TranslationConfig):
-        return as_json(await measure_texts(loaded, read_texts(config.data, data, "val")))
-    if isinstance(config, ForecasterConfig):
-        return as_json(await measure_stretch(loaded, validation_stretch(config.data, data), config.data))
-    if isinstance(config, ClassifierConfig):
-        return as_json(await measure_series(loaded, read_split(data, "val"), config))
-    if isinstance(config, TaggerConfig):
-        return as_json(await measure_tags(loaded, read_cases(config.data, data, "val"), config))
-    return as_json(await measure_cases(loaded, read_cases(config.data, data, "val"), config.data))
+    measurer = _measurer(config)
+    return as_json((await measurer.measure(loaded, config, measurer.held_out(config, data))).figures)
+
+
+def _measurer(config: Config) -> Measurer:
+    match config:
+        case EventsConfig():
+            return events
+        case ClassifierConfig():
+            return classes
+        case TaggerConfig():
+            return tags
+        case ForecasterConfig():
+            return forecasts
+    return texts

@@ -1,11 +1,11 @@
 """Quality of classifiers and taggers: what is right, and how far the probabilities can be believed.
 
-Called by `models.evaluate` for both, and by `models.crossvalidate_classes`.
+Called by `models.evaluate` for classifiers, by `tags` for taggers, and by `models.crossvalidate_classes`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ import numpy as np
 
 from models.calibration import expected_error, reliability
 from models.check.loaded import Pipeline
-from models.config import ClassifierConfig, TaggerConfig
-from models.data import Case
-from models.evaluate.figures import Figures, Groups, figure, mean
+from models.config import ClassifierConfig
+from models.evaluate import plots
+from models.evaluate.figures import Figures, Groups, Measured, Pictures, figure, mean
 from models.evaluate.run import chunks, run
 from models.recipes.classifier import feature_of, read_split
-from models.recipes.tagger import times_of
 from models.series import Series, read_series
 from service.contract.digest import sha256
-from service.contract.items import ClassAnswer, PredictBody, Prediction, StepsAnswer
+from service.contract.items import ClassAnswer, PredictBody, Prediction
 from service.contract.padding import Array
 
 ALL_LABELS = 1000
@@ -39,34 +38,26 @@ class Judged:
     of_truth: float = 0.0
 
 
-def series_to_measure(data: Path | None, card: dict[str, Any]) -> list[Series]:
+def held_out(config: ClassifierConfig, data: Path | None) -> list[Series]:
+    """Return the validation sequences."""
+    return read_split(data, "val")
+
+
+def to_measure(config: ClassifierConfig, data: Path | None, card: Mapping[str, Any]) -> list[Series]:
     """Return all sequences of a file, or the validation part where it is the file that was trained on."""
-    held_out = read_split(data, "val")
-    if data is None or sha256(data.read_bytes()) == card.get("data_sha256"):
-        return held_out
-    return read_series(data)
+    kept = held_out(config, data)
+    is_training = data is None or sha256(data.read_bytes()) == card.get("data_sha256")
+    return kept if data is None or is_training else read_series(data)
 
 
-async def measure_series(loaded: Pipeline, series: Sequence[Series], config: ClassifierConfig) -> Figures:
+async def measure(loaded: Pipeline, config: ClassifierConfig, series: Sequence[Series]) -> Measured:
     """Classify each sequence; see `class_figures`. One that is refused counts as wrong, and in `refused`."""
-    answers = await _answers(loaded, [feature_of(one, config.data) for one in series])
-    judged = [_judged(one.label, _of(answer, config)) for one, answer in zip(series, answers, strict=True)]
+    answers = await predictions(loaded, [feature_of(one, config.data) for one in series])
+    head = config.data.head
+    judged = [judge(one.label, answer_of(a, head)) for one, a in zip(series, answers, strict=True)]
     refused = sum(answer is None for answer in answers)
-    return {"sequences": len(series), **class_figures(judged), "refused": refused}
-
-
-async def measure_tags(loaded: Pipeline, cases: Sequence[Case], config: TaggerConfig) -> Figures:
-    """Tag each step of each case; see `class_figures`. Intervals draw whole cases.
-
-    Every step of a case that the model refuses counts as wrong; `refused` counts cases.
-    """
-    answers = await _answers(loaded, [times_of(case, config.data) for case in cases])
-    by_case = [list(_steps(case, _of(answer, config))) for case, answer in zip(cases, answers, strict=True)]
-    judged = list(chain.from_iterable(by_case))
-    of_case = np.repeat(np.arange(len(cases)), [len(steps) for steps in by_case])
-    refused = sum(answer is None for answer in answers)
-    counts = {"sequences": len(cases), "steps": len(judged)}
-    return {**counts, **class_figures(judged, of_case), "refused": refused}
+    figures: Figures = {"sequences": len(series), **class_figures(judged), "refused": refused}
+    return Measured(figures, class_pictures(judged))
 
 
 def class_figures(judged: Sequence[Judged], groups: Groups | None = None) -> Figures:
@@ -83,6 +74,18 @@ def class_figures(judged: Sequence[Judged], groups: Groups | None = None) -> Fig
         "log_loss": mean(losses, groups),
         "macro_f1": figure(_confusions(judged), _macro_f1, groups),
         "ece": figure(reliability([row.confidence for row in judged], right), expected_error, groups),
+    }
+
+
+def class_pictures(judged: Sequence[Judged]) -> Pictures:
+    """Offer a confusion matrix and a reliability diagram."""
+    truth, said = [row.truth for row in judged], [row.said for row in judged]
+    labels = sorted({*truth, *said} - {""})
+    confidence = np.array([row.confidence for row in judged])
+    right = np.array([row.said == row.truth for row in judged])
+    return {
+        "confusion": partial(plots.confusion, truth, said, labels),
+        "reliability": partial(plots.reliability, confidence, right),
     }
 
 
@@ -104,7 +107,8 @@ def _macro_f1(sums: Array) -> Array:
     return f1
 
 
-async def _answers(loaded: Pipeline, sequences: Sequence[dict[str, Any]]) -> list[Prediction | None]:
+async def predictions(loaded: Pipeline, sequences: Sequence[dict[str, Any]]) -> list[Prediction | None]:
+    """Answer each sequence; None where the model refuses it."""
     answers: list[Prediction | None] = []
     for chunk in chunks(sequences):
         outcomes = await run(loaded, PredictBody(sequences=list(chunk), top_k=ALL_LABELS))
@@ -112,18 +116,13 @@ async def _answers(loaded: Pipeline, sequences: Sequence[dict[str, Any]]) -> lis
     return answers
 
 
-def _of(answer: Prediction | None, config: ClassifierConfig | TaggerConfig) -> Any:
-    return None if answer is None else answer.heads[config.data.head]
+def answer_of(prediction: Prediction | None, head: str) -> Any:
+    """Return a head's answer, None where there is none."""
+    return None if prediction is None else prediction.heads[head]
 
 
-def _steps(case: Case, answer: StepsAnswer | None) -> Iterator[Judged]:
-    steps = [None] * len(case.events) if answer is None else answer.steps
-    for truth, step in zip(case.events, steps, strict=True):
-        assert step is None or isinstance(step, ClassAnswer)
-        yield _judged(truth, step)
-
-
-def _judged(truth: str, answer: ClassAnswer | None) -> Judged:
+def judge(truth: str, answer: ClassAnswer | None) -> Judged:
+    """Hold one answer against the truth."""
     if answer is None:
         return Judged(truth)
     of_truth = next((top.probability for top in answer.top if top.label == truth), 0.0)

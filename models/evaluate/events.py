@@ -3,16 +3,18 @@
 Called by `models.evaluate` for events models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.check.loaded import Pipeline
-from models.config import EventsConfig, EventsData, TaggerConfig
+from models.config import EventsConfig, TaggerConfig
 from models.data import Case
-from models.evaluate.figures import Figures
+from models.evaluate import plots
+from models.evaluate.figures import Measured, Pictures
 from models.evaluate.prefixes import figures_of, prefixes_of, score
 from models.evaluate.run import chunks, run
 from models.journeys import best_accuracy, journeys
@@ -25,22 +27,26 @@ ALL_LABELS = 1000
 TEST_JOURNEYS = (1500, 3)  # how many, and a seed that training never used
 
 
-def cases_to_measure(
-    config: EventsConfig | TaggerConfig, data: Path | None, card: dict[str, Any]
-) -> list[Case]:
+def held_out(config: EventsConfig | TaggerConfig, data: Path | None) -> list[Case]:
+    """Return the validation cases."""
+    return read_cases(config.data, data, "val")
+
+
+def to_measure(config: EventsConfig | TaggerConfig, data: Path | None, card: Mapping[str, Any]) -> list[Case]:
     """Return all cases of a log, or its last tenth where it is the very file that was trained on."""
     if data is None or config.data.kind == "journeys":
         return journeys(*TEST_JOURNEYS)
-    held_out = read_cases(config.data, data, "val")
+    kept = held_out(config, data)
     is_training = sha256(data.read_bytes()) == card.get("data_sha256")
-    return held_out if is_training else [*read_cases(config.data, data, "train"), *held_out]
+    return kept if is_training else [*read_cases(config.data, data, "train"), *kept]
 
 
-async def measure_cases(loaded: Pipeline, cases: Sequence[Case], data: EventsData) -> Figures:
+async def measure(loaded: Pipeline, config: EventsConfig, cases: Sequence[Case]) -> Measured:
     """Predict what follows each prefix, as `models.evaluate.prefixes` defines prefixes and figures.
 
     A sequence that the model refuses counts as wrong, and in `refused`. Intervals draw whole cases.
     """
+    data = config.data
     prefixes = list(prefixes_of(cases, data))
     answers: list[Prediction | None] = []
     for chunk in chunks(prefixes):
@@ -53,11 +59,18 @@ async def measure_cases(loaded: Pipeline, cases: Sequence[Case], data: EventsDat
         [_probabilities(answer, f"next_{data.event}", head.labels) for answer in answers]
     )
     waits = np.array([_value(answer, f"{data.unit}_to_next") for answer in answers])
-    figures = dict(figures_of(score(prefixes, head.labels, probabilities, waits), data.unit))
+    scores = score(prefixes, head.labels, probabilities, waits)
+    figures = dict(figures_of(scores, data.unit))
     if data.kind == "journeys":
         best = best_accuracy(cases)
         figures |= {"best_accuracy": round(best.observed, 4), "best_expected": round(best.expected, 4)}
-    return figures
+    said = [head.labels[place] for place in probabilities.argmax(axis=1)]
+    truth = [prefix.truth for prefix in prefixes]
+    pictures: Pictures = {
+        "confusion": partial(plots.confusion, truth, said, head.labels),
+        "reliability": partial(plots.reliability, probabilities.max(axis=1), scores.right),
+    }
+    return Measured(figures, pictures)
 
 
 def _probabilities(answer: Prediction | None, head: str, labels: Sequence[str]) -> list[float]:

@@ -5,7 +5,7 @@ drawn. Percentile bootstrap: Efron, 1979, https://doi.org/10.1214/aos/1176344552
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,18 @@ class Figure:
 
 Figures = Mapping[str, Figure | float | int | str]
 """What is said of a version's quality: figures with intervals, and plain counts and facts."""
+
+
+Pictures = Mapping[str, Callable[[], Any]]
+"""What draws a picture (a matplotlib figure), by its name; drawn only where it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A version's figures, and the pictures that can be drawn of them."""
+
+    figures: Figures
+    pictures: Pictures = field(default_factory=dict)
 
 
 def figure(totals: Array, statistic: Statistic, groups: Groups | None = None) -> Figure:

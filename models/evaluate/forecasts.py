@@ -5,14 +5,16 @@ Called by `models.evaluate` for forecasters.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.check.loaded import Pipeline
-from models.config import ConfigInvalid, ForecasterData
-from models.evaluate.figures import Figure, Figures, mean
+from models.config import ConfigInvalid, ForecasterConfig, ForecasterData
+from models.evaluate import plots
+from models.evaluate.figures import Figure, Measured, mean
 from models.evaluate.run import chunks, run
 from models.recipes.forecaster import WEEK, read_series, sampled_head
 from models.tables import Table, read_table
@@ -48,12 +50,12 @@ class Stretch:
         return list(found)
 
 
-def validation_stretch(data: ForecasterData, path: Path | None) -> Stretch:
+def held_out(config: ForecasterConfig, path: Path | None) -> Stretch:
     """Return the validation rows; the first window's history are the last training rows, as in training."""
-    return Stretch(read_series(data, path, "val"), data.history)
+    return Stretch(read_series(config.data, path, "val"), config.data.history)
 
 
-def stretch_to_measure(data: ForecasterData, path: Path | None, card: Mapping[str, Any]) -> Stretch:
+def to_measure(config: ForecasterConfig, path: Path | None, card: Mapping[str, Any]) -> Stretch:
     """Return the rows of a file that are to be forecast.
 
     - The very file that was trained on: its validation rows.
@@ -67,10 +69,10 @@ def stretch_to_measure(data: ForecasterData, path: Path | None, card: Mapping[st
     if path is None:
         raise ConfigInvalid("a forecaster is measured on a table: give --data FILE.csv")
     if sha256(path.read_bytes()) == card.get("data_sha256"):
-        return validation_stretch(data, path)
-    table = read_table(path, data.time)
+        return held_out(config, path)
+    table = read_table(path, config.data.time)
     first = _after(table, card["last_row"])
-    end = None if first == 0 or data.test is None else first + data.test
+    end = None if first == 0 or config.data.test is None else first + config.data.test
     return Stretch(table.part(0, end), first)
 
 
@@ -87,7 +89,7 @@ def _after(table: Table, seen: Mapping[str, Any]) -> int:
     return place + 1 if np.allclose(values, list(seen["values"].values()), rtol=SAME) else 0
 
 
-async def measure_stretch(loaded: Pipeline, stretch: Stretch, data: ForecasterData) -> Figures:
+async def measure(loaded: Pipeline, config: ForecasterConfig, stretch: Stretch) -> Measured:
     """Forecast each window, stride 1, and compare with what came.
 
     Squared and absolute errors are over all columns and steps ahead, standardized as the model does. For
@@ -95,6 +97,7 @@ async def measure_stretch(loaded: Pipeline, stretch: Stretch, data: ForecasterDa
     For orientation the errors of two forecasts without a model: the value a season ago, and the last one.
     Intervals of figures draw whole weeks (seven seasons), as windows overlap.
     """
+    data = config.data
     table = stretch.table.arranged(_feature(loaded, data).columns, "the table to measure on")
     origins = stretch.origins(data)
     windows = [table.values[origin - data.history : origin] for origin in origins]
@@ -113,7 +116,10 @@ async def measure_stretch(loaded: Pipeline, stretch: Stretch, data: ForecasterDa
         figures |= measured.errors(middle, prefix, "")
         figures |= measured.interval(low, high, prefix)
     figures |= measured.errors(measured.at(season), "", "_season_ago")
-    return figures | measured.errors(measured.at(np.full_like(horizon, -1)), "", "_last_value")
+    figures |= measured.errors(measured.at(np.full_like(horizon, -1)), "", "_last_value")
+    truth = table.values[origins[0] : origins[0] + data.horizon]
+    first = [part[0] for part in heads[data.head]]
+    return Measured(figures, {"forecast": partial(plots.forecast, windows[0], truth, first, table.columns)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.contract.items import HorizonAnswer, Translation
+from service.contract.items import Translation
 from service.contract.padding import Array
 
 BINS = 15
@@ -43,8 +43,16 @@ def attention(translation: Translation) -> Figure:
     return figure
 
 
-def confusion(counts: Array, labels: Sequence[str]) -> Figure:
-    """Draw counts (true label, predicted label), shaded by the share of the true label's row."""
+def confusion(truth: Sequence[str], said: Sequence[str], labels: Sequence[str]) -> Figure:
+    """Draw how often each label was said of each true one, shaded by the share of the true label's row.
+
+    A row whose true or predicted label is not among the labels is left out.
+    """
+    places = {label: place for place, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), int)
+    for pair in zip(truth, said, strict=True):
+        if all(label in places for label in pair):
+            counts[places[pair[0]], places[pair[1]]] += 1
     size = 2 + 0.5 * len(labels)
     figure, axes = _axes(size, size)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -77,23 +85,24 @@ def reliability(confidence: Array, right: Array) -> Figure:
     return figure
 
 
-def forecast(history: Array, truth: Array, answer: HorizonAnswer) -> Figure:
-    """Draw what was, what came, and what was forecast with its widest interval, for the first columns.
+def forecast(history: Array, truth: Array, quantiles: Sequence[Array], columns: Sequence[str]) -> Figure:
+    """Draw what was, what came, and what was forecast with its interval, for the first columns.
 
     Args:
-        history, truth: (time, columns) and (horizon, columns), in the answer's unit.
+        history: (time, columns).
+        truth: (horizon, columns).
+        quantiles: low, middle and high, each (horizon, columns).
     """
-    shown = min(MOST_COLUMNS, len(answer.columns))
+    shown = min(MOST_COLUMNS, len(columns))
     figure = Figure(figsize=(9, 2.2 * shown), layout="constrained")
     before, ahead = np.arange(-len(history), 0), np.arange(len(truth))
     for place, axes in enumerate(np.atleast_1d(figure.subplots(shown, sharex=True))):
+        low, middle, high = (values[:, place] for values in quantiles)
         axes.plot(before, history[:, place], color="grey", label="history")
         axes.plot(ahead, truth[:, place], color="black", label="what came")
-        axes.plot(ahead, np.array(answer.values)[:, place], color="tab:blue", label="forecast")
-        for interval in answer.intervals[:1]:
-            low, high = (np.array(bound)[:, place] for bound in (interval.low, interval.high))
-            axes.fill_between(ahead, low, high, alpha=0.3, label=f"{interval.level:.0%} interval")
-        axes.set(ylabel=answer.columns[place])
+        axes.plot(ahead, middle, color="tab:blue", label="forecast")
+        axes.fill_between(ahead, low, high, alpha=0.3, label="its interval")
+        axes.set(ylabel=columns[place])
     figure.axes[0].legend(ncols=4, fontsize=8, loc="upper left")
     figure.axes[-1].set(xlabel="steps ahead")
     return figure

@@ -4,7 +4,8 @@ Called by `models.evaluate` for translation models.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from models.check.loaded import Pipeline
 from models.config import TranslationConfig
 from models.data import Pair
-from models.evaluate.figures import DRAWS, Figure, Figures, mean
+from models.evaluate import plots
+from models.evaluate.figures import DRAWS, Figure, Figures, Measured, Pictures, mean
 from models.evaluate.run import chunks, run
 from models.recipes.translation import read_texts
 from service.contract.items import TranslateBody, Translation
@@ -22,13 +24,18 @@ REFUSED = ""
 BEAMS = 5
 
 
-def texts_to_measure(config: TranslationConfig, data: Path | None) -> list[Pair]:
+def held_out(config: TranslationConfig, data: Path | None) -> list[Pair]:
+    """Return the validation texts."""
+    return read_texts(config.data, data, "val")
+
+
+def to_measure(config: TranslationConfig, data: Path | None, card: Mapping[str, Any]) -> list[Pair]:
     """Return the folder's `test` texts if it has them, else its `val` texts; or generated ones."""
     has_test = data is None or any(data.glob(f"test.{config.data.source}*"))
     return read_texts(config.data, data, "test" if has_test else "val")
 
 
-async def measure_texts(loaded: Pipeline, pairs: Sequence[Pair]) -> Figures:
+async def measure(loaded: Pipeline, config: TranslationConfig, pairs: Sequence[Pair]) -> Measured:
     """Translate by beams, if the model has them, and greedily: BLEU, chrF, and the share that is exact.
 
     BLEU is cased (13a) and lowercased. The main figures are by the most beams up to 5, `beam_size` says how
@@ -40,7 +47,7 @@ async def measure_texts(loaded: Pipeline, pairs: Sequence[Pair]) -> Figures:
     got = await _translate(loaded, pairs, beams)
     greedy = got if beams == 1 else await _translate(loaded, pairs, 1)
     wanted = [[pair.target for pair in pairs]]
-    return {
+    figures: Figures = {
         "texts": len(pairs),
         "exact_match": mean([text == pair.target for text, pair in zip(got, pairs, strict=True)]),
         **_corpus("bleu", BLEU(), got, wanted),
@@ -53,6 +60,18 @@ async def measure_texts(loaded: Pipeline, pairs: Sequence[Pair]) -> Figures:
         },
         "refused": got.count(REFUSED),
     }
+    return Measured(figures, await _attention(loaded, pairs, got))
+
+
+async def _attention(loaded: Pipeline, pairs: Sequence[Pair], got: Sequence[str]) -> Pictures:
+    """Offer the attention of the translated text of middling length."""
+    translated = [pair.source for pair, text in zip(pairs, got, strict=True) if text != REFUSED]
+    if not translated:
+        return {}
+    text = sorted(translated, key=len)[len(translated) // 2]
+    (answer,) = await run(loaded, TranslateBody(texts=[text], alignment=True))
+    assert isinstance(answer, Translation)  # as it was before
+    return {"attention": partial(plots.attention, answer)}
 
 
 async def _translate(loaded: Pipeline, pairs: Sequence[Pair], beams: int) -> list[str]:

@@ -1,8 +1,15 @@
-"""Figures and their intervals."""
+"""Figures and their intervals; every kind of model is measured, with pictures."""
+
+from pathlib import Path
 
 import numpy as np
+import orjson
+import pytest
+from typer.testing import CliRunner
 
+from models.cli import app
 from models.evaluate.figures import as_json, figure, mean
+from service.contract.manifest import FILE_NAME, parse_manifest
 
 
 def test_the_interval_of_a_mean_is_the_textbook_one() -> None:
@@ -32,3 +39,34 @@ def test_any_statistic_of_sums_has_an_interval() -> None:
     assert abs(found.value - 60 / 90) < 1e-9
     assert found.low < found.value < found.high
     assert as_json({"f1": found, "rows": 60})["intervals"].keys() == {"f1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "pictures"),
+    [
+        ("en-de", {"bleu", "chrf", "greedy_bleu"}, {"attention"}),
+        ("shop", {"accuracy", "log_loss", "mae_minutes"}, {"confusion", "reliability"}),
+        ("waves", {"accuracy", "log_loss", "macro_f1", "ece"}, {"confusion", "reliability"}),
+        ("steps", {"accuracy", "log_loss", "macro_f1", "ece"}, {"confusion", "reliability"}),
+        ("loads", {"mse", "mae", "coverage_90", "sampled_coverage_90"}, {"forecast"}),
+    ],
+)
+def test_every_kind_of_model_is_measured(
+    name: str,
+    figures: set[str],
+    pictures: set[str],
+    root: Path,
+    kinds: Path,
+    data_of: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    """The command's last line is what the card says of the same rows, with intervals; pictures are drawn."""
+    version = (root if name in ("en-de", "shop") else kinds) / name / "1"
+    arguments = [str(version), "--data", str(data_of[name]), "--plot", str(tmp_path / "plots")]
+    told = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert told.exit_code == 0, told.output
+    found = orjson.loads(told.output.splitlines()[-1])
+    assert found == (parse_manifest((version / "assets" / FILE_NAME).read_bytes()).card or {})["metrics"]
+    assert figures <= found["intervals"].keys()
+    assert all(low <= found[figure] <= high for figure, (low, high) in found["intervals"].items())
+    assert {path.stem for path in (tmp_path / "plots").glob("*.png")} == pictures

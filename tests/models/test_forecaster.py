@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from models.check import check_version
 from models.cli import train_model
-from models.config import CONFIGS, ConfigInvalid, ForecasterData, read_config
+from models.config import CONFIGS, ConfigInvalid, ForecasterConfig, read_config
 from models.dropout import Dropouts, Place
 from models.evaluate import evaluate_version
-from models.evaluate.forecasts import stretch_to_measure
+from models.evaluate.forecasts import to_measure
 from models.forecast import Forecaster
 from models.intervals import conformal_bound
 from models.recipes import recipe_for
@@ -132,8 +132,8 @@ def test_the_hours_that_are_measured(version: Path, table: Path, tmp_path: Path)
 def test_rows_that_were_seen_are_known_again(tmp_path: Path) -> None:
     """By time and values, in any order of columns and with fewer digits; another place's are not."""
     path = write_table(tmp_path / "loads.csv", ROWS + 50)
-    table, data = read_table(path, "time"), read_config(FORECASTER, "test").data
-    assert isinstance(data, ForecasterData)
+    table, config = read_table(path, "time"), read_config(FORECASTER, "test")
+    assert isinstance(config, ForecasterConfig)
     seen = dict(zip(table.columns, table.values[ROWS - 1].tolist(), strict=True))
     card = {"last_row": {"time": table.times[ROWS - 1], "values": seen}}
     turned = [
@@ -143,12 +143,13 @@ def test_rows_that_were_seen_are_known_again(tmp_path: Path) -> None:
     rewritten = tmp_path / "rewritten.csv"
     rewritten.write_text("\n".join(["time,west,north,east", *turned]) + "\n")
     for file in (path, rewritten):
-        found = stretch_to_measure(data, file, card)
+        found = to_measure(config, file, card)
         assert (found.first, len(found.table.times)) == (ROWS, ROWS + 50)
-    short = stretch_to_measure(data.model_copy(update={"test": 30}), path, card)
+    fewer = config.model_copy(update={"data": config.data.model_copy(update={"test": 30})})
+    short = to_measure(fewer, path, card)
     assert (short.first, len(short.table.times)) == (ROWS, ROWS + 30)
     card["last_row"]["values"] = {name: value + 1 for name, value in seen.items()}
-    assert stretch_to_measure(data, path, card).first == 0
+    assert to_measure(config, path, card).first == 0
 
 
 def test_baselines_are_what_they_are_called(version: Path, table: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from models.evaluate import plots
-from service.contract.items import HorizonAnswer, Interval, Translation
+from service.contract.items import Translation
 
 
 def test_attention_is_drawn_word_by_word(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_attention_is_drawn_word_by_word(tmp_path: Path) -> None:
 
 def test_confusion_has_the_truth_in_rows() -> None:
     """Shares are of the true label's row, and each count that is not zero is written."""
-    (axes,) = plots.confusion(np.array([[3, 1], [0, 0]]), ("a", "b")).axes
+    (axes,) = plots.confusion("aaaaz", "aaaba", ("a", "b")).axes
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
     assert [text.get_text() for text in axes.texts] == ["3", "1"]
 
@@ -43,13 +43,10 @@ def test_reliability_is_accuracy_by_confidence() -> None:
 
 def test_a_forecast_is_drawn_with_its_interval() -> None:
     """One row of axes a column: history before step 0, truth and forecast from there on, the interval."""
-    answer = HorizonAnswer(
-        ((1.0, 2.0), (3.0, 4.0)), ("x", "y"), "", (Interval(0.9, ((0.0, 1.0),) * 2, ((5.0, 6.0),) * 2),)
-    )
-    history, truth = np.zeros((3, 2)), np.ones((2, 2))
-    first, second = plots.forecast(history, truth, answer).axes
+    middle = np.array([[1.0, 2.0], [3.0, 4.0]])
+    figure = plots.forecast(np.zeros((3, 2)), np.ones((2, 2)), (middle - 1, middle, middle + 2), ("x", "y"))
+    first, second = figure.axes
     assert second.get_ylabel() == "y"
     np.testing.assert_array_equal(second.lines[0].get_xdata(), [-3, -2, -1])
     np.testing.assert_array_equal(second.lines[2].get_ydata(), [2, 4])
-    low, high = (extent for extent in first.collections[0].get_datalim(first.transData).intervaly)
-    assert (round(low), round(high)) == (0, 5)
+    assert tuple(first.collections[0].get_datalim(first.transData).intervaly) == (0, 5)
