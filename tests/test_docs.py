@@ -1,5 +1,6 @@
 """The pages keep up with the code."""
 
+import re
 from pathlib import Path
 
 from service.contract.manifest import Manifest
@@ -24,3 +25,11 @@ def test_every_field_of_the_manifest_is_documented() -> None:
     """docs/manifest.md names each."""
     page = (DOCS / "manifest.md").read_text("utf-8")
     assert [name for name in Manifest.model_fields if f"`{name}`" not in page] == []
+
+
+def test_the_tests_that_are_named_exist() -> None:
+    """docs/models.md shows each answer by tests; a renamed one would be no evidence."""
+    named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z_0-9]+)`", (DOCS / "models.md").read_text("utf-8"))
+    assert len(named) > 20
+    root = DOCS.parent
+    assert [(file, name) for file, name in named if f"def {name}(" not in (root / file).read_text()] == []

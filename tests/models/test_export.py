@@ -15,6 +15,7 @@ from keras import layers, ops
 from tensorflow_serving.apis import prediction_log_pb2
 
 from models.check import check_version
+from models.check.loaded import Server
 from models.check.ops import DeviceOnlyOp, check_ops
 from models.check.padding import PaddingLeak
 from models.draft import Draft
@@ -32,6 +33,7 @@ from service.contract.manifest import (
     dump_manifest,
     parse_manifest,
 )
+from tests.tfserving.reload import ModelServer, config_file
 
 LABELS = ("a", "b", "c")
 
@@ -91,10 +93,21 @@ def test_warmup_records_are_replayed(version: Path) -> None:
         session.run([tensor.name for tensor in signature.outputs.values()], feeds)
 
 
-def test_our_models_pass_and_what_was_checked_is_told(version: Path) -> None:
-    """`check` certifies a version of ours, padding and goldens included."""
-    told = "\n".join(check_version(version))
-    assert re.search(r"padding is invisible for [4-9] rows \(padded \d+, among neighbours \d+ times\)", told)
+@pytest.mark.parametrize("where", ["embedded", "tfserving"])
+@pytest.mark.parametrize("name", ["en-de", "shop", "waves", "steps", "loads"])
+def test_our_models_pass_on_both_backends(
+    name: str, where: str, root: Path, kinds: Path, model_server: ModelServer
+) -> None:
+    """`check` certifies a small model of each kind, and tells what: each signature, the goldens."""
+    folder = (root if name in ("en-de", "shop") else kinds) / name
+    model_server.serve(config_file({name: folder}))
+    server = Server(model_server.address) if where == "tfserving" else None
+    told = "\n".join(check_version(folder / "1", server))
+    assert ("has this very version" in told) == (where == "tfserving")
+    manifest = parse_manifest((folder / "1/assets" / FILE_NAME).read_bytes())
+    for signature in manifest.serving_signatures:
+        assert re.search(rf"'{signature}': padding is invisible for [3-9] rows \(padded \d+", told)
+    assert ("'step': event by event equals the whole" in told) == (name == "shop")
     assert re.search(r"[3-5] golden examples hold", told)
 
 
