@@ -144,7 +144,9 @@ def _run_epoch(task: Task, config: Training, epoch: int, progress: Progress) -> 
 def _validate(task: Task) -> dict[str, float]:
     held_out = _dataset(lambda: iter(task.validation), task.signature, len(task.validation))
     found = task.network.evaluate(held_out, verbose=0, return_dict=True)
-    return {f"val_{name}": float(value) for name, value in found.items()}
+    # a head's own loss is not on the scale of the whole, where that is a mean over all steps of an epoch
+    kept = (name for name in found if name == "loss" or not name.endswith("_loss"))
+    return {f"val_{name}": float(found[name]) for name in kept}
 
 
 def _dataset(rows: Callable[[], Iterator[Batch]], signature: Any, batches: int) -> tf.data.Dataset:
