@@ -1,9 +1,11 @@
 """`python -m models …`: train, export, evaluate, check and publish versions, and train the demo."""
 
 import asyncio
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -249,13 +251,28 @@ def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> 
     recipe = recipe_for(config, data)
     digest = _data_digest(data)
     fitted = fit(recipe.task, config, root / ".training" / config.name, console, resume, digest)
-    card = {"config": config.model_dump(mode="json"), "training": fitted, "data_sha256": digest}
+    card = {
+        "config": config.model_dump(mode="json"),
+        "training": fitted,
+        "data_sha256": digest,
+        "code": _revision(),
+    }
     draft = recipe.draft(next_version(root, config.name), card)
     with console.status("export: graph, goldens, quality, certification"):
         target = export_version(draft, root, lambda loaded: measure(loaded, config, data))
     _print_card(target)
     typer.echo(f"{target} in {time.perf_counter() - started:.0f} s")
     return target
+
+
+def _revision() -> str:
+    """Return the version of this code, and the commit where it runs from a clone."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # an image has no git and no history
+        commit = ""
+    return " ".join(filter(None, (f"seqserve {metadata.version('seqserve')}", commit)))
 
 
 def _data_digest(data: Path | None) -> str:

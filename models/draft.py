@@ -1,16 +1,19 @@
 """A model version before it is written: what a recipe hands to `models.export`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from service.contract.manifest import Manifest, Signature, Tensor
+from service.contract.padding import Array
 
 MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
 """What the signature `manifest` returns."""
+EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +39,21 @@ def tensor_spec(name: str, signature: Signature, manifest: Manifest) -> tf.Tenso
     width = state[-1] if state else getattr(manifest.features.get(name), "width", None)
     shape = [width if axis == "unit" else None for axis in tensor.axes]
     return tf.TensorSpec(shape, tensor.dtype, name=name)
+
+
+def clearest(lengths: Sequence[int], margins: Sequence[float]) -> list[int]:
+    """Choose a short, a middling and a long row whose answer is clear: examples must hold on any machine.
+
+    Args:
+        margins: of each row, how far the best label's probability is above the second's.
+    """
+    thirds = np.array_split(np.argsort(lengths, kind="stable"), EXAMPLES)
+    return [int(max(third, key=lambda place: margins[place])) for third in thirds if len(third)]
+
+
+def margin(probabilities: Array) -> float:
+    """Return the least distance of the best label from the second, of probabilities (…, labels)."""
+    if probabilities.shape[-1] == 1:
+        return 1.0
+    ordered = np.sort(probabilities, axis=-1)
+    return float((ordered[..., -1] - ordered[..., -2]).min())

@@ -1,4 +1,4 @@
-"""Rows of numbers with their labels' places: batches for training, answers, and which make good examples.
+"""Rows of numbers with their labels' places: batches for training, and answers.
 
 Shared by `models.recipes.classifier` (a label a row) and `models.recipes.tagger` (a label a step).
 """
@@ -15,7 +15,6 @@ from models.train import Batch
 from service.contract.padding import Array
 
 AT_ONCE = 256
-EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +59,6 @@ def logits_of(network: keras.Model, rows: Sequence[LabelledRow]) -> list[Array]:
             x[: len(row.values)] if targets.ndim == 2 else x for x, row in zip(logits, some, strict=True)
         ]
     return found
-
-
-def clearest(lengths: Sequence[int], margins: Sequence[float]) -> list[int]:
-    """Choose a short, a middling and a long row whose answer is clear: examples must hold on any machine.
-
-    Args:
-        margins: of each row, how far the best label's probability is above the second's.
-    """
-    thirds = np.array_split(np.argsort(lengths, kind="stable"), EXAMPLES)
-    return [int(max(third, key=lambda place: margins[place])) for third in thirds if len(third)]
-
-
-def margin(probabilities: Array) -> float:
-    """Return the least distance of the best label from the second, of probabilities (…, labels)."""
-    if probabilities.shape[-1] == 1:
-        return 1.0
-    ordered = np.sort(probabilities, axis=-1)
-    return float((ordered[..., -1] - ordered[..., -2]).min())
 
 
 @keras.saving.register_keras_serializable("seqserve")

@@ -15,15 +15,13 @@ from rich.console import Console
 from models.calibration import Calibration, calibrate, probabilities
 from models.classes import Classifier
 from models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
-from models.draft import MANIFEST_OUTPUTS, Draft
+from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from models.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,
     batch_signature,
-    clearest,
     logits_of,
-    margin,
     sparse_cross_entropy,
     unsorted,
     validation_batches,

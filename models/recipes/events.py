@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
 from models.data import END, Case, pad_right, read_log
-from models.draft import MANIFEST_OUTPUTS, Draft
+from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from models.journeys import EVENTS, journeys
 from models.sequence import PAD, EventModel
 from models.train import Batch, Task, schedule
@@ -36,6 +36,8 @@ from service.contract.manifest import (
 TRAINING_JOURNEYS = 12_000
 HELD_OUT_JOURNEYS = 1_500
 VALIDATION_SHARE = 0.1
+CANDIDATES = 300
+"""Held-out cases that examples are chosen from."""
 
 
 def read_cases(data: EventsData | TaggerData, path: Path | None, split: str) -> list[Case]:
@@ -118,7 +120,7 @@ class EventsRecipe:
 
         functions = {PREDICT_SIGNATURE: predict, STEP_SIGNATURE: step}
         offered = {name: function for name, function in functions.items() if name in manifest.signatures}
-        requests = [{"sequences": [sequence]} for sequence in self._examples_kept]
+        requests = [{"sequences": [sequence]} for sequence in self._clearest()]
         return Draft(self._network, offered, manifest, {}, requests)
 
     def _known_labels(self) -> tuple[str, ...]:
@@ -208,17 +210,23 @@ class EventsRecipe:
             return 1.0
         return float(np.mean([steps for _, steps in self._rows]))
 
-    def _examples(self) -> list[dict[str, list[Any]]]:
-        """Choose prefixes of held-out cases: a short, a middling and a long one."""
-        known = (case for case in self._held_out if self._is_known(case))
-        cases = sorted(known, key=lambda case: (len(case.events), case.events))
-        if not cases:
-            raise ConfigInvalid("no validation case has only activities that training cases have")
-        chosen = [cases[len(cases) * share // 100] for share in (10, 50, 95)]
+    def _examples(self) -> list[Case]:
+        """Return the prefixes that may become examples: of held-out cases, all but the last event."""
         longest = self._config.serving.buckets[-1]
-        prefixes = [max(1, min(longest, len(case.events) - 1)) for case in chosen]
-        cut = [Case(c.events[:n], c.seconds[:n]) for c, n in zip(chosen, prefixes, strict=True)]
-        return [features_of(case, self._config.data) for case in cut]
+        known = [case for case in self._held_out if self._is_known(case)]
+        if not known:
+            raise ConfigInvalid("no validation case has only activities that training cases have")
+        lengths = [max(1, min(longest, len(case.events) - 1)) for case in known]
+        return [Case(c.events[:n], c.seconds[:n]) for c, n in zip(known, lengths, strict=True)][:CANDIDATES]
+
+    def _clearest(self) -> list[dict[str, list[Any]]]:
+        """Choose three of them, by how far the trained network's best next event is above the second."""
+        candidates = [features_of(case, self._config.data) for case in self._examples_kept]
+        rows = [self._encoder.encode(sequence).row.inputs.values() for sequence in candidates]
+        events, elapsed = (pad_right(column, 0) for column in zip(*rows, strict=True))
+        found = tf.nn.softmax(self._network.last(events, elapsed)["next_event"]).numpy()
+        places = clearest([len(case.events) for case in self._examples_kept], [margin(row) for row in found])
+        return [candidates[place] for place in places]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
         data, longest = self._config.data, self._config.serving.buckets[-1]

@@ -20,15 +20,13 @@ from models.calibration import Calibration, calibrate, probabilities
 from models.classes import Tagger
 from models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
 from models.data import Case
-from models.draft import MANIFEST_OUTPUTS, Draft
+from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from models.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,
     batch_signature,
-    clearest,
     logits_of,
-    margin,
     sparse_cross_entropy,
     unsorted,
     validation_batches,

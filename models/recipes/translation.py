@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
 from models.data import Pair, pad_right, read_pairs, train_tokenizer
 from models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample, widen
-from models.draft import MANIFEST_OUTPUTS, Draft
+from models.draft import MANIFEST_OUTPUTS, Draft, clearest
 from models.phrases import Split, phrase_pairs
 from models.subwords import draw_pieces
 from models.train import Batch, Task, schedule
@@ -35,6 +35,8 @@ SPECIAL = SpecialIds()
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
+CANDIDATES, MARGIN_BEAMS, EXAMPLE_PENALTY = 24, 3, 0.6
+"""Texts that examples are chosen from, hypotheses whose order must be clear, and how they are asked for."""
 Kind = Literal["greedy", "beam", "sample"]
 OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
 
@@ -117,8 +119,8 @@ class TranslationRecipe:
         Drawn from the best piece alone: a draw near the edge between two pieces would fall to the other where
         a device rounds differently.
         """
-        texts = [pair.source for pair in self._examples_kept]
-        beams = {"beam_size": min(4, self._max_beams), "n_best": 2, "length_penalty": 0.6}
+        texts = [pair.source for pair in self._clearest()]
+        beams = {"beam_size": min(4, self._max_beams), "n_best": 2, "length_penalty": EXAMPLE_PENALTY}
         drawn = {"sampling": {"temperature": 0.5, "top_k": 1, "seed": 1}}
         return [
             *({"texts": [text]} for text in texts),
@@ -187,13 +189,29 @@ class TranslationRecipe:
         ]
 
     def _examples(self) -> list[Pair]:
-        """Choose a short, a middling and a long held-out text among those that the model takes."""
+        """Return held-out texts that the model takes, of all lengths: what may become examples."""
         longest = self._config.serving.text_characters
         taken = [p for p in self._held_out if len(p.source) <= longest and self._encode([p])]
         if not taken:
             raise ConfigInvalid("the validation texts have none that the buckets and limits let in")
         taken.sort(key=lambda pair: (len(pair.source), pair.source))
-        return [taken[len(taken) * share // 100] for share in (5, 50, 95)]
+        return taken[:: -(-len(taken) // CANDIDATES)]
+
+    def _clearest(self) -> list[Pair]:
+        """Choose three of them, by how far the best hypotheses of the trained network are apart."""
+        if self._max_beams == 1:
+            return [self._examples_kept[place] for place in (0, len(self._examples_kept) // 2, -1)]
+        rows = self._encode(self._examples_kept)
+        source = pad_right([source for source, _ in rows], SPECIAL.pad)  # (texts, source)
+        length = np.full(len(rows), self._config.serving.output_length, np.int32)
+        beams = min(MARGIN_BEAMS, self._max_beams)
+        penalty = np.full(len(rows), EXAMPLE_PENALTY, np.float32)
+        specs = [tf.TensorSpec([None] * len(x.axes), x.dtype) for x in INPUTS["beam"].values()]
+        search = tf.function(self._beam, input_signature=specs)
+        scores = search(*map(tf.constant, (source, length, penalty, beams)))["scores"]
+        margins = (-np.diff(scores.numpy(), axis=1)).min(axis=1)  # (texts)
+        places = clearest([len(source) for source, _ in rows], margins.tolist())
+        return [self._examples_kept[place] for place in places]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
         serving = self._config.serving

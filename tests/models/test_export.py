@@ -18,7 +18,7 @@ from models.check import check_version
 from models.check.loaded import Server
 from models.check.ops import DeviceOnlyOp, check_ops
 from models.check.padding import PaddingLeak
-from models.draft import Draft
+from models.draft import Draft, clearest
 from models.export import WARMUP, VersionExists, export_version, publish
 from service import errors
 from service.contract.manifest import (
@@ -157,6 +157,11 @@ def test_publish_copies_the_bytes_and_never_overwrites(version: Path, tmp_path: 
     with pytest.raises(errors.FileChanged):
         publish(tmp_path / name / "2", tmp_path)
     assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["1", "2", "7"]
+
+
+def test_examples_are_clear_and_of_different_lengths() -> None:
+    """Of the short, the middling and the long third, the clearest."""
+    assert clearest([1, 9, 2, 8, 5, 6], [0.1, 0.9, 0.2, 0.95, 0.3, 0.2]) == [2, 4, 3]
 
 
 # --- what leaks ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from models.cli import train_model
 from models.config import ConfigInvalid, TaggerConfig, read_config
 from models.data import Case, read_log
 from models.evaluate import evaluate_version
-from models.labelled import LabelledRow, RealAccuracy, batch_of, clearest, logits_of
+from models.labelled import LabelledRow, RealAccuracy, batch_of, logits_of
 from models.recipes.tagger import TaggerRecipe, baseline
 from tests.models.made import TAGGER
 
@@ -85,11 +85,6 @@ def test_the_baseline_is_the_commonest_between_two_times() -> None:
     assert baseline(told, told)["accuracy"] == pytest.approx(1.0)
     untold = [Case((event,), (0.0,)) for event in "aaab"]
     assert baseline(untold, untold) == {"steps": 4, "accuracy": 0.75, "macro_f1": round(6 / 14, 4)}
-
-
-def test_examples_are_clear_and_of_different_lengths() -> None:
-    """Of the short, the middling and the long third, the clearest."""
-    assert clearest([1, 9, 2, 8, 5, 6], [0.1, 0.9, 0.2, 0.95, 0.3, 0.2]) == [2, 4, 3]
 
 
 def test_a_log_without_known_activities_is_refused() -> None:
