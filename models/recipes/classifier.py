@@ -252,10 +252,11 @@ def _profile(series: Sequence[Series], data: ClassifierData) -> dict[str, Any]:
     """Describe the training sequences: what live traffic can be measured against."""
     lengths, labels = [len(one.values) for one in series], [one.label for one in series]
     steps = np.concatenate([one.values for one in series])
-    ranges = {f"p{q}": np.percentile(steps, q, axis=0).round(6).tolist() for q in (0, 1, 50, 99, 100)}
+    shares = {f"p{q}": np.percentile(steps, q, axis=0).round(6).tolist() for q in (0, 1, 50, 99, 100)}
     return {
         "sequences": len(series),
         "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
         "labels": {data.head: {label: labels.count(label) for label in sorted(set(labels))}},
-        "numbers": {data.feature: ranges},
+        "numbers": {data.feature: shares},
+        "ranges": {data.feature: np.stack([steps.min(axis=0), steps.max(axis=0)], axis=1).tolist()},
     }

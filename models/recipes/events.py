@@ -291,7 +291,12 @@ class EventsRecipe:
             "sequences": len(self._cases),
             "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
             "categories": {self._config.data.event: {label: events.count(label) for label in self._labels}},
+            "ranges": {self._config.data.elapsed: [[0.0, self._longest_elapsed()]]},
         }
+
+    def _longest_elapsed(self) -> float:
+        data = self._config.data
+        return max(max(features_of(case, data)[data.elapsed]) for case in self._cases)
 
 
 @keras.saving.register_keras_serializable("seqserve")

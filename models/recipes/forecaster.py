@@ -242,12 +242,16 @@ class ForecasterRecipe:
     def _profile(self) -> dict[str, Any]:
         """Describe the training rows: what live traffic can be measured against."""
         shares = {f"p{q}": np.percentile(self._table.values, q, axis=0) for q in (0, 5, 50, 95, 100)}
-        ranges = {
+        shown = {
             name: {share: round(float(found[place]), 4) for share, found in shares.items()}
             for place, name in enumerate(self._table.columns)
         }
         times = self._table.times
-        return {"steps": len(times), "first": times[0], "last": times[-1], "numbers": ranges}
+        values = self._table.values
+        seen = {
+            self._config.data.feature: np.stack([values.min(axis=0), values.max(axis=0)], axis=1).tolist()
+        }
+        return {"steps": len(times), "first": times[0], "last": times[-1], "numbers": shown, "ranges": seen}
 
 
 def _batch(windows: Windows, at: np.ndarray | slice) -> Batch:

@@ -156,12 +156,15 @@ class TaggerRecipe:
 
     def _profile(self) -> dict[str, Any]:
         """Describe the training cases: what live traffic can be measured against."""
+        data = self._config.data
+        longest = max(max(times_of(case, data)[data.elapsed]) for case in self._train)
         lengths = [len(case.events) for case in self._train]
         events = [event for case in self._train for event in case.events]
         return {
             "sequences": len(self._train),
             "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
             "labels": {self._config.data.head: {label: events.count(label) for label in self._labels}},
+            "ranges": {data.elapsed: [[0.0, longest]]},
         }
 
 

@@ -16,7 +16,7 @@ from service import errors
 from service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, Tensor
 from service.contract.padding import NUMPY_TYPES, Array, Row
 
-UNSEEN_EVENT_TYPE = "UNSEEN_EVENT_TYPE"
+UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
 UNIT_SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
 LARGEST = {"int32": 2**31 - 1, "int64": 2**53, "float32": float(np.finfo(np.float32).max)}
 """What a number is refused above, by dtype; for int64, where doubles stop being exact."""
@@ -45,6 +45,7 @@ class SequenceEncoder:
         self._inputs = manifest.signatures[signature].inputs
         self._longest = manifest.limits.sequence_steps or manifest.buckets[-1]
         self._encoders = {name: _encoder(feature) for name, feature in manifest.features.items()}
+        self._usual = {name: self._bounds(name, found) for name, found in _ranges(manifest).items()}
 
     def encode(self, features: Mapping[str, Any]) -> Encoded:
         """Encode one sequence.
@@ -59,16 +60,36 @@ class SequenceEncoder:
         """
         length = self._checked_length(features)
         inputs: dict[str, Array] = {}
-        mapped = False
+        warned = dict.fromkeys((UNSEEN_EVENT_TYPE, OUT_OF_RANGE), False)
         for name, encode in self._encoders.items():
             try:
                 values, unseen = encode(features[name])
                 inputs[name] = _cast(values, self._inputs[name])
             except errors.InvalidArgument as error:
                 raise error.at(name) from None
-            mapped = mapped or unseen
+            warned[UNSEEN_EVENT_TYPE] |= unseen
+            warned[OUT_OF_RANGE] |= self._is_outside(name, values)
         self._check_collision(inputs)
-        return Encoded(Row(inputs, length), (UNSEEN_EVENT_TYPE,) if mapped else ())
+        return Encoded(Row(inputs, length), tuple(warning for warning, is_so in warned.items() if is_so))
+
+    def _bounds(self, name: str, ranges: Array) -> Array:
+        """Return what encoded values usually lie between, (2, columns): the training range, twice widened.
+
+        Args:
+            ranges: lowest and highest of each column in training, (columns, 2), in the feature's own unit.
+        """
+        low, high = ranges.T  # (columns)
+        bounds = np.stack([low - (high - low), high + (high - low)])  # (2, columns)
+        is_time = isinstance(self._manifest.features[name], Elapsed)
+        encoded, _ = self._encoders[name](np.maximum(bounds, 0) if is_time else bounds)
+        return np.sort(encoded.reshape(2, -1), axis=0)
+
+    def _is_outside(self, name: str, values: Array) -> bool:
+        bounds = self._usual.get(name)
+        if bounds is None:
+            return False
+        table = values.reshape(len(values), -1)  # (time, columns)
+        return bool(((table < bounds[0]) | (table > bounds[1])).any())
 
     def _checked_length(self, features: Mapping[str, Any]) -> int:
         """Check what costs nothing, before any value is looked at; returns the number of steps."""
@@ -131,6 +152,26 @@ def _cast(values: Array, tensor: Tensor) -> Array:
         raise errors.NotFinite(f"step {step} is too large for the model's {tensor.dtype}", path=(step,))
     shape = (len(values),) if len(tensor.axes) == 2 else flat.shape
     return flat.astype(NUMPY_TYPES[tensor.dtype]).reshape(shape)
+
+
+def _ranges(manifest: Manifest) -> dict[str, Array]:
+    """Return the training range of each feature of numbers that the profile has one of, (columns, 2).
+
+    Raises:
+        ManifestInvalid: a range is not one of numbers, two a column.
+    """
+    found: dict[str, Array] = {}
+    for name, given in ((manifest.profile or {}).get("ranges") or {}).items():
+        feature = manifest.features.get(name)
+        width = feature.width if isinstance(feature, Numbers) else 1
+        try:
+            found[name] = np.array(given, np.float64)
+        except (TypeError, ValueError):
+            found[name] = np.array(np.nan)
+        is_numbers = isinstance(feature, Numbers | Elapsed)
+        if not is_numbers or found[name].shape != (width, 2) or not np.isfinite(found[name]).all():
+            raise errors.ManifestInvalid(f"profile.ranges.{name}: a feature's [lowest, highest] a column")
+    return found
 
 
 Encoder = Callable[[Any], tuple[Array, bool]]  # values to (time, …) and whether an unknown label was mapped

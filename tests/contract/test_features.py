@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import errors
-from service.contract.features import UNIT_SECONDS, UNSEEN_EVENT_TYPE, SequenceEncoder
+from service.contract.features import OUT_OF_RANGE, UNIT_SECONDS, UNSEEN_EVENT_TYPE, SequenceEncoder
 from service.contract.manifest import Manifest
 
 NAN, INF, HUGE = math.nan, math.inf, 10**400
@@ -306,3 +306,30 @@ def test_text_is_no_sequence() -> None:
     there = manifest({"activity": {"kind": "tokens", "tokenizer": "t.model"}})
     with pytest.raises(errors.ManifestInvalid, match="tokens"):
         SequenceEncoder(there, "serving_default")
+
+
+@pytest.mark.parametrize("transform", ["none", "log1p"])
+def test_what_is_far_outside_the_training_range_is_warned_of(transform: str) -> None:
+    """Further out than the range is wide, in any column or time, and on the negative side of a scale too."""
+    ranges = {"amount": [[0, 10], [-5, 5]], "minutes": [[0, 60]]}
+    features = {
+        "amount": {"kind": "numbers", "width": 2, "mean": [10, 0], "scale": [2, -0.5]},
+        "minutes": {"kind": "elapsed", "unit": "minutes", "transform": transform},
+    }
+    known = manifest(features, profile={"ranges": ranges})
+    for amount, minutes in (([[-10, 15]] * 3, [0, 120, 0]), ([[20, -15]] * 3, [0, 0, 0])):
+        assert encode(known, amount=amount, minutes=minutes).warnings == ()
+    for far in (
+        {"amount": [[0, 0], [20.1, 0], [0, 0]]},
+        {"amount": [[0, 0], [0, -15.1], [0, 0]]},
+        {"minutes": [0, 0, 120.1]},
+    ):
+        assert encode(known, **far).warnings == (OUT_OF_RANGE,)
+
+
+@pytest.mark.parametrize("given", [[[1]], [[1, 2]], ["a"], [[1, 2], [3, math.inf]], None])
+def test_ranges_that_are_none_are_refused(given: Any) -> None:
+    """A manifest with such a profile is not served."""
+    path = manifest(profile={"ranges": {"amount": given}})
+    with pytest.raises(errors.ManifestInvalid, match=r"profile\.ranges\.amount"):
+        encode(path)
