@@ -267,12 +267,14 @@ def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> 
 
 def _revision() -> str:
     """Return the version of this code, and the commit where it runs from a clone."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    version, clone = f"seqserve {metadata.version('seqserve')}", Path(__file__).parent.parent
+    if not (clone / ".git").exists():  # installed: a repository around it would be another project's
+        return version
+    git = ["git", "-C", str(clone), "rev-parse", "--short=12", "HEAD"]
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # an image has no git and no history
-        commit = ""
-    return " ".join(filter(None, (f"seqserve {metadata.version('seqserve')}", commit)))
+        return f"{version} {subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()}"
+    except (OSError, subprocess.CalledProcessError):
+        return version
 
 
 def _data_digest(data: Path | None) -> str:

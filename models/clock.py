@@ -12,6 +12,8 @@ from keras import ops
 MINUTE, DAY = 60.0, 86400.0
 LONG = 5 * DAY
 """A time whose logarithm is near the middle of what a log of business cases holds."""
+LONGEST, LARGEST_LOG = 1e10, 60.0
+"""Seconds, three centuries, beyond which times are alike; and what keeps their inverse logarithm finite."""
 WIDTH = 32
 CHANNELS = 4 + WIDTH
 
@@ -38,10 +40,13 @@ class Clock(keras.layers.Layer):
         self.bins.build((*input_shape, CHANNELS - WIDTH))
 
     def call(self, elapsed: tf.Tensor) -> tf.Tensor:
-        seconds = ops.expm1(elapsed * self.scale) * self.unit_seconds  # (batch, time)
+        # in double: a phase multiplies the last bit, which in single hangs on a value's place in the batch
+        exact = ops.cast(elapsed, "float64") * self.scale  # (batch, time)
+        seconds = ops.minimum(ops.expm1(ops.minimum(exact, LARGEST_LOG)) * self.unit_seconds, LONGEST)
         logs = [4 * ops.log1p(seconds / unit) / math.log1p(LONG / unit) - 2 for unit in (MINUTE, DAY)]
         phase = seconds * (2 * math.pi / DAY)
-        channels = ops.stack([*logs, 2 * ops.sin(phase), 2 * ops.cos(phase)], axis=-1)  # (batch, time, 4)
+        stacked = ops.stack([*logs, 2 * ops.sin(phase), 2 * ops.cos(phase)], axis=-1)
+        channels = ops.cast(stacked, elapsed.dtype)  # (batch, time, 4)
         return ops.concatenate([channels, self.bins(channels)], axis=-1)  # (batch, time, CHANNELS)
 
     def get_config(self) -> dict[str, object]:

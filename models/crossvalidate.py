@@ -149,6 +149,8 @@ def _scores(
                 [cases[place] for place in part] for part in (fold.train, fold.held_out, fold.test)
             )
             prefixes = list(prefixes_of(test, config.data))
+            if not prefixes:
+                raise ConfigInvalid(f"fold {number}: none of its {len(test)} cases has two events")
             for name, trainer in trainers.items():
                 progress.update(bar, description=f"fold {number}/{len(folds)} {name}")
                 answers = trainer(config, train, held_out)(test, prefixes)

@@ -20,7 +20,6 @@ from models.evaluate.run import chunks, run
 from models.recipes.translation import read_texts
 from service.contract.items import TranslateBody, Translation
 
-REFUSED = ""
 BEAMS = 5
 
 
@@ -44,28 +43,29 @@ async def measure(loaded: Pipeline, config: TranslationConfig, pairs: Sequence[P
     decode = loaded.served.manifest.decode
     assert decode is not None  # a translation manifest without it does not load
     beams = min(BEAMS, decode.max_beams) if "beam" in decode.signatures else 1
-    got = await _translate(loaded, pairs, beams)
-    greedy = got if beams == 1 else await _translate(loaded, pairs, 1)
+    answers = await _translate(loaded, pairs, beams)
+    got = [text or "" for text in answers]
+    greedy = got if beams == 1 else [text or "" for text in await _translate(loaded, pairs, 1)]
     wanted = [[pair.target for pair in pairs]]
     figures: Figures = {
         "texts": len(pairs),
         "exact_match": mean([text == pair.target for text, pair in zip(got, pairs, strict=True)]),
-        **_corpus("bleu", BLEU(), got, wanted),
-        **_corpus("bleu_lowercase", BLEU(lowercase=True), got, wanted),
-        **_corpus("chrf", CHRF(), got, wanted),
+        **corpus_figures("bleu", BLEU(), got, wanted),
+        **corpus_figures("bleu_lowercase", BLEU(lowercase=True), got, wanted),
+        **corpus_figures("chrf", Chrf(), got, wanted),
         "beam_size": beams,
         **{
-            f"greedy_{name}": _corpus(name, metric, greedy, wanted)[name]
+            f"greedy_{name}": corpus_figures(name, metric, greedy, wanted)[name]
             for name, metric in (("bleu", BLEU()), ("bleu_lowercase", BLEU(lowercase=True)))
         },
-        "refused": got.count(REFUSED),
+        "refused": answers.count(None),
     }
     return Measured(figures, await _attention(loaded, pairs, got))
 
 
 async def _attention(loaded: Pipeline, pairs: Sequence[Pair], got: Sequence[str]) -> Pictures:
     """Offer the attention of the translated text of middling length."""
-    translated = [pair.source for pair, text in zip(pairs, got, strict=True) if text != REFUSED]
+    translated = [pair.source for pair, text in zip(pairs, got, strict=True) if text]
     if not translated:
         return {}
     text = sorted(translated, key=len)[len(translated) // 2]
@@ -74,15 +74,27 @@ async def _attention(loaded: Pipeline, pairs: Sequence[Pair], got: Sequence[str]
     return {"attention": partial(plots.attention, answer)}
 
 
-async def _translate(loaded: Pipeline, pairs: Sequence[Pair], beams: int) -> list[str]:
-    got: list[str] = []
+class Chrf(CHRF):
+    """sacreBLEU's chrF, whose bootstrap mixes float and np.float32 where nothing matches, and fails."""
+
+    def _compute_score_from_stats(self, statistics: list[int]) -> Any:
+        found = super()._compute_score_from_stats(statistics)
+        found.score = float(found.score)
+        return found
+
+
+async def _translate(loaded: Pipeline, pairs: Sequence[Pair], beams: int) -> list[str | None]:
+    """Return each text's translation; None where the model refuses it."""
+    got: list[str | None] = []
     for chunk in chunks(pairs):
         body = TranslateBody(texts=[pair.source for pair in chunk], beam_size=beams)
-        got += [item.text if isinstance(item, Translation) else REFUSED for item in await run(loaded, body)]
+        got += [item.text if isinstance(item, Translation) else None for item in await run(loaded, body)]
     return got
 
 
-def _corpus(name: str, metric: Any, got: Sequence[str], wanted: list[list[str]]) -> dict[str, Figure | str]:
+def corpus_figures(
+    name: str, metric: Any, got: Sequence[str], wanted: list[list[str]]
+) -> dict[str, Figure | str]:
     """Score with sacreBLEU's own bootstrap (Koehn, 2004, https://aclanthology.org/W04-3250)."""
     score = metric.corpus_score(got, wanted, n_bootstrap=DRAWS)
     signature = str(metric.get_signature())

@@ -36,6 +36,7 @@ from service.contract.manifest import (
 TRAINING_JOURNEYS = 12_000
 HELD_OUT_JOURNEYS = 1_500
 VALIDATION_SHARE = 0.1
+LEAST_SPREAD = 1e-6
 CANDIDATES = 300
 """Held-out cases that examples are chosen from."""
 
@@ -137,7 +138,11 @@ class EventsRecipe:
         steps = np.concatenate([np.diff(case.seconds) for case in self._cases]) / unit
         to_end = np.concatenate([case.seconds[-1] - np.asarray(case.seconds) for case in self._cases]) / unit
         logs = {"to_next": np.log1p(steps), "to_end": np.log1p(to_end)}
-        return {name: (float(x.mean()), float(x.std()) or 1.0) for name, x in logs.items()}
+        if not len(steps):
+            raise ConfigInvalid("every training case has one event: there is nothing to predict")
+        # equal waits may differ in their last bit
+        spreads = {name: float(x.std()) if x.std() > LEAST_SPREAD else 1.0 for name, x in logs.items()}
+        return {name: (float(x.mean()), spreads[name]) for name, x in logs.items()}
 
     def _rows_of(self, cases: Sequence[Case]) -> list[tuple[Case, int]]:
         """Return (case, steps) of each row, cut at the longest bucket; see the module's docstring."""

@@ -70,7 +70,7 @@ class TranslationRecipe:
         if not self._rows:
             raise ConfigInvalid("the training texts have none that the buckets and limits let in")
         self._examples_kept = self._examples()  # now: a fault found after training would be dear
-        self._profile = _profile(train, self._rows)
+        self._profile = _profile(self._pairs, self._rows)
         self._network = self._build()
 
     @property

@@ -308,6 +308,7 @@ def test_coverage_is_of_whole_words() -> None:
     source = Words(("a", "b"), (0, 0, 0, 1, 1, -1))
     assert not leaves_out(peaked(1, 4), source)
     assert leaves_out(peaked(5, 5), source)
+    assert not leaves_out(peaked(0, 4), Words(("a", "\x01", "\x02", "b"), (0, 0, 0, 3, 3, -1)))  # no pieces
 
 
 def test_warnings_come_with_the_answer_whether_or_not_the_alignment_was_asked_for(

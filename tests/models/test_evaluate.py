@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from models.cli import app
-from models.evaluate.figures import as_json, figure, mean
+from models.evaluate.figures import Figure, as_json, figure, mean
+from models.evaluate.texts import Chrf, corpus_figures
 from service.contract.manifest import FILE_NAME, parse_manifest
 
 
@@ -70,3 +71,10 @@ def test_every_kind_of_model_is_measured(
     assert figures <= found["intervals"].keys()
     assert all(low <= found[figure] <= high for figure, (low, high) in found["intervals"].items())
     assert {path.stem for path in (tmp_path / "plots").glob("*.png")} == pictures
+
+
+def test_few_and_poor_texts_are_scored() -> None:
+    """A drawing in which nothing matches is worth 0, and no crash."""
+    found = corpus_figures("chrf", Chrf(), ["", "xyz", "ein Hund"], [["zwei", "abc", "ein Hund"]])["chrf"]
+    assert isinstance(found, Figure)
+    assert 0 < found.value < 100

@@ -7,12 +7,13 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.check import check_version
 from models.check.steps import StepDiffers
 from models.cli import train_model
+from models.clock import Clock
 from models.config import ConfigInvalid, EventsConfig, TimeUse, read_config
 from models.data import Case
 from models.export import export_version
@@ -218,3 +219,15 @@ def test_a_feature_may_not_be_named_as_the_state_is() -> None:
     """The step's inputs would clash."""
     with pytest.raises(ConfigInvalid, match="named 'memory'"):
         config(data={"elapsed": "memory"})
+
+
+@given(st.lists(st.floats(0, 1e300), min_size=1, max_size=6))
+@settings(max_examples=25)
+def test_a_time_is_read_alike_wherever_it_stands(days: list[float]) -> None:
+    """Bit for bit: a phase multiplies what single precision rounds otherwise at another place in a batch."""
+    clock = Clock(1.5, 86400.0)
+    elapsed = np.log1p(np.array(days)).astype(np.float32) / 1.5
+    alone = np.concatenate([np.asarray(clock(np.full((1, 1), x)))[0] for x in elapsed])  # (times, channels)
+    among = np.asarray(clock(np.resize(elapsed, (7, 33)))).reshape(7 * 33, -1)[: len(days)]
+    np.testing.assert_array_equal(among[:, :4], alone[:, :4])
+    assert np.isfinite(among).all()
