@@ -114,6 +114,8 @@ class ForecasterData(Section):
             raise ValueError(f"feature: {self.feature!r} is another input's or the head's name")
         if not self.season < self.history:
             raise ValueError(f"history: {self.history} rows hold no two seasons of {self.season}")
+        if self.validation < self.horizon:
+            raise ValueError(f"validation: {self.validation} rows hold no horizon of {self.horizon}")
         return self
 
 

@@ -20,6 +20,7 @@ from service.contract.manifest import SpecialIds
 
 COLUMNS = ("CaseID", "ActivityID", "CompleteTimestamp")
 AUTUMN_SECONDS = 3600.0
+ROUNDING = 1e-9
 END = "[END]"
 """The label of what follows a sequence's last event."""
 
@@ -78,6 +79,8 @@ def read_log(path: Path) -> list[Case]:
                 _read_row(row, cases, f"{path} line {rows.line_num}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigInvalid(f"{path}: {error}") from error
+    if not cases:
+        raise ConfigInvalid(f"{path}: no case is in it")
     found = ((events, _seconds(times, f"{path} case {key}")) for key, (events, times) in cases.items())
     return [Case(tuple(events), seconds) for events, seconds in found]
 
@@ -148,6 +151,12 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
         batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
     for index in random.permutation(len(batches)):
         yield batches[index]
+
+
+def scale_of(values: np.ndarray) -> np.ndarray:
+    """Return each column's deviation, of (rows, …), to divide by; 1 for one constant but for rounding."""
+    deviation = values.std(axis=0)
+    return np.where(deviation > ROUNDING * np.maximum(1.0, np.abs(values.mean(axis=0))), deviation, 1.0)
 
 
 def pad_right(rows: Sequence[np.ndarray], value: float) -> np.ndarray:

@@ -30,17 +30,17 @@ def read_series(path: Path) -> list[Series]:
         ConfigInvalid: the file is missing, or a line cannot be read; the message says which, and why.
     """
     try:
-        lines = enumerate(path.read_text("utf-8").splitlines(), 1)
+        lines = enumerate(path.read_text("utf-8-sig").splitlines(), 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: {error}") from error
     labels: tuple[str, ...] = ()
     found: list[Series] = []
-    for number, line in lines:
+    for number, line in ((number, line.strip()) for number, line in lines):
         where = f"{path} line {number}"
         if line.startswith("@"):
             labels = _header(line, where) or labels
-        elif line.strip() and not line.startswith("#"):
-            found.append(_row(line.strip(), labels, where))
+        elif line and not line.startswith("#"):
+            found.append(_row(line, labels, where))
             if found[-1].values.shape[1] != found[0].values.shape[1]:
                 shapes = [series.values.shape[1] for series in (found[-1], found[0])]
                 raise ConfigInvalid(f"{where}: {shapes[0]} dimensions, the lines before have {shapes[1]}")

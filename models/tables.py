@@ -55,7 +55,7 @@ def read_table(path: Path, time: str) -> Table:
                 raise ConfigInvalid(
                     f"{path}: the header is {header}; {time!r} and distinct others are wanted"
                 )
-            read = [_row(row, header, time, f"{path} line {rows.line_num}") for row in rows]
+            read = [_row(row, header, time, f"{path} line {rows.line_num}") for row in rows if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigInvalid(f"{path}: {error}") from error
     _check_even([instant for instant, _, _ in read], path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.check.loaded import Pipeline
-from models.config import EventsConfig, TaggerConfig
+from models.config import ConfigInvalid, EventsConfig, TaggerConfig
 from models.data import Case
 from models.evaluate import plots
 from models.evaluate.figures import Measured, Pictures
@@ -34,10 +34,10 @@ def held_out(config: EventsConfig | TaggerConfig, data: Path | None) -> list[Cas
 
 def to_measure(config: EventsConfig | TaggerConfig, data: Path | None, card: Mapping[str, Any]) -> list[Case]:
     """Return all cases of a log, or its last tenth where it is the very file that was trained on."""
-    if data is None or config.data.kind == "journeys":
+    if config.data.kind == "journeys":
         return journeys(*TEST_JOURNEYS)
     kept = held_out(config, data)
-    is_training = sha256(data.read_bytes()) == card.get("data_sha256")
+    is_training = data is None or sha256(data.read_bytes()) == card.get("data_sha256")
     return kept if is_training else [*read_cases(config.data, data, "train"), *kept]
 
 
@@ -48,6 +48,8 @@ async def measure(loaded: Pipeline, config: EventsConfig, cases: Sequence[Case])
     """
     data = config.data
     prefixes = list(prefixes_of(cases, data))
+    if not prefixes:
+        raise ConfigInvalid(f"none of the {len(cases)} cases has two events: there is nothing to predict")
     answers: list[Prediction | None] = []
     for chunk in chunks(prefixes):
         cut = [Case(cases[p.case].events[: p.events], cases[p.case].seconds[: p.events]) for p in chunk]

@@ -68,9 +68,9 @@ def to_measure(config: ForecasterConfig, path: Path | None, card: Mapping[str, A
     """
     if path is None:
         raise ConfigInvalid("a forecaster is measured on a table: give --data FILE.csv")
+    table = read_table(path, config.data.time)
     if sha256(path.read_bytes()) == card.get("data_sha256"):
         return held_out(config, path)
-    table = read_table(path, config.data.time)
     first = _after(table, card["last_row"])
     end = None if first == 0 or config.data.test is None else first + config.data.test
     return Stretch(table.part(0, end), first)

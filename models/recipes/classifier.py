@@ -15,6 +15,7 @@ from rich.console import Console
 from models.calibration import Calibration, calibrate, probabilities
 from models.classes import Classifier
 from models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
+from models.data import scale_of
 from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from models.labelled import (
     LabelledRow,
@@ -72,7 +73,7 @@ class ClassifierRecipe:
         self._config = config
         self._train = train
         self._labels = _ordered_labels(config.data, train)
-        self._held_out = [one for one in held_out if one.label in self._labels]
+        self._held_out = held_out
         self._check()
         self._numbers = _measured(train, config.data.columns)
         self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
@@ -118,8 +119,11 @@ class ClassifierRecipe:
 
     def _check(self) -> None:
         """Refuse what would fail later, or be cut in silence."""
+        missing = sorted({one.label for one in self._held_out} - set(self._labels))
+        if missing:
+            raise ConfigInvalid(f"class {missing[0]!r} has no sequence to train on: one alone is held out")
         if not self._held_out:
-            raise ConfigInvalid("no validation sequence has a class that training sequences have")
+            raise ConfigInvalid("no sequence is held out: two of a class at least are wanted")
         longest = max(len(one.values) for part in self._parts for one in part)
         if longest > self._config.serving.buckets[-1]:
             last = self._config.serving.buckets[-1]
@@ -243,9 +247,8 @@ def _ordered_labels(data: ClassifierData, series: Sequence[Series]) -> tuple[str
 def _measured(series: Sequence[Series], columns: tuple[str, ...]) -> Numbers:
     """Return the feature, standardized by these sequences' steps; a constant column is only moved."""
     steps = np.concatenate([one.values for one in series])  # (steps, width)
-    scale = np.where(steps.std(axis=0) > 0, steps.std(axis=0), 1.0)
-    mean = tuple(steps.mean(axis=0).tolist())
-    return Numbers(width=steps.shape[1], mean=mean, scale=tuple(scale.tolist()), columns=columns)
+    mean, scale = (tuple(numbers.tolist()) for numbers in (steps.mean(axis=0), scale_of(steps)))
+    return Numbers(width=steps.shape[1], mean=mean, scale=scale, columns=columns)
 
 
 def _profile(series: Sequence[Series], data: ClassifierData) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
-from models.data import END, Case, pad_right, read_log
+from models.data import END, Case, pad_right, read_log, scale_of
 from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from models.journeys import EVENTS, journeys
 from models.sequence import PAD, EventModel
@@ -36,7 +36,6 @@ from service.contract.manifest import (
 TRAINING_JOURNEYS = 12_000
 HELD_OUT_JOURNEYS = 1_500
 VALIDATION_SHARE = 0.1
-LEAST_SPREAD = 1e-6
 CANDIDATES = 300
 """Held-out cases that examples are chosen from."""
 
@@ -140,9 +139,7 @@ class EventsRecipe:
         logs = {"to_next": np.log1p(steps), "to_end": np.log1p(to_end)}
         if not len(steps):
             raise ConfigInvalid("every training case has one event: there is nothing to predict")
-        # equal waits may differ in their last bit
-        spreads = {name: float(x.std()) if x.std() > LEAST_SPREAD else 1.0 for name, x in logs.items()}
-        return {name: (float(x.mean()), spreads[name]) for name, x in logs.items()}
+        return {name: (float(x.mean()), float(scale_of(x))) for name, x in logs.items()}
 
     def _rows_of(self, cases: Sequence[Case]) -> list[tuple[Case, int]]:
         """Return (case, steps) of each row, cut at the longest bucket; see the module's docstring."""

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import ConfigInvalid, ForecasterConfig, ForecasterData
+from models.data import scale_of
 from models.draft import MANIFEST_OUTPUTS, Draft
 from models.dropout import Dropouts, Place, noise_shape
 from models.forecast import LEVELS, Forecaster, PinballLoss, middle_mse
@@ -86,8 +87,7 @@ class ForecasterRecipe:
     def __init__(self, config: ForecasterConfig, train: Table, held_out: Table) -> None:
         self._config, self._table = config, train
         self._held_out = held_out.arranged(train.columns, "the validation rows")
-        self._mean, deviation = train.values.mean(axis=0), train.values.std(axis=0)
-        self._scale = np.where(deviation > 0, deviation, 1.0)
+        self._mean, self._scale = train.values.mean(axis=0), scale_of(train.values)
         values = self._encode(train.values)
         cut = int(len(values) * (1 - config.model.tail))
         self._windows = Windows(values, config.data, 0, cut)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from models.calibration import Calibration, calibrate, probabilities
 from models.classes import Tagger
 from models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
-from models.data import Case
+from models.data import Case, scale_of
 from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from models.labelled import (
     LabelledRow,
@@ -67,6 +67,8 @@ class TaggerRecipe:
         self._held_out = [c for c in map(self._cut, held_out) if set(c.events) <= set(self._labels)]
         if not self._train or not self._held_out:
             raise ConfigInvalid("no validation case has only activities that training cases have")
+        if len(self._labels) < 2:
+            raise ConfigInvalid(f"every event is {self._labels[0]!r}: there is nothing to tell apart")
         self._scale = self._measured_scale()
         self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
         self._rows = [self._encode(case) for case in self._train]
@@ -108,7 +110,7 @@ class TaggerRecipe:
         """Return the deviation of log1p of the times between events, in the unit, over the training cases."""
         steps = np.concatenate([np.diff(case.seconds) for case in self._train])
         logs = np.log1p(steps / UNIT_SECONDS[self._config.data.unit])
-        return float(logs.std()) or 1.0 if len(logs) else 1.0
+        return float(scale_of(logs)) if len(logs) else 1.0
 
     def _encode(self, case: Case) -> LabelledRow:
         elapsed = self._encoder.encode(times_of(case, self._config.data)).row.inputs[

@@ -13,7 +13,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from models.config import ConfigInvalid, load_config, read_config
-from models.data import epoch_batches, read_log, read_pairs
+from models.data import epoch_batches, read_log, read_pairs, scale_of
 from models.recipes import recipe_for
 from models.train import fit, make_reproducible
 
@@ -189,6 +189,7 @@ def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("Case,What\n1,2\n")
     head = "\ufeffCaseID,ActivityID,CompleteTimestamp\n"
     (tmp_path / "short.csv").write_text(head + "1,a,2026-01-01 00:00:00\n1\n")
+    (tmp_path / "empty.csv").write_text(head)
     (tmp_path / "stamp.csv").write_text(head + "1,a,soon\n")
     (tmp_path / "backwards.csv").write_text(head + "1,a,2026-01-02 00:00:00\n1,b,2026-01-01 00:00:00\n")
     (tmp_path / "bad.toml").write_text(CONFIG.replace("dropout", "droput"))
@@ -199,6 +200,7 @@ def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
         (lambda: read_log(tmp_path / "short.csv"), "line 3: ActivityID"),
         (lambda: read_log(tmp_path / "stamp.csv"), "line 2: CompleteTimestamp"),
         (lambda: read_log(tmp_path / "backwards.csv"), "case 1: event 2 is earlier"),
+        (lambda: read_log(tmp_path / "empty.csv"), "no case"),
         (lambda: load_config(tmp_path / "bad.toml"), "model.droput"),
         (lambda: load_config(tmp_path / "none.toml"), "none.toml"),
         (lambda: changed("training.epochs", 0), "training.epochs"),
@@ -218,6 +220,13 @@ def changed(path: str, value: Any) -> None:
     *section, field = path.split(".")
     (table[section[0]] if section else table)[field] = value
     read_config(table, "changed")
+
+
+def test_a_constant_column_is_divided_by_1() -> None:
+    """Its deviation may be 1e-17 and not 0: dividing by that would make a bomb of the next other value."""
+    columns = np.stack([np.full(1000, 0.1), np.arange(1000.0), np.full(1000, 1e6)], axis=1)
+    assert columns[:, 0].std() > 0
+    np.testing.assert_allclose(scale_of(columns), [1, np.arange(1000).std(), 1])
 
 
 def test_a_line_is_what_ends_in_a_newline(tmp_path: Path) -> None:
