@@ -166,11 +166,9 @@ def _standardized(loaded: Pipeline, data: ForecasterData, values: Array) -> Arra
     return scaled
 
 
-async def _forecasts(
-    loaded: Pipeline, windows: Sequence[Array], data: ForecasterData
-) -> dict[str, tuple[Array, Array, Array]]:
-    """Return low, middle and high by head, each (windows, horizon, columns) in the table's own units."""
-    parts: dict[str, list[tuple[Array, Array, Array]]] = {}
+async def _forecasts(loaded: Pipeline, windows: Sequence[Array], data: ForecasterData) -> dict[str, Array]:
+    """Return low, middle and high by head, (3, windows, horizon, columns), in the table's own units."""
+    parts: dict[str, list[Array]] = {}
     for chunk in chunks(windows):
         outcomes = await run(loaded, PredictBody(sequences=[{data.feature: window} for window in chunk]))
         for outcome in outcomes:
@@ -180,9 +178,5 @@ async def _forecasts(
             for name, answer in outcome.heads.items():
                 assert isinstance(answer, HorizonAnswer)
                 (interval,) = answer.intervals
-                found = tuple(np.array(part) for part in (interval.low, answer.values, interval.high))
-                parts.setdefault(name, []).append(found)  # type: ignore[arg-type]
-    stacked = {
-        name: tuple(np.stack(part) for part in zip(*each, strict=True)) for name, each in parts.items()
-    }
-    return stacked  # type: ignore[return-value]
+                parts.setdefault(name, []).append(np.array([interval.low, answer.values, interval.high]))
+    return {name: np.stack(found, axis=1) for name, found in parts.items()}
