@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.config import CONFIGS, Config, ConfigInvalid, load_config
+from models.config import CONFIGS, ClassifierConfig, Config, ConfigInvalid, EventsConfig, load_config
 from service.contract.digest import sha256
 from service.errors import SeqserveError
 
@@ -97,29 +97,60 @@ def crossvalidate(
     data: DataOption = None,
     folds: Annotated[int, typer.Option(min=2, help="how many parts the cases are dealt into")] = 5,
     ways: Annotated[
-        str, typer.Option(help="ways of using time to train, with commas between")
-    ] = "time_gate,concat,conv1x1,none",
+        str | None,
+        typer.Option(
+            help="of an event model: ways of using time to train, with commas between; all if absent"
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="a file to write the JSON object to as well")] = None,
 ) -> None:
-    """Compare ways of using time with n-grams of activities, on the same folds of whole cases.
+    """Train on all folds but one and score that one, for each: figures over all cases or sequences.
 
-    Each fold is scored by models trained on the other folds. Two tables: every model's figures, pooled over
-    the folds, and each way's difference from the best n-gram by log loss, prefix by prefix, both with 95 %
-    intervals; then one JSON object.
+    Of an event model two tables: every way of using time and every n-gram of activities, on the same folds of
+    whole cases, and each way's difference from the best n-gram by log loss, prefix by prefix. Of a classifier
+    one. With 95 % intervals; then one JSON object.
 
     Example: python -m models crossvalidate helpdesk --data helpdesk.csv --ways concat,none --out folds.json
     """
-    from models.crossvalidate import crossvalidate as compare
-    from models.crossvalidate import parse_ways
-
     with _told():
-        report = compare(_configuration(config), data, folds, parse_ways(ways), console)
-        found = report.as_json()
-        _print_models(f"pooled over {report.folds} folds of {report.cases} cases", found["models"])
-        _print_models(f"less the {report.best_ngram}", found["differences"])
+        read = _configuration(config)
+        if isinstance(read, EventsConfig):
+            found = _crossvalidate_events(read, data, folds, ways)
+        elif not isinstance(read, ClassifierConfig):
+            raise ConfigInvalid(f"task is {read.task}: only events and classifier can be cross-validated")
+        elif ways is not None:
+            raise ConfigInvalid(f"--ways: {ways!r}: a classifier uses time in one way")
+        else:
+            found = _crossvalidate_series(read, data, folds)
         if out is not None:
             out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         typer.echo(orjson.dumps(found))
+
+
+def _crossvalidate_events(
+    config: EventsConfig, data: Path | None, folds: int, ways: str | None
+) -> dict[str, Any]:
+    from models.crossvalidate import WAYS, parse_ways
+    from models.crossvalidate import crossvalidate as compare
+
+    report = compare(config, data, folds, WAYS if ways is None else parse_ways(ways), console)
+    found = report.as_json()
+    _print_models(f"pooled over {report.folds} folds of {report.cases} cases", found["models"])
+    _print_models(f"less the {report.best_ngram}", found["differences"])
+    return found
+
+
+def _crossvalidate_series(config: ClassifierConfig, data: Path | None, folds: int) -> dict[str, Any]:
+    from models.crossvalidate_classes import crossvalidate_series
+    from models.evaluate.figures import as_json
+    from models.series import read_series
+
+    if data is None:
+        raise ConfigInvalid("data.kind is series: give --data FILE.ts")
+    with console.status(f"{folds} folds"):
+        found = as_json(crossvalidate_series(config, read_series(data), folds))
+    _print_figures(f"{config.name}, over {folds} folds", found)
+    return found
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Cross-validation of a classifier: every sequence answered by a network that never saw it.
 
-Called by `models.crossvalidate`.
+`python -m models crossvalidate` calls it.
 """
 
 import time

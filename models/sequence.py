@@ -24,12 +24,17 @@ class EventModel(keras.Model):
         event_types: how many kinds of event there are; their ids are 1 … event_types.
         embedding: width of an event's embedding.
         units: width of the LSTM's hidden and memory states.
-        dropout: dropped share of embeddings and states, in training.
+        dropout: dropped share of embeddings, channels of time and states, in training.
         time: `time_gate` drives the forget gate (`TimeAwareLSTMCell`); `concat` makes time more channels
             after the embedding, those of `Clock`; `conv1x1` mixes them with the embedding, step by step, by a
             1×1 convolution with ReLU, as wide as the embedding; `none` ignores it. All but the first then go
             through a standard LSTM.
         scale, unit_seconds: of elapsed time, as `Clock` has them.
+        unseen: share of events that training reads as `event_types` + 1, the id of every kind it never saw.
+
+    The logits of the next event have a part that is the last event's alone, as a bigram's: few cases teach it
+    sooner than the recurrent layer. Mikolov et al., 2011 (https://doi.org/10.1109/ASRU.2011.6163930), join
+    n-grams to a recurrent network so.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class EventModel(keras.Model):
         time: TimeUse = "time_gate",
         scale: float = 1.0,
         unit_seconds: float = DAY,
+        unseen: float = 0.0,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,9 +58,13 @@ class EventModel(keras.Model):
             "time": time,
             "scale": scale,
             "unit_seconds": unit_seconds,
+            "unseen": unseen,
         }
-        self.time = time
-        self.embedding = layers.Embedding(event_types + 1, embedding)
+        self.time, self.unseen, self.unseen_id = time, unseen, event_types + 1
+        self.seeds = keras.random.SeedGenerator()
+        ids = event_types + 2  # of padding, of the kinds, of any other kind
+        self.embedding = layers.Embedding(ids, embedding)
+        self.bigram = layers.Embedding(ids, event_types + 1, "zeros", name="bigram")
         self.dropout = layers.Dropout(dropout)
         self.clock = Clock(scale, unit_seconds) if time in ("concat", "conv1x1") else None
         self.mixed = layers.Conv1D(embedding, 1, activation="relu") if time == "conv1x1" else None
@@ -68,6 +78,7 @@ class EventModel(keras.Model):
 
     def _create(self, embedding: int, units: int) -> None:
         self.embedding.build((None, None))
+        self.bigram.build((None, None))
         if self.clock is not None:
             self.clock.build((None, None))
         if self.mixed is not None:
@@ -81,22 +92,26 @@ class EventModel(keras.Model):
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         events, elapsed = inputs  # int32 (batch, time), float32 (batch, time)
         mask = ops.not_equal(events, PAD)  # (batch, time)
+        if training and self.unseen:
+            hidden = keras.random.uniform(ops.shape(events), seed=self.seeds) < self.unseen  # (batch, time)
+            events = ops.where(ops.logical_and(mask, hidden), self.unseen_id, events)
         steps = self._read(events, elapsed, training)
         states = self.recurrent(steps, mask=mask, training=training)  # (batch, time, units)
-        return self._answer(self.dropout(states, training=training))
+        return self._answer(self.dropout(states, training=training), events)
 
     def _read(self, events: tf.Tensor, elapsed: tf.Tensor, training: bool) -> tf.Tensor:
         """Return what the LSTM reads at each step, (batch, time, width)."""
-        embedded = self.dropout(self.embedding(events), training=training)  # (batch, time, embedding)
-        if self.time == "none":
-            return embedded
-        times = elapsed[:, :, None] if self.clock is None else self.clock(elapsed)  # (batch, time, channels)
-        steps = ops.concatenate([embedded, times], axis=-1)  # (batch, time, embedding + channels)
+        steps = self.embedding(events)  # (batch, time, embedding)
+        if self.clock is not None:
+            steps = ops.concatenate([steps, self.clock(elapsed)], axis=-1)  # (batch, time, … + CHANNELS)
+        steps = self.dropout(steps, training=training)
+        if self.time == "time_gate":
+            return ops.concatenate([steps, elapsed[:, :, None]], axis=-1)
         return steps if self.mixed is None else self.mixed(steps)
 
-    def _answer(self, states: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _answer(self, states: tf.Tensor, events: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
-            "next_event": self.next_event(states),  # logits (batch, time, event_types + 1)
+            "next_event": self.next_event(states) + self.bigram(events),  # (batch, time, event_types + 1)
             "to_next": ops.squeeze(self.to_next(states), axis=-1),  # (batch, time)
             "to_end": ops.squeeze(self.to_end(states), axis=-1),  # (batch, time)
         }
@@ -119,7 +134,7 @@ class EventModel(keras.Model):
         """
         read = self._read(events[:, None], elapsed[:, None], training=False)[:, 0]  # (batch, width)
         hidden, states = self.recurrent.cell(read, states)
-        return self._answer(hidden), states
+        return self._answer(hidden, events), states
 
     def get_config(self) -> dict[str, object]:
         return {**super().get_config(), **self.config}

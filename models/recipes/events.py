@@ -188,7 +188,7 @@ class EventsRecipe:
         model, training = self._config.model, self._config.training
         widths = (len(self._labels), model.embedding, model.units, model.dropout)
         unit = UNIT_SECONDS[self._config.data.unit]
-        network = EventModel(*widths, model.time, self._elapsed().scale, unit)
+        network = EventModel(*widths, model.time, self._elapsed().scale, unit, model.unseen)
         # a batch has rows of like length: by a mean over each, a step of a short row would count for more
         summed = {"reduction": "sum"}
         share = 1 / (training.batch_size * self._steps_asked())
@@ -253,7 +253,7 @@ class EventsRecipe:
             },
             mask_from=data.event,
             features={
-                data.event: Categories(labels=self._labels, first_id=PAD + 1),
+                data.event: self._kinds(),
                 data.elapsed: self._elapsed(),
             },
             heads={
@@ -273,6 +273,12 @@ class EventsRecipe:
         state = dict.fromkeys(STATE, Tensor(dtype="float32", axes=("batch", "unit")))
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(STATE, (self._config.model.units,))
         return Signature(inputs=one | state, outputs=whole.outputs | state, state=shapes)
+
+    def _kinds(self) -> Categories:
+        known = Categories(labels=self._labels, first_id=PAD + 1)
+        if not self._config.model.unseen:
+            return known
+        return known.model_copy(update={"unknown": "map", "unknown_id": PAD + 1 + len(self._labels)})
 
     def _elapsed(self) -> Elapsed:
         data = self._config.data

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from models.calibration import calibrate, calibration_error, fitted_temperature, probabilities
 from models.check import check_version
-from models.cli import train_model
+from models.cli import app, train_model
 from models.config import ClassifierConfig, ConfigInvalid, read_config
 from models.crossvalidate_classes import crossvalidate_series
 from models.evaluate import evaluate_version
@@ -96,13 +97,24 @@ def test_the_file_of_training_is_measured_by_its_validation_part(
     assert again == manifest_of(versions[0])["card"]["metrics"]
 
 
-def test_cross_validation_answers_every_sequence_unseen(series_file: Path) -> None:
+def test_cross_validation_answers_every_sequence_unseen(series_file: Path, tmp_path: Path) -> None:
     """Figures over all sequences, each answered by a network of the other folds; with a calibrated pair."""
-    found = crossvalidate_series(config_with("data"), read_series(series_file), 2)
-    accuracy = found["accuracy"]
-    assert isinstance(accuracy, Figure)
-    assert (found["sequences"], accuracy.value > 0.8, accuracy.low < accuracy.high) == (150, True, True)
+    file, out = tmp_path / "waves.toml", tmp_path / "folds.json"
+    tables = {name: value for name, value in CLASSIFIER.items() if isinstance(value, dict)}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in CLASSIFIER.items() if name not in tables]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{field} = {json.dumps(value)}" for field, value in table.items())]
+    file.write_text("\n".join(lines))
+    command = ["crossvalidate", str(file), "--data", str(series_file), "--folds", "2", "--out", str(out)]
+    told = CliRunner().invoke(app, command)
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.output.splitlines()[-1])
+    assert found == json.loads(out.read_bytes())
+    low, high = found["intervals"]["accuracy"]
+    assert (found["sequences"], found["accuracy"] > 0.8, low < high) == (150, True, True)
     assert {"ece", "ece_calibrated", "log_loss", "log_loss_calibrated", "temperature"} <= found.keys()
+    told = CliRunner().invoke(app, [*command, "--ways", "none"])
+    assert (told.exit_code, "--ways" in told.output) == (1, True)
     odd = [*waves(9, seed=1), Series(np.zeros((4, 2)), "odd")]
     with pytest.raises(ConfigInvalid, match="class 'odd' has 1 sequence"):
         crossvalidate_series(config_with("data"), odd, 2)

@@ -19,8 +19,9 @@ from models.data import Case
 from models.export import export_version
 from models.recipes.events import EventsRecipe, features_of
 from models.sequence import EventModel
-from service.contract.features import SequenceEncoder
+from service.contract.features import UNSEEN_EVENT_TYPE, SequenceEncoder
 from service.contract.manifest import FILE_NAME, Elapsed, parse_manifest
+from service.errors import UnknownCategory
 
 WAYS = get_args(TimeUse)
 EVENTS = np.array([[2, 4, 1, 3]])
@@ -77,10 +78,11 @@ def test_the_influence_of_an_old_event_falls_with_elapsed_time() -> None:
         ]
         return float(np.abs(answers[0] - answers[1]).mean())
 
-    for seed in range(5):
-        falls = [influence(elapsed, seed) for elapsed in (0.0, 1.0, 3.0, 9.0)]
-        assert falls == sorted(falls, reverse=True)
-        assert falls[-1] < 0.8 * falls[0]
+    # the mean of ten networks: what is forgotten frees a state of one from its bounds now and then
+    waits = (0.0, 1.0, 3.0, 9.0)
+    falls = [float(np.mean([influence(elapsed, seed) for seed in range(10)])) for elapsed in waits]
+    assert falls == sorted(falls, reverse=True)
+    assert falls[-1] < 0.5 * falls[0]
 
 
 @given(st.floats(0, 10))
@@ -90,7 +92,7 @@ def test_with_time_constant_the_model_is_one_with_a_standard_lstm(elapsed: float
     kernel, recurrent_kernel, bias, rate = gate.recurrent.get_weights()
     bias[7:14] -= np.log1p(np.exp(rate)) * elapsed
     standard.recurrent.set_weights([kernel, recurrent_kernel, bias])
-    for part in ("embedding", "next_event", "to_next", "to_end"):
+    for part in ("embedding", "bigram", "next_event", "to_next", "to_end"):
         getattr(standard, part).set_weights(getattr(gate, part).get_weights())
     timed = np.full(ELAPSED.shape, elapsed, "float32")
     got, wanted = gate((EVENTS, timed)), standard((EVENTS, timed))
@@ -135,6 +137,19 @@ def test_a_configuration_without_the_new_fields_means_what_it_did() -> None:
     assert (config().model.time, config().data.origin) == ("time_gate", "previous")
 
 
+def test_only_training_hides_events_and_never_padding() -> None:
+    """Hidden, an event is read as one of no known kind; what is hidden differs from call to call."""
+    network = EventModel(5, 6, 7, 0.0, "none", unseen=0.5)
+    network.set_weights([np.random.default_rng(1).normal(size=w.shape) for w in network.get_weights()])
+    events, elapsed = np.repeat(np.pad(EVENTS, ((0, 0), (0, 2))), 400, 0), np.zeros((400, 6), "float32")
+    told = np.asarray(network((events, elapsed), training=True)["next_event"])[:, :4]
+    kinds = len(np.unique(told[:, 3].round(4), axis=0))
+    assert kinds == 2**4  # each of four events hidden or not, and nothing else
+    hidden = np.asarray(network((np.full_like(events, network.unseen_id), elapsed))["next_event"])[0, 0]
+    assert 0.4 < np.isclose(told[:, 0], hidden, atol=1e-5).all(axis=1).mean() < 0.6
+    assert len(np.unique(np.asarray(network((events, elapsed))["next_event"])[:, 3], axis=0)) == 1
+
+
 CASE = Case(("a", "b", "a", "c"), (0.0, 60.0, 300.0, 360.0))
 
 
@@ -160,7 +175,8 @@ def test_up_to_the_last_event_a_row_is_a_prefix() -> None:
 def version(request: pytest.FixtureRequest, log_data: Path, tmp_path: Path) -> Path:
     """A model of each kind that the small `shop` is not, trained by the real command."""
     way, origin = request.param
-    return train_model(config(model={"time": way}, data={"origin": origin}), log_data, tmp_path, resume=False)
+    settings = config(model={"time": way, "unseen": 0.1 * (way == "concat")}, data={"origin": origin})
+    return train_model(settings, log_data, tmp_path, resume=False)
 
 
 def test_each_way_is_trained_certified_and_measured(version: Path) -> None:
@@ -177,6 +193,12 @@ def test_each_way_is_trained_certified_and_measured(version: Path) -> None:
     stamps = {"timestamps": [f"2026-01-01T00:0{minute}:00Z" for minute in (0, 1, 5, 6)]}
     events = {"event": list(manifest.features["event"].labels[:4])}
     encoder = SequenceEncoder(manifest, "serving_default")
+    if manifest.card["config"]["model"]["unseen"]:
+        told_of = encoder.encode({"event": ["nonsense"], "minutes": [0.0]}).warnings
+        assert told_of == (UNSEEN_EVENT_TYPE,)
+    else:
+        with pytest.raises(UnknownCategory):
+            encoder.encode({"event": ["nonsense"], "minutes": [0.0]})
     by_stamps = encoder.encode({**events, "minutes": stamps}).row.inputs
     case = Case(tuple(events["event"]), CASE.seconds)
     data = read_config(manifest.card["config"], "card").data
