@@ -86,6 +86,7 @@ class EventsModel(Section):
     embedding: Width = 32
     units: Width = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    daily: bool = True  # the phase of the day is a channel of time; see `models.clock`
     unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0  # see `models.sequence`; 0: an unseen kind is refused
     time_weight: Annotated[float, Field(ge=0)] = 1.0
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2

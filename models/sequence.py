@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from models.clock import CHANNELS, DAY, Clock
+from models.clock import DAY, Clock
 from models.config import TimeUse
 from models.layers import TimeAwareLSTMCell
 
@@ -29,7 +29,7 @@ class EventModel(keras.Model):
             after the embedding, those of `Clock`; `conv1x1` mixes them with the embedding, step by step, by a
             1×1 convolution with ReLU, as wide as the embedding; `none` ignores it. All but the first then go
             through a standard LSTM.
-        scale, unit_seconds: of elapsed time, as `Clock` has them.
+        scale, unit_seconds, daily: of elapsed time, as `Clock` has them.
         unseen: share of events that training reads as `event_types` + 1, the id of every kind it never saw.
 
     The logits of the next event have a part that is the last event's alone, as a bigram's: few cases teach it
@@ -46,6 +46,7 @@ class EventModel(keras.Model):
         time: TimeUse = "time_gate",
         scale: float = 1.0,
         unit_seconds: float = DAY,
+        daily: bool = True,
         unseen: float = 0.0,
         **kwargs: object,
     ) -> None:
@@ -58,6 +59,7 @@ class EventModel(keras.Model):
             "time": time,
             "scale": scale,
             "unit_seconds": unit_seconds,
+            "daily": daily,
             "unseen": unseen,
         }
         self.time, self.unseen, self.unseen_id = time, unseen, event_types + 1
@@ -66,7 +68,7 @@ class EventModel(keras.Model):
         self.embedding = layers.Embedding(ids, embedding)
         self.bigram = layers.Embedding(ids, event_types + 1, "zeros", name="bigram")
         self.dropout = layers.Dropout(dropout)
-        self.clock = Clock(scale, unit_seconds) if time in ("concat", "conv1x1") else None
+        self.clock = Clock(scale, unit_seconds, daily) if time in ("concat", "conv1x1") else None
         self.mixed = layers.Conv1D(embedding, 1, activation="relu") if time == "conv1x1" else None
         # around a cell, so that one step of it can be exported; and no cuDNN comes in
         cell = TimeAwareLSTMCell(units) if time == "time_gate" else layers.LSTMCell(units)
@@ -79,12 +81,14 @@ class EventModel(keras.Model):
     def _create(self, embedding: int, units: int) -> None:
         self.embedding.build((None, None))
         self.bigram.build((None, None))
+        width = embedding + (self.time == "time_gate")
         if self.clock is not None:
             self.clock.build((None, None))
+            width += self.clock.channels
         if self.mixed is not None:
-            self.mixed.build((None, None, embedding + CHANNELS))
-        channels = {"time_gate": 1, "concat": CHANNELS}.get(self.time, 0)
-        self.recurrent.build((None, None, embedding + channels))
+            self.mixed.build((None, None, width))
+            width = embedding
+        self.recurrent.build((None, None, width))
         for head in (self.next_event, self.to_next, self.to_end):
             head.build((None, None, units))
         self.built = True
@@ -103,7 +107,7 @@ class EventModel(keras.Model):
         """Return what the LSTM reads at each step, (batch, time, width)."""
         steps = self.embedding(events)  # (batch, time, embedding)
         if self.clock is not None:
-            steps = ops.concatenate([steps, self.clock(elapsed)], axis=-1)  # (batch, time, … + CHANNELS)
+            steps = ops.concatenate([steps, self.clock(elapsed)], axis=-1)  # (batch, time, … + channels)
         steps = self.dropout(steps, training=training)
         if self.time == "time_gate":
             return ops.concatenate([steps, elapsed[:, :, None]], axis=-1)

@@ -188,7 +188,7 @@ class EventsRecipe:
         model, training = self._config.model, self._config.training
         widths = (len(self._labels), model.embedding, model.units, model.dropout)
         unit = UNIT_SECONDS[self._config.data.unit]
-        network = EventModel(*widths, model.time, self._elapsed().scale, unit, model.unseen)
+        network = EventModel(*widths, model.time, self._elapsed().scale, unit, model.daily, model.unseen)
         # a batch has rows of like length: by a mean over each, a step of a short row would count for more
         summed = {"reduction": "sum"}
         share = 1 / (training.batch_size * self._steps_asked())

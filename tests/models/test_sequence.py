@@ -103,7 +103,7 @@ def test_with_time_constant_the_model_is_one_with_a_standard_lstm(elapsed: float
 @pytest.mark.parametrize("way", WAYS)
 def test_config_round_trip(way: TimeUse) -> None:
     """The model can be rebuilt from its configuration, and takes its weights back."""
-    network = model(way, dropout=0.3)
+    network = EventModel(5, 6, 7, 0.3, way, daily=False, unseen=0.1)
     again = EventModel.from_config(network.get_config())
     again.set_weights(network.get_weights())
     assert again.get_config() == network.get_config()
@@ -135,6 +135,18 @@ def config(**changed: Any) -> EventsConfig:
 def test_a_configuration_without_the_new_fields_means_what_it_did() -> None:
     """An old card's configuration is of a time gate, and of time since the previous event."""
     assert (config().model.time, config().data.origin) == ("time_gate", "previous")
+
+
+def test_the_phase_of_the_day_is_told_if_wanted() -> None:
+    """Only with it are 23.5 hours and 24.5, which are near alike by size, told apart."""
+    hours = np.array([[23.5, 24.5]])
+
+    def apart(daily: bool) -> float:
+        clock = Clock(1.0, 3600.0, daily)
+        early, late = np.asarray(clock(np.log1p(hours).astype("float32")))[0, :, : clock.fixed]
+        return float(np.abs(early - late).max())
+
+    assert apart(daily=False) < 0.1 < 0.4 < apart(daily=True)
 
 
 def test_only_training_hides_events_and_never_padding() -> None:
@@ -175,7 +187,8 @@ def test_up_to_the_last_event_a_row_is_a_prefix() -> None:
 def version(request: pytest.FixtureRequest, log_data: Path, tmp_path: Path) -> Path:
     """A model of each kind that the small `shop` is not, trained by the real command."""
     way, origin = request.param
-    settings = config(model={"time": way, "unseen": 0.1 * (way == "concat")}, data={"origin": origin})
+    model = {"time": way, "unseen": 0.1 * (way == "concat"), "daily": way != "conv1x1"}
+    settings = config(model=model, data={"origin": origin})
     return train_model(settings, log_data, tmp_path, resume=False)
 
 
