@@ -57,7 +57,7 @@ def export_version(
 
     Raises:
         VersionExists: the number is taken.
-        PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: what the certification found.
+        AnswersVary, PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: what the certification found.
     """
     manifest = draft.manifest
     target = root / manifest.name / str(manifest.version)

@@ -1,4 +1,4 @@
-"""Certify a version before it ships: padding is invisible, goldens hold, no op that only one device has.
+"""Certify a version before it ships: answers repeat, padding is invisible, goldens hold, ops run anywhere.
 
 `python -m models check` and `models.export` call `check_version`. What leaks is measured, not guessed
 from layer names: a row's outputs must be the same alone, padded to any bucket, beside any neighbours.
@@ -10,6 +10,7 @@ from pathlib import Path
 from models.check.loaded import SECONDS, Server, pipeline
 from models.check.ops import check_ops
 from models.check.padding import check_padding
+from models.check.repeat import check_repeats
 from models.check.steps import check_step
 from service.contract.digest import check_digests
 from service.contract.manifest import STEP_SIGNATURE
@@ -23,7 +24,8 @@ def check_version(folder: Path, server: Server | None = None) -> list[str]:
         server: have its copy of the version compute instead of this process.
 
     Raises:
-        FileChanged, ManifestInvalid, DeviceOnlyOp, PaddingLeak, StepDiffers, GoldenFailed: what is wrong.
+        FileChanged, ManifestInvalid, DeviceOnlyOp, AnswersVary, PaddingLeak, StepDiffers, GoldenFailed:
+            what is wrong.
         VersionNotFound, BackendUnavailable: the server cannot be asked.
     """
     return asyncio.run(_check(folder, server))
@@ -36,6 +38,8 @@ async def _check(folder: Path, server: Server | None) -> list[str]:
     where = [f"{server.address} has this very version, by its digest"] if server is not None else []
     async with pipeline(folder, server=server) as loaded:
         manifest = loaded.served.manifest
+        for name in manifest.serving_signatures:  # first: what varies looks like a leak too, and is none
+            await check_repeats(loaded, name)
         if manifest.batching == "single":
             padding = ["padding leaks: rows go alone, at their exact length (batching: single)"]
         else:  # before the goldens: a leak spoils them too, and is the better thing to be told
@@ -47,6 +51,7 @@ async def _check(folder: Path, server: Server | None) -> list[str]:
         f"{len(manifest.files)} files are as exported",
         *where,
         "no op needs one kind of device",
+        "asked again, rows are answered the same",
         *padding,
         *steps,
         f"{len(manifest.examples)} golden examples hold",

@@ -7,12 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from models.check.loaded import TOLERANCE, Pipeline
-from models.check.rows import Call, answered, answered_alone, example_rows, excess
+from models.check.rows import Call, answered, answered_alone, apart, example_rows
 from service.contract.manifest import Manifest
-from service.contract.padding import Array, Row, real_steps
+from service.contract.padding import Row
 from service.core.types import Outputs
 from service.errors import FailedPrecondition
 
@@ -86,32 +84,7 @@ def _cases(rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
 
 
 def _compare(loaded: Pipeline, name: str, row: Row, alone: Outputs, got: Outputs, how: str) -> None:
-    manifest = loaded.served.manifest
-    ids_differ = manifest.decode is not None and not _same_ids(alone, got)
-    for output, tensor in manifest.signatures[name].outputs.items():
-        if ids_differ and output != "scores":
-            continue  # a tie: two hypotheses whose scores are as close as the tolerance
-        wanted, found = (_real(manifest, x, output, tensor.axes[1:], row) for x in (alone, got))
-        off = excess(wanted, found, loaded.tolerance)
-        if off is not None:
-            raise PaddingLeak(f"output {output!r} of {name!r} changes by {off:.3g} when a row is {how}")
-
-
-def _same_ids(alone: Outputs, got: Outputs) -> bool:
-    if not np.array_equal(alone["lengths"], got["lengths"]):
-        return False
-    longest = int(alone["lengths"].max())
-    return np.array_equal(alone["ids"][:, :longest], got["ids"][:, :longest])
-
-
-def _real(manifest: Manifest, outputs: Outputs, name: str, axes: Sequence[str], row: Row) -> Array:
-    """Cut an output to what is real: decoded steps, source steps, or a sequence's own steps."""
-    value = outputs[name]
-    for place, axis in enumerate(axes):
-        moved = np.moveaxis(value, place, 0)
-        if axis == "time" and manifest.decode is not None:
-            moved = moved[: int(outputs["lengths"].max())]
-        elif axis in ("time", "source"):
-            moved = real_steps(moved, row.length, manifest.padding)
-        value = np.moveaxis(moved, 0, place)
-    return value
+    found = apart(loaded, name, row, alone, got)
+    if found is not None:
+        output, off = found
+        raise PaddingLeak(f"output {output!r} of {name!r} changes by {off:.3g} when a row is {how}")

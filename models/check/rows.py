@@ -8,7 +8,7 @@ import numpy as np
 from models.check.loaded import Pipeline, predict
 from service import errors
 from service.contract.manifest import Manifest, Signature, Tensor
-from service.contract.padding import Array, Row, pad_batch
+from service.contract.padding import Array, Row, pad_batch, real_steps
 from service.core.golden import body_of
 from service.core.types import BatchOptions, Outputs, Served
 
@@ -82,3 +82,37 @@ def excess(wanted: Array, got: Array, tolerance: float) -> float | None:
     off = np.abs(exact - got.astype(np.float64))
     allowed = tolerance + tolerance * np.abs(exact)
     return None if (off <= allowed).all() else float(off.max())
+
+
+def apart(loaded: Pipeline, name: str, row: Row, wanted: Outputs, got: Outputs) -> tuple[str, float] | None:
+    """Return the first output of a row that is not as wanted, and by how much; None where all are."""
+    manifest = loaded.served.manifest
+    ids_differ = manifest.decode is not None and not _same_ids(wanted, got)
+    for output, tensor in manifest.signatures[name].outputs.items():
+        if ids_differ and output != "scores":
+            continue  # a tie: two hypotheses whose scores are as close as the tolerance
+        pair = [_real(manifest, outputs, output, tensor.axes[1:], row) for outputs in (wanted, got)]
+        off = excess(pair[0], pair[1], loaded.tolerance)
+        if off is not None:
+            return output, off
+    return None
+
+
+def _same_ids(wanted: Outputs, got: Outputs) -> bool:
+    if not np.array_equal(wanted["lengths"], got["lengths"]):
+        return False
+    longest = int(wanted["lengths"].max())
+    return np.array_equal(wanted["ids"][:, :longest], got["ids"][:, :longest])
+
+
+def _real(manifest: Manifest, outputs: Outputs, name: str, axes: Sequence[str], row: Row) -> Array:
+    """Cut an output to what is real: decoded steps, source steps, or a sequence's own steps."""
+    value = outputs[name]
+    for place, axis in enumerate(axes):
+        moved = np.moveaxis(value, place, 0)
+        if axis == "time" and manifest.decode is not None:
+            moved = moved[: int(outputs["lengths"].max())]
+        elif axis in ("time", "source"):
+            moved = real_steps(moved, row.length, manifest.padding)
+        value = np.moveaxis(moved, 0, place)
+    return value
