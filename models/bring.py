@@ -63,11 +63,11 @@ def bring(model: Path, contract: Contract, version: int, imports: Sequence[Path]
         manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
         _check_labels_kept(manifest, masking)
     _check_examples(contract, manifest)
-    drawn, told = ([], []) if contract.examples else draw_examples(manifest, function)
+    drawn, told = draw_examples(manifest, function, contract.examples)
     requests = [{"sequences": [sequence]} for sequence in contract.examples or drawn]
     draft = Draft(file.network, {PREDICT_SIGNATURE: function}, manifest, {}, requests)
     warnings = [*_collisions(manifest), *_unused_masking(file, masking), *told]
-    return Brought(draft, _table(contract, file, fitted), _found(manifest, bool(drawn)), warnings)
+    return Brought(draft, _table(contract, file, fitted), _found(manifest, not contract.examples), warnings)
 
 
 # --- the version ----------------------------------------------------------------------------------

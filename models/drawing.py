@@ -3,7 +3,7 @@
 Called by `models.bring`. Sequences are drawn from the contract alone, the same ones each time.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,13 @@ Function = Callable[..., Mapping[str, Any]]
 Sequence = dict[str, list[Any]]
 
 
-def draw_examples(manifest: Manifest, function: Function) -> tuple[list[Sequence], list[str]]:
+def draw_examples(
+    manifest: Manifest, function: Function, given: Iterable[Sequence] = ()
+) -> tuple[list[Sequence], list[str]]:
     """Draw examples of three lengths, of each the one whose classes are furthest apart of 32.
 
-    Near a tie another device could answer otherwise; where no example is clear, a warning says so.
+    Near a tie another device could answer otherwise; where no example is clear, a warning says so, unless
+    examples are given. Those are tried too, but what is drawn tries every label and many values.
 
     Raises:
         ConfigInvalid: the model fails on a sequence that the contract allows, or its scores are not what the
@@ -50,19 +53,26 @@ def draw_examples(manifest: Manifest, function: Function) -> tuple[list[Sequence
     for length in sorted({max(1, most // 8), max(1, most // 2), most}):
         sequences = list(_encodable(manifest, encoder, length, random))
         rows = [row for _, row in sequences]
-        outputs = _run(manifest, function, rows)
-        for name, values in outputs.items():
-            seen.setdefault(name, []).append(values.reshape(-1, *values.shape[-1:]))
+        outputs = _seen(_run(manifest, function, rows), seen)
         found = [
             _margin(manifest, {n: v[at] for n, v in outputs.items()}, rows[at]) for at in range(len(rows))
         ]
         chosen.append(sequences[int(np.argmax(found))][0])
         margins.append(max(found))
+    given = list(given)
+    for sequence in given:
+        _seen(_run(manifest, function, [encoder.encode(sequence).row]), seen)
     _check_scores(manifest.heads, seen)
     unclear = [
         f"examples: the clearest drawn has a margin of {min(margins):.3g}; give [[examples]] of real ones"
     ]
-    return chosen, unclear if min(margins) < CLEAR else []
+    return chosen, unclear if min(margins) < CLEAR and not given else []
+
+
+def _seen(outputs: dict[str, Array], seen: dict[str, list[Array]]) -> dict[str, Array]:
+    for name, values in outputs.items():
+        seen.setdefault(name, []).append(values.reshape(-1, *values.shape[-1:]))
+    return outputs
 
 
 def masking_feature(manifest: Manifest, function: Function) -> str | None:
@@ -184,13 +194,18 @@ def _probabilities(name: str, head: Head, values: Array) -> Array:
 
 
 def _check_scores(heads: Mapping[str, Head], seen: Mapping[str, list[Array]]) -> None:
-    """Refuse logits that are probabilities already: a second softmax would flatten them."""
+    """Refuse logits that are probabilities already: a second softmax or sigmoid would flatten them."""
     for name, head in heads.items():
-        values = np.concatenate(seen[name])
-        if isinstance(head, Softmax) and head.scores == "logits" and len(head.labels) > 1:
-            sums = values.sum(axis=-1)
-            if (values >= 0).all() and np.abs(sums - 1).max() < 1e-3:
-                raise ConfigInvalid(
-                    f"heads.{name}.scores: 'logits', but each output of the model sums to 1: softmax is "
-                    "applied already, so scores = 'probabilities'"
-                )
+        if not isinstance(head, Softmax | Sigmoid) or head.scores != "logits":
+            continue
+        values = np.concatenate([part.reshape(len(part), -1) for part in seen[name]])
+        kind, alike = head.kind, bool(((values >= 0) & (values <= 1)).all())
+        told = f"each output of the model lies in 0 to 1 ({values.min():.3g} to {values.max():.3g})"
+        if isinstance(head, Softmax):
+            alike = alike and np.abs(values.sum(axis=-1) - 1).max() < 1e-3
+            told = "each output of the model sums to 1"
+        if alike:
+            raise ConfigInvalid(
+                f"heads.{name}.scores: 'logits', but {told}: {kind} is applied already, so scores = "
+                "'probabilities'; if not, give [[examples]] of real sequences that show it"
+            )

@@ -149,6 +149,11 @@ def _check_output(field: str, head: Head, port: Port, times: set[int | None]) ->
             f"{field}: scores are wanted, output {port} of the model is no scores but its choice"
         )
     width = len(head.scale) if isinstance(head, Numeric) else len(head.labels)
+    if isinstance(head, Softmax) and width == 1:
+        raise ConfigInvalid(
+            f'{field}.labels: a softmax of the one label {head.labels[0]!r} is always 1; kind = "sigmoid" '
+            f"gives the score of output {port} of the model"
+        )
     levels = (len(head.quantiles),) if isinstance(head, Numeric) and head.quantiles else ()
     ahead = {"sequence": (), "step": ("time",), "horizon": ("horizon",)}[head.per]
     wanted: tuple[str | int, ...] = ("batch", *ahead, width, *levels)

@@ -4,11 +4,13 @@ from inspect import getsource
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 from keras import layers
 
 from models.check.repeat import AnswersVary
-from tests.models.own import HEAD, NUMBERS, classifier, export
+from models.config import ConfigInvalid
+from tests.models.own import HEAD, IDS, NUMBERS, classifier, export
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
 
@@ -52,3 +54,38 @@ def test_answers_that_vary_are_never_shipped(layer: layers.Layer, tmp_path: Path
     with pytest.raises(AnswersVary, match=r"output 'label' of .* changes by .* asked again"):
         export(model, NUMBERS + HEAD, tmp_path, imports=[file], allow_leak=True)
     assert not (tmp_path / "models/own/1").exists()
+
+
+SIGMOID = '[heads.label]\nkind = "sigmoid"\nlabels = ["a", "b", "c"]\nscores = "logits"\n'
+ONE = '[heads.label]\nkind = "softmax"\nlabels = ["a"]\nscores = "logits"\n'
+
+
+@pytest.mark.parametrize("given", ["", "examples = [{x = [[1, 2], [3, 1]]}]\n"], ids=["drawn", "given"])
+@pytest.mark.parametrize(
+    ("last", "head", "words"),
+    [
+        (layers.Dense(3, activation="softmax"), HEAD, ["heads.label.scores", "sums to 1", "softmax"]),
+        (layers.Dense(3, activation="sigmoid"), SIGMOID, ["heads.label.scores", "0 to 1", "sigmoid"]),
+        (layers.Dense(1, activation="sigmoid"), ONE, ["heads.label.labels", "always 1", 'kind = "sigmoid"']),
+    ],
+    ids=["softmax", "sigmoid", "one label"],
+)
+def test_probabilities_are_not_taken_for_logits(
+    last: layers.Layer, head: str, words: list[str], given: str, tmp_path: Path
+) -> None:
+    """A second softmax or sigmoid would flatten them; examples of the user's own do not end the trial."""
+    model = keras.Sequential([keras.Input((None, 2)), layers.Masking(0.0), layers.LSTM(4), last])
+    logits = head.replace("probabilities", "logits")
+    with pytest.raises(ConfigInvalid) as caught:
+        export(model, NUMBERS.replace("[features", f"{given}[features") + logits, tmp_path)
+    assert [word for word in words if word not in caught.value.message] == [], caught.value.message
+
+
+def test_every_label_is_tried_beside_the_examples(tmp_path: Path) -> None:
+    """A label that the model has no id for is found, though no example has it."""
+    model = classifier(layers.Embedding(4, 4, mask_zero=True), layers.LSTM(4), shape=(None,))
+    given = IDS.replace('"c"', '"c", "d"').replace(
+        "[features", 'examples = [{event = ["a", "b"]}]\n[features'
+    )
+    with pytest.raises(ConfigInvalid, match="labels, first_id"):
+        export(model, given + HEAD, tmp_path)
