@@ -28,6 +28,7 @@ from service.contract.padding import Array, Row, bucket_of, pad_batch, real_step
 
 CANDIDATES = 32
 LONGEST = 40
+REDRAWN = 1000
 CLEAR = 0.02
 """The margin of probability that an example should have: four times the tolerance of a GPU."""
 Function = Callable[..., Mapping[str, Any]]
@@ -133,12 +134,23 @@ def _encodable(
     """Yield drawn sequences, without those that have a step which looks like padding."""
     for number in range(CANDIDATES):
         drawn = {name: _draw(feature, length, number, random) for name, feature in manifest.features.items()}
+        yield drawn, _encoded(manifest, encoder, drawn, random)
+
+
+def _encoded(
+    manifest: Manifest, encoder: SequenceEncoder, drawn: Sequence, random: np.random.Generator
+) -> Row:
+    """Encode a sequence; what looks like padding is drawn again, in place."""
+    name = str(manifest.masking_input)
+    for _ in range(REDRAWN):
         try:
-            yield drawn, encoder.encode(drawn).row
-        except errors.PadCollision:
-            name = str(manifest.masking_input)
-            drawn[name] = [value + 1.0 if value == 0 else value for value in drawn[name]]
-            yield drawn, encoder.encode(drawn).row
+            return encoder.encode(drawn).row
+        except errors.PadCollision as collision:
+            # the last of two: the first step's time since the previous one is always 0
+            drawn[name][int(collision.path[-1])] = _draw(manifest.features[name], 2, 0, random)[-1]
+    raise ConfigInvalid(
+        f"features.{name}: all that is drawn encodes to the pad value: is mean, scale or pad_value wrong?"
+    )
 
 
 def _draw(feature: Feature, length: int, number: int, random: np.random.Generator) -> list[Any]:
@@ -148,10 +160,8 @@ def _draw(feature: Feature, length: int, number: int, random: np.random.Generato
             places = random.permutation(len(feature.labels) * -(-length // len(feature.labels)))[:length]
             return [feature.labels[int(place) % len(feature.labels)] for place in places + number]
         case Numbers():
-            table = np.array(feature.mean) + np.array(feature.scale) * random.normal(
-                size=(length, feature.width)
-            )
-            rows = [[float(f"{value:.4g}") for value in row] for row in table.tolist()]
+            drawn = random.normal(size=(length, feature.width)).round(3)  # short, and as far apart as drawn
+            rows = (np.array(feature.mean) + np.array(feature.scale) * drawn).tolist()
             return rows if feature.width > 1 else [value for (value,) in rows]
         case Elapsed():
             scaled = random.exponential(feature.scale, length)

@@ -10,7 +10,7 @@ from keras import layers
 
 from models.check.repeat import AnswersVary
 from models.config import ConfigInvalid
-from tests.models.own import HEAD, IDS, NUMBERS, classifier, export
+from tests.models.own import HEAD, IDS, NUMBERS, classifier, export, manifest_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
 
@@ -89,3 +89,14 @@ def test_every_label_is_tried_beside_the_examples(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigInvalid, match="labels, first_id"):
         export(model, given + HEAD, tmp_path)
+
+
+@pytest.mark.parametrize("mean", [20.0, 1e6])
+def test_a_good_standardized_model_is_exported(mean: float, tmp_path: Path) -> None:
+    """What is drawn is about the mean, which encodes to the pad 0: no drawn step is it, nor all alike."""
+    model = classifier(layers.Masking(0.0), layers.LSTM(8), shape=(None, 1))
+    contract = f'name = "own"\n[features.x]\nkind = "numbers"\nmean = [{mean}]\nscale = [1.0]\n'
+    (*_, last) = manifest_of(export(model, contract + HEAD, tmp_path)).examples
+    values = last.request["sequences"][0]["x"]
+    assert len(set(values)) > len(values) / 2
+    assert mean not in values
