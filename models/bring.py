@@ -63,10 +63,13 @@ def bring(model: Path, contract: Contract, version: int, imports: Sequence[Path]
         manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
         _check_labels_kept(manifest, masking)
     _check_examples(contract, manifest)
-    drawn, told = draw_examples(manifest, function, contract.examples)
-    requests = [{"sequences": [sequence]} for sequence in contract.examples or drawn]
-    draft = Draft(file.network, {PREDICT_SIGNATURE: function}, manifest, {}, requests)
-    warnings = [*_collisions(manifest), *_unused_masking(file, masking), *told]
+    drawn = draw_examples(manifest, function, contract.examples)
+    requests, probes = (
+        [{"sequences": [sequence]} for sequence in sequences]
+        for sequences in (contract.examples or drawn.clear, drawn.unclear)
+    )
+    draft = Draft(file.network, {PREDICT_SIGNATURE: function}, manifest, {}, requests, probes)
+    warnings = [*_collisions(manifest), *_unused_masking(file, masking), *drawn.warnings]
     return Brought(draft, _table(contract, file, fitted), _found(manifest, not contract.examples), warnings)
 
 

@@ -23,6 +23,7 @@ class Draft:
     `functions`: by signature name, from the manifest's inputs (by name) to its outputs by name.
     `files`: the contract files beside the manifest, by name: SavedModel keeps assets/ flat.
     `requests`: REST bodies whose answers become the golden examples.
+    `probes`: REST bodies whose rows the certification compares too, and that are not kept.
     """
 
     network: keras.Model
@@ -30,6 +31,7 @@ class Draft:
     manifest: Manifest
     files: Mapping[str, bytes]
     requests: list[dict[str, Any]]
+    probes: Sequence[dict[str, Any]] = ()
 
 
 def tensor_spec(name: str, signature: Signature, manifest: Manifest) -> tf.TensorSpec:

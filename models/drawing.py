@@ -4,6 +4,7 @@ Called by `models.bring`. Sequences are drawn from the contract alone, the same 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,23 @@ from service.contract.padding import Array, Row, bucket_of, pad_batch, real_step
 CANDIDATES = 32
 LONGEST = 40
 REDRAWN = 1000
+NEAR_TIES = 3
 CLEAR = 0.02
 """The margin of probability that an example should have: four times the tolerance of a GPU."""
 Function = Callable[..., Mapping[str, Any]]
 Sequence = dict[str, list[Any]]
 
 
-def draw_examples(
-    manifest: Manifest, function: Function, given: Iterable[Sequence] = ()
-) -> tuple[list[Sequence], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Sequences whose answers are clear, and others that are near a tie: there small faults show."""
+
+    clear: list[Sequence]
+    unclear: list[Sequence]
+    warnings: list[str]
+
+
+def draw_examples(manifest: Manifest, function: Function, given: Iterable[Sequence] = ()) -> Drawn:
     """Draw examples of three lengths, of each the one whose classes are furthest apart of 32.
 
     Near a tie another device could answer otherwise; where no example is clear, a warning says so, unless
@@ -50,7 +59,7 @@ def draw_examples(
     random = np.random.default_rng(0)
     encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
     most = min(LONGEST, manifest.limits.sequence_steps or LONGEST)
-    chosen, margins, seen = [], [], dict[str, list[Array]]()
+    clear, unclear, margins, seen = [], [], [], dict[str, list[Array]]()
     for length in sorted({max(1, most // 8), max(1, most // 2), most}):
         sequences = list(_encodable(manifest, encoder, length, random))
         rows = [row for _, row in sequences]
@@ -58,16 +67,18 @@ def draw_examples(
         found = [
             _margin(manifest, {n: v[at] for n, v in outputs.items()}, rows[at]) for at in range(len(rows))
         ]
-        chosen.append(sequences[int(np.argmax(found))][0])
+        order = np.argsort(found, kind="stable")
+        clear.append(sequences[int(order[-1])][0])
+        unclear += [sequences[int(place)][0] for place in order[:NEAR_TIES]]
         margins.append(max(found))
     given = list(given)
     for sequence in given:
         _seen(_run(manifest, function, [encoder.encode(sequence).row]), seen)
     _check_scores(manifest.heads, seen)
-    unclear = [
+    told = [
         f"examples: the clearest drawn has a margin of {min(margins):.3g}; give [[examples]] of real ones"
     ]
-    return chosen, unclear if min(margins) < CLEAR and not given else []
+    return Drawn(clear, unclear, told if min(margins) < CLEAR and not given else [])
 
 
 def _seen(outputs: dict[str, Array], seen: dict[str, list[Array]]) -> dict[str, Array]:

@@ -155,7 +155,7 @@ def _finish(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) ->
     path = staged / "assets" / FILE_NAME
     path.write_bytes(dump_manifest(manifest))
     path.write_bytes(dump_manifest(asyncio.run(_record(draft, manifest, staged, measure))))
-    return check_version(staged)
+    return check_version(staged, probes=draft.probes)
 
 
 async def _record(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> Manifest:

@@ -5,7 +5,9 @@ from layer names: a row's outputs must be the same alone, padded to any bucket, 
 """
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from models.check.loaded import SECONDS, Server, pipeline
 from models.check.ops import check_ops
@@ -17,21 +19,24 @@ from service.contract.manifest import STEP_SIGNATURE
 from service.core.golden import run_examples
 
 
-def check_version(folder: Path, server: Server | None = None) -> list[str]:
+def check_version(
+    folder: Path, server: Server | None = None, probes: Sequence[dict[str, Any]] = ()
+) -> list[str]:
     """Certify a version directory; returns a line for each thing that was checked.
 
     Args:
         server: have its copy of the version compute instead of this process.
+        probes: requests whose rows are compared beside those of the golden examples.
 
     Raises:
         FileChanged, ManifestInvalid, DeviceOnlyOp, AnswersVary, PaddingLeak, StepDiffers, GoldenFailed:
             what is wrong.
         VersionNotFound, BackendUnavailable: the server cannot be asked.
     """
-    return asyncio.run(_check(folder, server))
+    return asyncio.run(_check(folder, server, probes))
 
 
-async def _check(folder: Path, server: Server | None) -> list[str]:
+async def _check(folder: Path, server: Server | None, probes: Sequence[dict[str, Any]]) -> list[str]:
     check_digests(folder)
     check_ops(folder)
     device = server.device if server is not None else "cpu"
@@ -39,11 +44,11 @@ async def _check(folder: Path, server: Server | None) -> list[str]:
     async with pipeline(folder, server=server) as loaded:
         manifest = loaded.served.manifest
         for name in manifest.serving_signatures:  # first: what varies looks like a leak too, and is none
-            await check_repeats(loaded, name)
+            await check_repeats(loaded, name, probes)
         if manifest.batching == "single":
             padding = ["padding leaks: rows go alone, at their exact length (batching: single)"]
         else:  # before the goldens: a leak spoils them too, and is the better thing to be told
-            padding = [await check_padding(loaded, name) for name in manifest.serving_signatures]
+            padding = [await check_padding(loaded, name, probes) for name in manifest.serving_signatures]
         steps = [await check_step(loaded)] if STEP_SIGNATURE in manifest.signatures else []
         deadline = asyncio.get_running_loop().time() + SECONDS
         await run_examples(loaded.served, loaded.runner, deadline, device)

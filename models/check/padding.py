@@ -6,6 +6,7 @@ Part of the certification. What leaks is measured, not guessed from layer names.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from models.check.loaded import TOLERANCE, Pipeline
 from models.check.rows import Call, answered, answered_alone, apart, example_rows
@@ -21,7 +22,7 @@ class PaddingLeak(FailedPrecondition):
     reason = "PADDING_LEAK"
 
 
-async def check_padding(loaded: Pipeline, name: str) -> str:
+async def check_padding(loaded: Pipeline, name: str, probes: Sequence[dict[str, Any]] = ()) -> str:
     """Compare each row alone and unpadded with itself padded, anywhere among neighbours, beside garbage.
 
     With one bucket, a fixed time axis, "alone" is padded to it already: neighbours and garbage are tested.
@@ -30,7 +31,7 @@ async def check_padding(loaded: Pipeline, name: str) -> str:
         PaddingLeak: naming the output, the case and by how much.
     """
     kinds: Counter[str] = Counter()
-    groups = example_rows(loaded.served, name)
+    groups = example_rows(loaded.served, name, probes)
     for options, rows in groups.items():
         kinds += await _check_rows(loaded, Call(name, options), rows)
     shown = ", ".join(f"{kind} {count}" for kind, count in kinds.items())

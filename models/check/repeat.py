@@ -3,6 +3,9 @@
 Part of the certification.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from models.check.loaded import Pipeline
 from models.check.rows import Call, answered_alone, apart, example_rows
 from service.errors import FailedPrecondition
@@ -14,13 +17,13 @@ class AnswersVary(FailedPrecondition):
     reason = "ANSWERS_VARY"
 
 
-async def check_repeats(loaded: Pipeline, name: str) -> None:
+async def check_repeats(loaded: Pipeline, name: str, probes: Sequence[dict[str, Any]] = ()) -> None:
     """Ask each row again, after all were asked once.
 
     Raises:
         AnswersVary: naming the output and by how much.
     """
-    for options, rows in example_rows(loaded.served, name).items():
+    for options, rows in example_rows(loaded.served, name, probes).items():
         call = Call(name, options)
         first = [await answered_alone(loaded, call, row) for row in rows]
         for row, wanted in zip(rows, first, strict=True):

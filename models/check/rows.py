@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,14 +50,16 @@ def _spoil(inputs: dict[str, Array], row: Row, signature: Signature, manifest: M
             cells[gap] = np.resize(row.inputs[name][::-1], cells[gap].shape)
 
 
-def example_rows(served: Served, name: str) -> dict[BatchOptions, list[Row]]:
-    """Encode the golden examples, and cut the longest short, so that there are rows of several lengths.
+def example_rows(
+    served: Served, name: str, probes: Sequence[dict[str, Any]] = ()
+) -> dict[BatchOptions, list[Row]]:
+    """Encode the golden examples and other requests, and cut the longest short: rows of several lengths.
 
     Rows that may share a batch, by the options that they share.
     """
     groups: dict[BatchOptions, list[Row]] = {}
-    for example in served.manifest.examples:
-        plan = served.codec.plan(body_of(served.manifest, example.request))
+    for request in (*(example.request for example in served.manifest.examples), *probes):
+        plan = served.codec.plan(body_of(served.manifest, request))
         if plan.signature == name:
             rows = [plan.encode(item).row for item in plan.items]
             groups.setdefault(plan.batch_options, []).extend(rows)

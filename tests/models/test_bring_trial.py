@@ -8,6 +8,7 @@ import keras
 import pytest
 from keras import layers
 
+from models.check.padding import PaddingLeak
 from models.check.repeat import AnswersVary
 from models.config import ConfigInvalid
 from tests.models.own import HEAD, IDS, NUMBERS, classifier, export, manifest_of
@@ -100,3 +101,16 @@ def test_a_good_standardized_model_is_exported(mean: float, tmp_path: Path) -> N
     values = last.request["sequences"][0]["x"]
     assert len(set(values)) > len(values) / 2
     assert mean not in values
+
+
+def test_a_leak_that_clear_answers_hide_is_found(tmp_path: Path) -> None:
+    """A masked branch decides nearly all; the unmasked mean beside it shows only near a tie."""
+    keras.utils.set_random_seed(1)
+    x = keras.Input((None, 2), name="x")
+    far, near = (keras.initializers.RandomNormal(0, spread, seed=1) for spread in (300, 1))
+    strong = layers.Dense(3, kernel_initializer=far)(layers.LSTM(8)(layers.Masking(0.0)(x)))
+    mean = layers.GlobalAveragePooling1D()(layers.Dense(4)(x))
+    weak = layers.Dense(3, use_bias=False, kernel_initializer=near)(mean)
+    model = keras.Model(x, layers.Softmax(name="label")(strong + weak))
+    with pytest.raises(PaddingLeak, match="output 'label'"):
+        export(model, NUMBERS + HEAD, tmp_path)
