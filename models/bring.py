@@ -68,7 +68,8 @@ def bring(model: Path, contract: Contract, version: int, imports: Sequence[Path]
         [{"sequences": [sequence]} for sequence in sequences]
         for sequences in (contract.examples or drawn.clear, drawn.unclear)
     )
-    draft = Draft(file.network, {PREDICT_SIGNATURE: function}, manifest, {}, requests, probes)
+    functions = {PREDICT_SIGNATURE: function}
+    draft = Draft(file.network, functions, manifest, {}, requests, probes, eager=functions)
     warnings = [*_collisions(manifest), *_unused_masking(file, masking), *drawn.warnings]
     return Brought(draft, _table(contract, file, fitted), _found(manifest, not contract.examples), warnings)
 

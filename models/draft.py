@@ -1,7 +1,7 @@
 """A model version before it is written: what a recipe hands to `models.export`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -24,6 +24,7 @@ class Draft:
     `files`: the contract files beside the manifest, by name: SavedModel keeps assets/ flat.
     `requests`: REST bodies whose answers become the golden examples.
     `probes`: REST bodies whose rows the certification compares too, and that are not kept.
+    `eager`: those of the functions that are called eagerly too, to be compared with the graph.
     """
 
     network: keras.Model
@@ -32,6 +33,7 @@ class Draft:
     files: Mapping[str, bytes]
     requests: list[dict[str, Any]]
     probes: Sequence[dict[str, Any]] = ()
+    eager: Mapping[str, Callable[..., Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def tensor_spec(name: str, signature: Signature, manifest: Manifest) -> tf.TensorSpec:

@@ -57,7 +57,8 @@ def export_version(
 
     Raises:
         VersionExists: the number is taken.
-        AnswersVary, PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: what the certification found.
+        AnswersVary, GraphDiffers, PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: what the
+            certification found.
     """
     manifest = draft.manifest
     target = root / manifest.name / str(manifest.version)
@@ -155,7 +156,7 @@ def _finish(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) ->
     path = staged / "assets" / FILE_NAME
     path.write_bytes(dump_manifest(manifest))
     path.write_bytes(dump_manifest(asyncio.run(_record(draft, manifest, staged, measure))))
-    return check_version(staged, probes=draft.probes)
+    return check_version(staged, probes=draft.probes, eager=draft.eager)
 
 
 async def _record(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> Manifest:

@@ -155,6 +155,12 @@ def _prepared(path: Path, network: keras.Model) -> KerasFile:
                 "another's answer. Build it with stateful=False; to advance a sequence call by call, make "
                 "the state explicit, as inputs and outputs of the model (docs/bring.md)"
             )
+        if isinstance(layer, keras.layers.TimeDistributed) and _time_is_open(layer, inputs):
+            raise ConfigInvalid(
+                f"{path}: layer {layer.name!r} is a TimeDistributed over an open time axis: traced, Keras "
+                f"{keras.__version__} runs it over as many steps as the batch has rows. Apply "
+                f"{layer.layer.name!r} itself (Dense works on the last axis), or fix the time axis"
+            )
         if hasattr(layer, "use_cudnn"):
             layer.use_cudnn = False  # one graph for CPU and GPU
     for port in inputs:
@@ -164,6 +170,11 @@ def _prepared(path: Path, network: keras.Model) -> KerasFile:
                 f"batch. Begin the model with keras.Input({_open(port.shape)})"
             )
     return file
+
+
+def _time_is_open(layer: keras.layers.Layer, inputs: Sequence[Port]) -> bool:
+    taken = [tuple(x.shape) for node in layer._inbound_nodes for x in node.input_tensors]
+    return any(len(shape) > 1 and shape[1] is None for shape in taken or [port.shape for port in inputs])
 
 
 def _open(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

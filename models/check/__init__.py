@@ -5,10 +5,11 @@ from layer names: a row's outputs must be the same alone, padded to any bucket, 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.check.eager import Function, check_eager
 from models.check.loaded import SECONDS, Server, pipeline
 from models.check.ops import check_ops
 from models.check.padding import check_padding
@@ -20,23 +21,32 @@ from service.core.golden import run_examples
 
 
 def check_version(
-    folder: Path, server: Server | None = None, probes: Sequence[dict[str, Any]] = ()
+    folder: Path,
+    server: Server | None = None,
+    probes: Sequence[dict[str, Any]] = (),
+    eager: Mapping[str, Function] | None = None,
 ) -> list[str]:
     """Certify a version directory; returns a line for each thing that was checked.
 
     Args:
         server: have its copy of the version compute instead of this process.
         probes: requests whose rows are compared beside those of the golden examples.
+        eager: by signature, what the graph was traced from: its answers must be the same.
 
     Raises:
-        FileChanged, ManifestInvalid, DeviceOnlyOp, AnswersVary, PaddingLeak, StepDiffers, GoldenFailed:
-            what is wrong.
+        FileChanged, ManifestInvalid, DeviceOnlyOp, AnswersVary, GraphDiffers, PaddingLeak, StepDiffers,
+            GoldenFailed: what is wrong.
         VersionNotFound, BackendUnavailable: the server cannot be asked.
     """
-    return asyncio.run(_check(folder, server, probes))
+    return asyncio.run(_check(folder, server, probes, eager or {}))
 
 
-async def _check(folder: Path, server: Server | None, probes: Sequence[dict[str, Any]]) -> list[str]:
+async def _check(
+    folder: Path,
+    server: Server | None,
+    probes: Sequence[dict[str, Any]],
+    eager: Mapping[str, Function],
+) -> list[str]:
     check_digests(folder)
     check_ops(folder)
     device = server.device if server is not None else "cpu"
@@ -45,6 +55,7 @@ async def _check(folder: Path, server: Server | None, probes: Sequence[dict[str,
         manifest = loaded.served.manifest
         for name in manifest.serving_signatures:  # first: what varies looks like a leak too, and is none
             await check_repeats(loaded, name, probes)
+        same = [await check_eager(loaded, name, eager[name], probes) for name in eager]
         if manifest.batching == "single":
             padding = ["padding leaks: rows go alone, at their exact length (batching: single)"]
         else:  # before the goldens: a leak spoils them too, and is the better thing to be told
@@ -57,6 +68,7 @@ async def _check(folder: Path, server: Server | None, probes: Sequence[dict[str,
         *where,
         "no op needs one kind of device",
         "asked again, rows are answered the same",
+        *same,
         *padding,
         *steps,
         f"{len(manifest.examples)} golden examples hold",

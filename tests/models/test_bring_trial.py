@@ -6,8 +6,10 @@ from typing import Any
 
 import keras
 import pytest
+import tensorflow as tf
 from keras import layers
 
+from models.check.eager import GraphDiffers
 from models.check.padding import PaddingLeak
 from models.check.repeat import AnswersVary
 from models.config import ConfigInvalid
@@ -40,10 +42,8 @@ class Drawing(layers.Dropout):
 def own_file(folder: Path, *kinds: type) -> Path:
     """A file for --import, with the layers' sources."""
     file = folder / "own_layers.py"
-    sources = (getsource(kind) for kind in kinds)
-    file.write_text(
-        "\n".join(["from typing import Any", "import keras", "from keras import layers", *sources])
-    )
+    head = "import tensorflow as tf\nfrom typing import Any\nfrom keras import layers\n"
+    file.write_text("\n".join([head, *map(getsource, kinds)]))
     return file
 
 
@@ -114,3 +114,32 @@ def test_a_leak_that_clear_answers_hide_is_found(tmp_path: Path) -> None:
     model = keras.Model(x, layers.Softmax(name="label")(strong + weak))
     with pytest.raises(PaddingLeak, match="output 'label'"):
         export(model, NUMBERS + HEAD, tmp_path)
+
+
+class Fickle(layers.Layer):
+    """Works when it is called, not when it is traced."""
+
+    def call(self, x: Any) -> Any:
+        """Return what came, or twice."""
+        return x if tf.executing_eagerly() else x * 2
+
+
+def test_the_graph_answers_as_keras_does(tmp_path: Path) -> None:
+    """A layer that is traced to something else is found by calling the model, whatever the reason."""
+    model = classifier(layers.Masking(0.0), layers.LSTM(4), Fickle())
+    file = own_file(tmp_path, Fickle)
+    with pytest.raises(GraphDiffers, match=r"output 'label'.* is off by"):
+        export(model, NUMBERS + HEAD, tmp_path, imports=[file], allow_leak=True)
+
+
+@pytest.mark.parametrize("steps", [None, 20])
+def test_time_distributed_needs_a_fixed_time_axis(steps: int | None, tmp_path: Path) -> None:
+    """Over an open one Keras' graph loops over the wrong axis: refused, with what to do."""
+    model = classifier(layers.TimeDistributed(layers.Dense(4)), layers.GRU(8), shape=(steps, 2))
+    contract = NUMBERS + HEAD
+    if steps is None:
+        with pytest.raises(ConfigInvalid, match=r"is a TimeDistributed over an open .* Apply 'dense"):
+            export(model, contract, tmp_path)
+    else:
+        fixed = contract.replace("[features", 'padding = "right"\n[features')
+        assert manifest_of(export(model, fixed, tmp_path)).buckets == (20,)

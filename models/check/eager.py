@@ -1,0 +1,51 @@
+"""The graph answers as the model does when its layers are called one by one. For models built elsewhere.
+
+Part of the certification. Traced with open axes, a layer may take another path than the one its author saw.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from models.check.loaded import Pipeline
+from models.check.rows import Call, answered_alone, apart, example_rows
+from service.contract.padding import pad_batch
+from service.errors import FailedPrecondition
+
+Function = Callable[..., Mapping[str, Any]]
+
+
+class GraphDiffers(FailedPrecondition):
+    """An output of the graph is not what the model gives when called eagerly; the message names it."""
+
+    reason = "GRAPH_DIFFERS"
+
+
+async def check_eager(
+    loaded: Pipeline, name: str, function: Function, probes: Sequence[dict[str, Any]] = ()
+) -> str:
+    """Compare each row, alone and unpadded, with what `function` gives for it.
+
+    A graph is optimized as a whole, so the tolerance is the one between devices.
+
+    Raises:
+        GraphDiffers: naming the output and by how much.
+    """
+    manifest = loaded.served.manifest
+    loose = replace(loaded, tolerance=manifest.tolerance.gpu)
+    groups = example_rows(loaded.served, name, probes)
+    for options, rows in groups.items():
+        for row in rows:
+            length = manifest.buckets[0] if len(manifest.buckets) == 1 else row.length
+            inputs = pad_batch([row], length, manifest.signatures[name], manifest, options)
+            wanted = {output: np.asarray(value)[0] for output, value in function(**inputs).items()}
+            found = apart(loose, name, row, wanted, await answered_alone(loaded, Call(name, options), row))
+            if found is not None:
+                raise GraphDiffers(
+                    f"output {found[0]!r} of {name!r} is off by {found[1]:.3g} from what Keras gives when it "
+                    f"runs the layers one by one, for a row of {row.length} steps: a layer does not work "
+                    "when it is traced with open axes"
+                )
+    return f"signature {name!r}: the graph answers {sum(map(len, groups.values()))} rows as Keras does"
