@@ -104,7 +104,7 @@ def _manifest(contract: Contract, version: int, file: KerasFile, fitted: Fit) ->
             MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
         },
         mask=MaskInput(input=fitted.mask_name) if fitted.mask_name is not None else "none",
-        padding=contract.padding,
+        padding=contract.padding or "right",
         features=contract.manifest_features(),
         heads=heads,
         limits=Limits(sequence_steps=steps),
@@ -124,6 +124,12 @@ def _buckets(contract: Contract, fitted: Fit) -> tuple[int, ...]:
             raise ConfigInvalid(
                 f"buckets: {list(contract.buckets or ())}, but the model's time axis is fixed, "
                 f"{list_ports(ports)}: leave buckets out, or [{size}]"
+            )
+        if contract.padding is None:
+            raise ConfigInvalid(
+                f'padding: the model\'s time axis is fixed, {list_ports(ports)}: say padding = "left" if its '
+                "training rows were padded in front (pad_sequences' default, padding='pre'), or "
+                "padding = \"right\" if behind (padding='post')"
             )
         return (int(size or 0),)
     if contract.padding == "left" and len(contract.buckets or ()) != 1:

@@ -128,7 +128,7 @@ class Contract(Section):
     heads: Annotated[dict[FeatureName, GivenHead], Field(min_length=1)]
     mask_from: str | None = None  # the feature whose pad value the model masks; found by trial if absent
     mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
-    padding: Literal["right", "left"] = "right"
+    padding: Literal["right", "left"] | None = None  # right; to be said where the time axis is fixed
     buckets: tuple[Width, ...] | None = None
     limits: Steps = Steps()
     examples: Annotated[tuple[dict[str, Any], ...], Field(max_length=5)] = ()

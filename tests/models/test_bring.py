@@ -242,7 +242,16 @@ FAULTS: list[Fault] = [
     ),
     (steps, NUMBERS + HEAD, ["heads.label", "(batch, 3)", "(None, 10, 3)", 'per = "step"']),
     (steps, top("buckets = [8, 16]") + 'per = "step"\n', ["buckets", "[8, 16]", "(None, 10, 2)", "[10]"]),
-    (steps, top("limits = {sequence_steps = 11}") + 'per = "step"\n', ["limits.sequence_steps", "11", "10"]),
+    (
+        steps,
+        top('padding = "right"\nlimits = {sequence_steps = 11}') + 'per = "step"\n',
+        ["limits.sequence_steps", "11", "10"],
+    ),
+    (
+        steps,
+        NUMBERS + HEAD + 'per = "step"\n',
+        ["padding", "(None, 10, 2)", '"left"', "pad_sequences", "pre"],
+    ),
     (lstm, top('padding = "left"'), ["padding", "(None, None, 2)", "buckets = [50]"]),
     (lstm, top('mask_from = "y"'), ["mask_from", "'y'"]),
     (lstm, top("examples = [{x = [[1, 2], [3]]}]"), ["examples.0.x.1", "1 columns"]),
