@@ -195,6 +195,10 @@ def _check_labels_kept(manifest: Manifest, masking: str) -> None:
             f"features.{masking}.first_id: label {ids[int(pad or 0)]!r} has the id {pad}, which the model "
             f"takes for padding; first_id = {int(pad or 0) + 1} if it was trained so"
         )
+    if feature.unknown_id == pad:
+        raise ConfigInvalid(
+            f"features.{masking}.unknown_id: {pad} is padding to the model, it would drop such steps"
+        )
 
 
 def _check_examples(contract: Contract, manifest: Manifest) -> None:

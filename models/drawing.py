@@ -74,11 +74,23 @@ def draw_examples(manifest: Manifest, function: Function, given: Iterable[Sequen
     given = list(given)
     for sequence in given:
         _seen(_run(manifest, function, [encoder.encode(sequence).row]), seen)
+    _check_unknown(manifest, function, encoder, clear[-1])
     _check_scores(manifest.heads, seen)
     told = [
         f"examples: the clearest drawn has a margin of {min(margins):.3g}; give [[examples]] of real ones"
     ]
     return Drawn(clear, unclear, told if min(margins) < CLEAR and not given else [])
+
+
+def _check_unknown(
+    manifest: Manifest, function: Function, encoder: SequenceEncoder, sequence: Sequence
+) -> None:
+    """Try the id of labels that nobody knows, where they are mapped to one."""
+    for name, feature in manifest.features.items():
+        if isinstance(feature, Categories) and feature.unknown == "map":
+            strange = "?" * (1 + max(map(len, feature.labels)))
+            changed = {**sequence, name: [strange, *sequence[name][1:]]}
+            _run(manifest, function, [encoder.encode(changed).row])
 
 
 def _seen(outputs: dict[str, Array], seen: dict[str, list[Array]]) -> dict[str, Array]:
@@ -135,7 +147,7 @@ def _run(
         told = " ".join(str(error).split())[:300]
         raise ConfigInvalid(
             f"features: the model fails on a sequence of {rows[0].length} steps that the contract allows "
-            f"(labels, first_id, width): {told}"
+            f"(labels, first_id, unknown_id, width): {told}"
         ) from error
 
 

@@ -7,10 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from models.config import ConfigInvalid
 from models.contract import Contract, TakenCategories, TakenFeature
 from models.keras_file import KerasFile, Port
+from service.contract.features import LARGEST
 from service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
+
+WHOLE = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
+"""Up to where each float has every whole number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +95,33 @@ def _check_input(field: str, taken: TakenFeature, port: Port) -> None:
     floats = port.dtype in ("float16", "bfloat16", "float32", "float64")
     if not floats and (not isinstance(taken, TakenCategories) or not port.dtype.startswith(("int", "uint"))):
         raise ConfigInvalid(f"{field}: {taken.kind} cannot go into input {port} of the model: its dtype")
-    if isinstance(taken, TakenCategories) and taken.pad_value is not None and taken.pad_value % 1:
+    if isinstance(taken, TakenCategories):
+        _check_ids(field, taken, port)
+    elif abs(taken.pad_value or 0) > LARGEST["float32"]:
+        raise ConfigInvalid(f"{field}.pad_value: {taken.pad_value} is too large for float32")
+
+
+def _check_ids(field: str, taken: TakenCategories, port: Port) -> None:
+    """Refuse ids that the signature's int32 or the input's own dtype would round or wrap."""
+    if taken.pad_value is not None and taken.pad_value % 1:
         raise ConfigInvalid(f"{field}.pad_value: {taken.pad_value} is no id")
+    least, most = -LARGEST["int32"], LARGEST["int32"]
+    if port.dtype in WHOLE:
+        least, most = -WHOLE[port.dtype], WHOLE[port.dtype]
+    elif port.dtype not in ("int32", "int64", "float64"):
+        limits = np.iinfo(port.dtype)
+        least, most = max(least, int(limits.min)), min(most, int(limits.max))
+    for key, number in (
+        ("first_id", taken.first_id),
+        ("labels", taken.first_id + len(taken.labels) - 1),
+        ("unknown_id", taken.unknown_id or 0),
+        ("pad_value", taken.pad_value or 0),
+    ):
+        if not least <= number <= most:
+            raise ConfigInvalid(
+                f"{field}.{key}: the id {int(number)} is outside {int(least)} to {int(most)}, the whole "
+                f"numbers that input {port} of the model can take"
+            )
 
 
 def _mask_port(contract: Contract, file: KerasFile) -> Port | None:

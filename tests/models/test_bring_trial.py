@@ -143,3 +143,27 @@ def test_time_distributed_needs_a_fixed_time_axis(steps: int | None, tmp_path: P
     else:
         fixed = contract.replace("[features", 'padding = "right"\n[features')
         assert manifest_of(export(model, fixed, tmp_path)).buckets == (20,)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "line", "words"),
+    [
+        ("int32", 'unknown = "map"\nunknown_id = 9', ["features", "unknown_id"]),
+        ("int32", 'unknown = "map"\nunknown_id = 0', ["features.event.unknown_id", "padding"]),
+        ("int32", "pad_value = 1099511627776", ["features.event.pad_value", "1099511627776", "2147483647"]),
+        ("uint8", "", ["features.event.labels", "the id 300", "0 to 255", "uint8"]),
+        ("float16", "first_id = 2000", ["features.event.labels", "the id 2299", "-2048 to 2048"]),
+    ],
+)
+def test_an_id_that_the_model_cannot_take_is_told(
+    dtype: str, line: str, words: list[str], tmp_path: Path
+) -> None:
+    """Outside the Embedding, taken for padding, or wrapped by the dtype of the input."""
+    labels = [f"l{n}" for n in range(300 if dtype != "int32" else 3)]
+    ids = 4 if dtype == "int32" else 400
+    model = classifier(layers.Embedding(ids, 4, mask_zero=True), layers.LSTM(4), shape=(None,), dtype=dtype)
+    first = "" if "first_id" in line else "first_id = 1\n"
+    event = f'name = "own"\n[features.event]\nkind = "categories"\nlabels = {labels}\n{first}{line}\n'
+    with pytest.raises(ConfigInvalid) as caught:
+        export(model, event + HEAD, tmp_path)
+    assert [word for word in words if word not in caught.value.message] == [], caught.value.message
