@@ -3,11 +3,20 @@
 Read by `models.train`; the shipped ones are in `models/configs/`.
 """
 
+import keyword
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from service.errors import Code, SeqserveError
 
@@ -30,7 +39,19 @@ class Section(BaseModel):
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 """A model's name: a folder, and a part of a URL."""
-FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
+RESERVED = frozenset((*keyword.kwlist, "self"))
+"""What no argument of a graph function can be named."""
+
+
+def _unreserved(name: str) -> str:
+    if name in RESERVED:
+        raise ValueError(f"{name!r} is a word of Python's and no name for a feature or head")
+    return name
+
+
+FeatureName = Annotated[
+    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60), AfterValidator(_unreserved)
+]
 """A feature's name: an argument of a graph function."""
 Width = Annotated[int, Field(ge=1)]
 STATE = ("hidden", "memory")

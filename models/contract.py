@@ -24,6 +24,7 @@ from service.contract.manifest import (
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)  # TOML has no tuples
 Table = dict[str, Any]
+WIDEST = 65_536
 
 
 class Taken(BaseModel):
@@ -55,6 +56,8 @@ class TakenNumbers(Taken, Numbers):
         lists = (table[key] for key in ("columns", "mean", "scale") if isinstance(table.get(key), list))
         width = table.get("width", next(map(len, lists), 1))
         count = width if isinstance(width, int) else 1
+        if count > WIDEST:
+            raise ValueError(f"width: at most {WIDEST}, not {count}")
         return {"width": width, "mean": [0.0] * count, "scale": [1.0] * count, **table}
 
 

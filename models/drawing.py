@@ -71,6 +71,8 @@ def draw_examples(manifest: Manifest, function: Function, given: Iterable[Sequen
         clear.append(sequences[int(order[-1])][0])
         unclear += [sequences[int(place)][0] for place in order[:NEAR_TIES]]
         margins.append(max(found))
+    short = encoder.encode({name: values[:1] for name, values in clear[0].items()}).row
+    _try_lengths(manifest, function, [short, rows[-1]])
     given = list(given)
     for sequence in given:
         _seen(_run(manifest, function, [encoder.encode(sequence).row]), seen)
@@ -91,6 +93,15 @@ def _check_unknown(
             strange = "?" * (1 + max(map(len, feature.labels)))
             changed = {**sequence, name: [strange, *sequence[name][1:]]}
             _run(manifest, function, [encoder.encode(changed).row])
+
+
+def _try_lengths(manifest: Manifest, function: Function, rows: list[Row]) -> None:
+    """Run each row unpadded and padded to every bucket."""
+    for row in rows:
+        _run(manifest, function, [row])
+        for bucket in manifest.buckets:
+            if bucket >= row.length:
+                _run(manifest, function, [row], bucket)
 
 
 def _seen(outputs: dict[str, Array], seen: dict[str, list[Array]]) -> dict[str, Array]:
@@ -140,15 +151,28 @@ def _run(
 ) -> dict[str, Array]:
     """Return the model's own outputs for rows of one length, unpadded unless told or fixed otherwise."""
     alone = manifest.buckets[0] if len(manifest.buckets) == 1 else rows[0].length
-    inputs = pad_batch(rows, length or alone, manifest.signatures[PREDICT_SIGNATURE], manifest)
+    length = length or alone
+    inputs = pad_batch(rows, length, manifest.signatures[PREDICT_SIGNATURE], manifest)
+    padded = f" padded to {length}" if length > rows[0].length else ""
     try:
-        return {name: np.asarray(value) for name, value in function(**inputs).items()}
+        outputs = {name: np.asarray(value) for name, value in function(**inputs).items()}
     except Exception as error:  # whatever a layer says of values or shapes that it does not take
         told = " ".join(str(error).split())[:300]
         raise ConfigInvalid(
-            f"features: the model fails on a sequence of {rows[0].length} steps that the contract allows "
-            f"(labels, first_id, unknown_id, width): {told}"
+            f"features: the model fails on a sequence of {rows[0].length} steps{padded} that the contract "
+            f"allows (labels, first_id, unknown_id, width, buckets): {told}"
         ) from error
+    _check_steps(manifest, outputs, length)
+    return outputs
+
+
+def _check_steps(manifest: Manifest, outputs: Mapping[str, Array], length: int) -> None:
+    for name, head in manifest.heads.items():
+        if head.per == "step" and outputs[name].shape[1] != length:
+            raise ConfigInvalid(
+                f'heads.{name}.per: "step" is an answer for each step; of {length} steps the model gives '
+                f"{outputs[name].shape[1]} (strides, pooling and padding='valid' change their number)"
+            )
 
 
 def _encodable(

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from models.check import check_version
 from models.check.loaded import Pipeline, name_and_version, pipeline
 from models.check.padding import PaddingLeak
+from models.config import ConfigInvalid
 from models.draft import Draft, tensor_spec
 from service import errors
 from service.contract.digest import check_digests, file_hashes
@@ -147,7 +148,16 @@ def _save_graph(draft: Draft, folder: Path) -> None:
         for name, function in draft.functions.items():
             signature = draft.manifest.signatures[name]
             specs = {key: tensor_spec(key, signature, draft.manifest) for key in signature.inputs}
-            signatures[name] = tf.function(function).get_concrete_function(**specs)
+            try:
+                signatures[name] = tf.function(function).get_concrete_function(**specs)
+            except Exception as error:  # whatever a layer's own code raises
+                if name not in draft.eager:
+                    raise
+                told = " ".join(str(error).split())[:400]
+                raise ConfigInvalid(
+                    f"{draft.manifest.name}: {draft.network.name!r} cannot be traced with an open batch (and "
+                    f"time axis), though it can be called: {type(error).__name__}: {told}"
+                ) from error
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 

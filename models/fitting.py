@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.config import ConfigInvalid
+from models.config import RESERVED, ConfigInvalid
 from models.contract import Contract, TakenCategories, TakenFeature
 from models.keras_file import KerasFile, Port
 from service.contract.features import LARGEST
@@ -45,7 +45,9 @@ def fit(contract: Contract, file: KerasFile) -> Fit:
 
 
 def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name)
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    # TensorFlow renames an argument that begins with an underscore
+    return plain if plain[:1].isalpha() and plain not in RESERVED else f"input_{plain}"
 
 
 # --- inputs ---------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def _defined(file: Path) -> Iterator[tuple[str, Any]]:
     sys.modules.setdefault(file.stem, module)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code
+    except (Exception, SystemExit) as error:  # the user's own code
         raise ConfigInvalid(f"--import {file}: {type(error).__name__}: {error}") from error
     for name, found in vars(module).items():
         if getattr(found, "__module__", None) == module.__name__ and callable(found):

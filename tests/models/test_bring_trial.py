@@ -1,5 +1,6 @@
 """What export finds out of a user's own model by trying it: before it ships, or to refuse it."""
 
+from collections.abc import Callable
 from inspect import getsource
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,69 @@ def test_an_id_that_the_model_cannot_take_is_told(
     with pytest.raises(ConfigInvalid) as caught:
         export(model, event + HEAD, tmp_path)
     assert [word for word in words if word not in caught.value.message] == [], caught.value.message
+
+
+class Straight(layers.Layer):
+    """Wants to know the number of steps when it is traced."""
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        """Tell Keras, so that it does not call to know."""
+        return (shape[0], shape[2])
+
+    def call(self, x: Any) -> Any:
+        """Return the sum of the steps, one by one."""
+        return sum(x[:, step] for step in range(x.shape[1]))
+
+
+def strided() -> keras.Model:
+    """A label for every other step."""
+    return classifier(layers.Conv1D(4, 3, strides=2, padding="same"))
+
+
+def long_enough() -> keras.Model:
+    """No fewer than three steps."""
+    return classifier(layers.Conv1D(4, 3), layers.GRU(4))
+
+
+STEPS = NUMBERS + HEAD + 'per = "step"\n'
+
+
+@pytest.mark.parametrize(
+    ("model", "contract", "words"),
+    [
+        (strided, STEPS, ["heads.label.per", "of 5 steps the model gives 3", "strides"]),
+        (long_enough, NUMBERS + HEAD, ["features: the model fails on a sequence of 1 steps"]),
+        (lambda: classifier(Straight()), NUMBERS + HEAD, ["own: ", "cannot be traced"]),
+        (long_enough, NUMBERS.replace("features.x", "features.class") + HEAD, ["features.class", "Python"]),
+        (long_enough, NUMBERS.replace("features.x", "features.self") + HEAD, ["features.self", "Python"]),
+        (long_enough, NUMBERS.replace('columns = ["u", "v"]', "width = 100000000000") + HEAD, ["65536"]),
+        (long_enough, NUMBERS + "pad_value = 1e300\n" + HEAD, ["features.x.pad_value", "1e+300"]),
+    ],
+    ids=["strided", "one step", "untraceable", "class", "self", "width", "pad"],
+)
+def test_what_a_model_cannot_do_is_told_in_a_line(
+    model: Callable[[], keras.Model], contract: str, words: list[str], tmp_path: Path
+) -> None:
+    """No traceback of Keras': the field or the model, and what was tried."""
+    file = own_file(tmp_path, Straight)
+    with pytest.raises(ConfigInvalid) as caught:
+        export(model(), contract, tmp_path, imports=[file])
+    assert [word for word in words if word not in caught.value.message] == [], caught.value.message
+
+
+def test_an_import_that_exits_is_told(tmp_path: Path) -> None:
+    """A script is no file of layers."""
+    file = tmp_path / "script.py"
+    file.write_text("import sys; sys.exit(3)")
+    with pytest.raises(ConfigInvalid, match=r"--import .*script\.py: SystemExit"):
+        export(classifier(layers.GRU(4)), NUMBERS + HEAD, tmp_path, imports=[file])
+
+
+@pytest.mark.parametrize("name", ["2steps", "class", "self", "my mask"])
+def test_a_mask_input_may_have_any_name(name: str, tmp_path: Path) -> None:
+    """The signature's own name for it is one that a graph function can have."""
+    x, steps = keras.Input((None, 2), name="x"), keras.Input((None,), dtype="bool", name=name)
+    state = layers.LSTM(4)(x, mask=steps)
+    model = keras.Model([x, steps], layers.Dense(3, activation="softmax", name="label")(state))
+    contract = NUMBERS.replace("[features", f'mask_input = "{name}"\n[features')
+    assert str(manifest_of(export(model, contract + HEAD, tmp_path)).mask_input).isidentifier()
