@@ -96,6 +96,13 @@ class GivenSigmoid(Given, Sigmoid):
         labels = table.get("labels")
         return {"thresholds": [0.5] * (len(labels) if isinstance(labels, list) else 0), **table}
 
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> "GivenSigmoid":
+        for value in self.thresholds:
+            if not 0 <= value <= 1:
+                raise ValueError(f"thresholds: {value:g} is no probability, 0 to 1")
+        return self
+
 
 class GivenNumeric(Given, Numeric):
     """A value in a unit; without mean and scale it is the output as it is."""

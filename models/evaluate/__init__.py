@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from models.check.loaded import Pipeline, pipeline
-from models.config import ClassifierConfig, Config, EventsConfig, ForecasterConfig, TaggerConfig, read_config
+from models.config import (
+    ClassifierConfig,
+    Config,
+    ConfigInvalid,
+    EventsConfig,
+    ForecasterConfig,
+    TaggerConfig,
+    read_config,
+)
 from models.evaluate import classes, events, forecasts, plots, tags, texts
 from models.evaluate.figures import Measured, as_json
 
@@ -41,7 +49,9 @@ async def evaluate_version(folder: Path, data: Path | None, pictures: Path | Non
     """
     async with pipeline(folder) as loaded:
         card = loaded.served.manifest.card or {}
-        config = read_config(card.get("config", {}), str(folder))
+        if "config" not in card:
+            raise ConfigInvalid(f"{folder}: the version was not trained here (its card has no config)")
+        config = read_config(card["config"], str(folder))
         measurer = _measurer(config)
         measured = await measurer.measure(loaded, config, measurer.to_measure(config, data, card))
     if pictures is not None:

@@ -1,5 +1,6 @@
 """What export finds out of a user's own model by trying it: before it ships, or to refuse it."""
 
+import asyncio
 from collections.abc import Callable
 from inspect import getsource
 from pathlib import Path
@@ -14,6 +15,7 @@ from models.check.eager import GraphDiffers
 from models.check.padding import PaddingLeak
 from models.check.repeat import AnswersVary
 from models.config import ConfigInvalid
+from models.evaluate import evaluate_version
 from tests.models.own import HEAD, IDS, NUMBERS, classifier, export, manifest_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
@@ -98,10 +100,13 @@ def test_a_good_standardized_model_is_exported(mean: float, tmp_path: Path) -> N
     """What is drawn is about the mean, which encodes to the pad 0: no drawn step is it, nor all alike."""
     model = classifier(layers.Masking(0.0), layers.LSTM(8), shape=(None, 1))
     contract = f'name = "own"\n[features.x]\nkind = "numbers"\nmean = [{mean}]\nscale = [1.0]\n'
-    (*_, last) = manifest_of(export(model, contract + HEAD, tmp_path)).examples
+    version = export(model, contract + HEAD, tmp_path)
+    (*_, last) = manifest_of(version).examples
     values = last.request["sequences"][0]["x"]
     assert len(set(values)) > len(values) / 2
     assert mean not in values
+    with pytest.raises(ConfigInvalid, match="not trained here"):
+        asyncio.run(evaluate_version(version, None))
 
 
 def test_a_leak_that_clear_answers_hide_is_found(tmp_path: Path) -> None:
@@ -204,9 +209,14 @@ STEPS = NUMBERS + HEAD + 'per = "step"\n'
         (long_enough, NUMBERS.replace("features.x", "features.class") + HEAD, ["features.class", "Python"]),
         (long_enough, NUMBERS.replace("features.x", "features.self") + HEAD, ["features.self", "Python"]),
         (long_enough, NUMBERS.replace('columns = ["u", "v"]', "width = 100000000000") + HEAD, ["65536"]),
+        (
+            long_enough,
+            NUMBERS + SIGMOID + "thresholds = [0.5, 1.5, 0.5]\n",
+            ["heads.label", "1.5 is no prob"],
+        ),
         (long_enough, NUMBERS + "pad_value = 1e300\n" + HEAD, ["features.x.pad_value", "1e+300"]),
     ],
-    ids=["strided", "one step", "untraceable", "class", "self", "width", "pad"],
+    ids=["strided", "one step", "untraceable", "class", "self", "width", "threshold", "pad"],
 )
 def test_what_a_model_cannot_do_is_told_in_a_line(
     model: Callable[[], keras.Model], contract: str, words: list[str], tmp_path: Path
