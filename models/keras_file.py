@@ -122,7 +122,7 @@ def _functional(path: Path, model: keras.Model) -> keras.Model:
         built = model.get_build_config() or {}
         inputs = _inputs(built["input_shape"])
         return keras.Model(keras.tree.flatten(inputs), keras.tree.flatten(model(inputs)))
-    except Exception as error:
+    except Exception as error:  # whatever the model's own code raises
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigInvalid(f"{path}: its inputs cannot be told ({told}); {WRAP}") from error
 
