@@ -245,7 +245,7 @@ async def test_tls_proves_the_server_and_mutual_tls_the_gateway(
     authority: trustme.CA, tmp_path: Path
 ) -> None:
     """A server of the authority answers; one of another does not; one that asks for a certificate gets it."""
-    its, mine = authority.issue_cert("localhost"), authority.issue_cert("gateway")
+    its, mine = authority.issue_cert("127.0.0.1"), authority.issue_cert("gateway")
     ca = authority.cert_pem.bytes()
     pair = (its.private_key_pem.bytes(), its.cert_chain_pems[0].bytes())
     credentials = grpc.ssl_server_credentials([pair], ca, require_client_auth=True)

@@ -142,7 +142,7 @@ async def server(
     """
     running = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     running.add_generic_rpc_handlers((_Handler(script),))
-    address = f"localhost:{script.port}"
+    address = f"127.0.0.1:{script.port}"  # a name may stand for two addresses, and a port be free on one
     bound = (
         running.add_insecure_port(address)
         if credentials is None
@@ -151,6 +151,6 @@ async def server(
     script.port = bound
     await running.start()
     try:
-        yield f"localhost:{bound}"
+        yield f"127.0.0.1:{bound}"
     finally:
         await running.stop(grace)
