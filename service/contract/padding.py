@@ -41,6 +41,21 @@ def bucket_of(length: int, buckets: Sequence[int]) -> int:
     raise ValueError(f"a row of {length} steps is longer than the last bucket of {tuple(buckets)}")
 
 
+def padded_length(longest: int, manifest: Manifest) -> int:
+    """Return what rows are padded to: the longest's length, or the bucket where there is only one.
+
+    One bucket may be a fixed time axis, which takes no other length. A model with several takes any, and
+    nothing is gained by rounding up: docs/performance.md.
+
+    Raises:
+        ValueError: the last bucket does not hold the longest row; the codecs refuse such a row before.
+    """
+    if manifest.batching == "single":
+        return longest
+    bucket = bucket_of(longest, manifest.buckets)
+    return bucket if len(manifest.buckets) == 1 else longest
+
+
 def pad_batch(
     rows: Sequence[Row], length: int, signature: Signature, manifest: Manifest, options: Options = ()
 ) -> dict[str, Array]:

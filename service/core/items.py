@@ -9,14 +9,16 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any
 
+from service.core.queue import BatchKey, Caller, Entry
 from service.core.scheduler import Scheduler
-from service.core.types import Body, Outcome, Plan, Served
-from service.errors import SeqserveError, Unexpected
+from service.core.types import Body, Encoded, Outcome, Plan, Served
+from service.errors import DeadlineExceeded, SeqserveError, Unexpected
 from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
+TURN_SECONDS = 0.002
+"""How long one request's items are encoded or decoded before the event loop sees to the others."""
 
 
 class ItemRunner:
@@ -34,22 +36,56 @@ class ItemRunner:
         """
         with self._timed(served, "validate"):
             plan = served.codec.plan(body)
-        return await asyncio.gather(*(self._one(served, plan, item, deadline) for item in plan.items))
+        outcomes: list[Outcome | None] = [None] * len(plan.items)
+        key = BatchKey(served, plan.signature, plan.batch_options)
+        with self._scheduler.calling(key, deadline) as caller:
+            try:
+                encoded = await self._submitted(plan, caller, outcomes)
+                left = len(caller.entries)
+                while left:
+                    settled = await caller.settled()
+                    await self._decoded(plan, encoded, settled, outcomes)
+                    left -= len(settled)
+            except DeadlineExceeded as error:
+                return [error.at() if outcome is None else outcome for outcome in outcomes]
+        return [outcome for outcome in outcomes if outcome is not None]
 
-    async def _one(self, served: Served, plan: Plan, item: Any, deadline: float) -> Outcome:
+    async def _submitted(
+        self, plan: Plan, caller: Caller, outcomes: list[Outcome | None]
+    ) -> dict[int, Encoded]:
+        """Encode the items and put their rows in the queue, or their faults in their places."""
+        encoded, turn = {}, _Turn()
+        for place, item in enumerate(plan.items):
+            with self._fault_to(outcomes, place):
+                with self._timed(caller.key.served, "encode"):
+                    encoded[place] = plan.encode(item)
+                self._scheduler.submit(caller, place, encoded[place].row)
+            await turn.end_if_long()
+        return encoded
+
+    async def _decoded(
+        self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]
+    ) -> None:
+        turn = _Turn()
+        for entry in settled:
+            outcome = entry.outcome
+            if isinstance(outcome, SeqserveError):
+                outcomes[entry.place] = outcome
+                continue
+            assert outcome is not None  # that is what settled means
+            with self._fault_to(outcomes, entry.place), self._timed(entry.key.served, "decode"):
+                outcomes[entry.place] = plan.decode(encoded[entry.place], outcome)
+            await turn.end_if_long()
+
+    @contextmanager
+    def _fault_to(self, outcomes: list[Outcome | None], place: int) -> Iterator[None]:
         try:
-            with self._timed(served, "encode"):
-                encoded = plan.encode(item)
-            outputs = await self._scheduler.run(
-                served, plan.signature, plan.batch_options, encoded.row, deadline
-            )
-            with self._timed(served, "decode"):
-                return plan.decode(encoded, outputs)
+            yield
         except SeqserveError as error:
-            return error
+            outcomes[place] = error
         except Exception:
             log.exception("an item failed unexpectedly")
-            return Unexpected("an unexpected fault; the log has it")
+            outcomes[place] = Unexpected("an unexpected fault; the log has it")
 
     @contextmanager
     def _timed(self, served: Served, stage: str) -> Iterator[None]:
@@ -59,3 +95,16 @@ class ItemRunner:
         finally:
             labels = (served.model, str(served.version), stage)
             self._metrics.stage_seconds.labels(*labels).observe(perf_counter() - started)
+
+
+class _Turn:
+    """A bounded time on the event loop."""
+
+    def __init__(self) -> None:
+        self._began = perf_counter()
+
+    async def end_if_long(self) -> None:
+        """Let the others have their turn, where this one is used up."""
+        if perf_counter() - self._began > TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._began = perf_counter()

@@ -1,17 +1,33 @@
-"""The entries that wait for a batch, and the choice of the next batch. A plain state object: no tasks.
+"""The rows that wait for a batch, and the choice of the next batch. A plain state object: no tasks.
 
-Owned by `service.core.scheduler`. Oldest entry first, filled with entries of like length under a
-budget of padded cells, after text-embeddings-inference's queue (see CONTRIBUTING.md).
+Owned by `service.core.scheduler`. Models share the backend's time; within a model each request has an equal
+share, by self-clocked fair queueing (Golestani, 1994, https://doi.org/10.1109/INFCOM.1994.337677): a row's
+tag is what its request has asked for so far, and the lowest tag leads the next batch. The rest of the batch
+is whoever is of like length, as many as the model's own cost says.
 """
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import count
+from weakref import WeakKeyDictionary
 
 from service import errors
-from service.contract.padding import Row, bucket_of
+from service.contract.padding import Row, padded_length
+from service.core.cost import Cost
 from service.core.types import BatchOptions, Outputs, Served
 
 RETRY_SECONDS = 1.0
+LONGEST_RETRY = 60.0
+HOPELESS = 0.5
+"""Share of its time that a row may be expected to wait; past it, it is refused at once."""
+MOST_COSTS = 64
+"""Costs that are kept of one version: callers choose the options."""
+SLOWER = 1.05
+"""How fast the pace that is counted on may fall from batch to batch; it rises at once."""
+STALE = 64
+"""Places of rows that left, which the heap may hold beside as many as wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,94 +38,243 @@ class BatchKey:
     signature: str
     options: BatchOptions
 
+    @property
+    def width(self) -> int:
+        """How many hypotheses each row keeps."""
+        known = self.served.manifest.options
+        return next((int(value) for name, value in self.options if known[name].option == "beam_size"), 1)
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """One request: its rows, what has come back, and its share of the queue."""
+
+    key: BatchKey
+    deadline: float  # absolute, on the event loop's clock
+    tag: float = 0.0  # cells that fair turns would have served by the time of its last row
+    waiting: int = 0  # rows in the queue
+    gone: bool = False
+    entries: list["Entry"] = field(default_factory=list)  # that the queue took
+    _come: list["Entry"] = field(default_factory=list)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def settled(self) -> list["Entry"]:
+        """Wait for rows whose outcome is known, and return those not returned before.
+
+        Raises:
+            DeadlineExceeded: the deadline came first.
+        """
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                await self._wake.wait()
+        except TimeoutError:
+            raise errors.DeadlineExceeded("the deadline passed before there was an answer") from None
+        self._wake.clear()
+        come, self._come = self._come, []
+        return come
+
+    def settle(self, entry: "Entry", outcome: Outputs | errors.SeqserveError) -> None:
+        """Give a row its outcome; the first one counts."""
+        if entry.outcome is None:
+            entry.outcome = outcome
+            self._come.append(entry)
+            self._wake.set()
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One row waiting. Its future ends with the row's outputs, an error, or the caller's leaving."""
+    """One row waiting, or in a batch."""
 
-    key: BatchKey
+    caller: Caller
+    place: int  # in its request
     row: Row
-    deadline: float  # absolute, on the event loop's clock
     arrived: float  # on time.perf_counter: a loop's clock may tick in milliseconds
-    future: asyncio.Future[Outputs]
-    cells: int = field(init=False)  # what the row takes of a budget when padded to its own bucket
+    outcome: Outputs | errors.SeqserveError | None = None
+    cells: int = field(init=False)  # what the row takes of a budget when it is padded alone
+    waits: bool = True
 
     def __post_init__(self) -> None:
-        manifest, length = self.key.served.manifest, self.row.length
-        self.cells = length if manifest.batching == "single" else bucket_of(length, manifest.buckets)
+        self.cells = padded_length(self.row.length, self.key.served.manifest) * self.key.width
+
+    @property
+    def key(self) -> BatchKey:
+        """What the row may share a batch with."""
+        return self.caller.key
 
     def is_live(self, now: float) -> bool:
         """Tell whether someone still waits for the answer, and in time."""
-        return not self.future.done() and self.deadline > now
+        return self.outcome is None and not self.caller.gone and self.caller.deadline > now
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What bounds a batch (rows, and rows times padded length) and the whole queue (cells)."""
+    """What bounds a batch (rows, and rows times padded length times beams) and the whole queue (cells)."""
 
     rows: int
     cells: int
     queue_cells: int
 
 
+@dataclass(slots=True)
+class _Line:
+    """The waiting rows of one model."""
+
+    used: float = 0.0  # seconds of the backend, as predicted when its batches left
+    clock: float = 0.0  # the tag of the row that led the last batch
+    size: int = 0  # rows
+    cells: int = 0  # theirs
+    callers: int = 0  # whose rows they are
+    pace: float = 0.0  # seconds a cell while others waited, the best of late
+    rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
+    heap: list[tuple[float, int, Entry]] = field(default_factory=list)  # by tag, then by arrival
+
+    def add(self, entry: Entry, number: int) -> None:
+        caller = entry.caller
+        caller.tag += max(0.0, self.clock - caller.tag) + entry.cells
+        self.callers += not caller.waiting
+        caller.waiting += 1
+        self.size += 1
+        self.cells += entry.cells
+        heappush(self.heap, (caller.tag, number, entry))
+        self.rows.setdefault(entry.key, {}).setdefault(entry.row.length, {})[entry] = None
+
+    def remove(self, entry: Entry) -> None:
+        entry.waits = False
+        entry.caller.waiting -= 1
+        self.callers -= not entry.caller.waiting
+        self.size -= 1
+        self.cells -= entry.cells
+        by_length = self.rows[entry.key]
+        del by_length[entry.row.length][entry]
+        if not by_length[entry.row.length]:
+            del by_length[entry.row.length]
+        if not by_length:
+            del self.rows[entry.key]
+        if len(self.heap) > 2 * self.size + STALE:
+            self.heap = [place for place in self.heap if place[2].waits]
+            heapify(self.heap)
+
+    def lead(self) -> Entry | None:
+        """Return the row whose turn it is."""
+        while self.heap and not self.heap[0][2].waits:
+            heappop(self.heap)
+        return self.heap[0][2] if self.heap else None
+
+    def like(self, lead: Entry) -> Iterator[Entry]:
+        """Yield the rows that may share a batch with the one that leads it, the likest in length first."""
+        by_length, length = self.rows[lead.key], lead.row.length
+        for other in sorted(by_length, key=lambda other: (abs(other - length), other)):
+            yield from by_length[other]
+
+    def wait(self, entry: Entry) -> float:
+        """Return the seconds until a new row is done, if no other comes with an earlier turn."""
+        if not self.size:
+            return 0.0
+        turn = max(0.0, entry.caller.tag - self.clock) + entry.cells
+        callers = self.callers + (not entry.caller.waiting)
+        return min(turn * callers, self.cells + entry.cells) * self.pace
+
+
 class Queue:
-    """First in, first considered."""
+    """Who waits, how much that is, and who goes next."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._entries: list[Entry] = []
+        self._lines: dict[str, _Line] = {}  # by model
+        self._costs: WeakKeyDictionary[Served, dict[tuple[str, BatchOptions], Cost]] = WeakKeyDictionary()
+        self._numbers = count()
+        self._used = 0.0  # of the model that had the last turn
         self.cells = 0
 
     def append(self, entry: Entry, now: float) -> None:
-        """Take an entry in.
+        """Take a row in.
 
         Raises:
-            QueueFull: its cells would not fit, even after those that nobody waits for are dropped.
+            QueueFull: its cells do not fit, or it would wait for most of the time that it has.
         """
-        if self.cells + entry.cells > self._budget.queue_cells:
-            self._keep([waiting for waiting in self._entries if waiting.is_live(now)])
+        line = self._lines.setdefault(entry.key.served.model, _Line())
         if self.cells + entry.cells > self._budget.queue_cells:
             limit = self._budget.queue_cells
-            raise errors.QueueFull(
-                f"{self.cells} cells wait and {entry.cells} more would pass the limit of {limit}",
-                retry_after=RETRY_SECONDS,
-            )
-        self._entries.append(entry)
+            told = f"{self.cells} cells wait and {entry.cells} more would pass the limit of {limit}"
+            raise errors.QueueFull(told, retry_after=_retry(self.cells * line.pace))
+        wait, left = line.wait(entry), entry.caller.deadline - now
+        if 0 < HOPELESS * left < wait:
+            told = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
+            raise errors.QueueFull(told, retry_after=_retry(wait))
+        if not line.size:  # who was away has not saved up turns
+            line.used = max(line.used, self._used)
+        line.add(entry, next(self._numbers))
+        entry.caller.entries.append(entry)
         self.cells += entry.cells
 
     def take(self, now: float) -> list[Entry]:
-        """Remove and return the next batch; empty if nobody waits. Dead entries are dropped first."""
-        live = [entry for entry in self._entries if entry.is_live(now)]
-        if not live:
-            self._keep([])
-            return []
-        chosen = self._fill(live)
-        taken = set(chosen)
-        self._keep([entry for entry in live if entry not in taken])
-        return chosen
+        """Remove and return the next batch; empty if nobody waits any more."""
+        while waiting := [line for line in self._lines.values() if line.size]:
+            line = min(waiting, key=lambda line: line.used)
+            lead = line.lead()
+            assert lead is not None  # a line has as many rows in its heap
+            if lead.is_live(now):
+                return self._batch(line, lead, now)
+            self._remove(line, lead)
+        return []
+
+    def leave(self, caller: Caller) -> None:
+        """Remove what a caller still has waiting."""
+        caller.gone = True
+        line = self._lines.get(caller.key.served.model)
+        for entry in caller.entries:
+            if entry.waits and line is not None:
+                self._remove(line, entry)
 
     def clear(self) -> list[Entry]:
-        """Remove and return all entries."""
-        left = self._entries
-        self._keep([])
+        """Remove and return all rows."""
+        left = [place[2] for line in self._lines.values() for place in line.heap if place[2].waits]
+        self._lines.clear()
+        self.cells = 0
         return left
 
-    def _fill(self, live: list[Entry]) -> list[Entry]:
-        oldest = live[0]
-        if oldest.key.served.manifest.batching == "single":
-            return [oldest]
-        mates = [entry for entry in live if entry.key == oldest.key]
-        mates.sort(key=lambda entry: (entry is not oldest, abs(entry.row.length - oldest.row.length)))
-        chosen, longest = [oldest], oldest.cells
-        for entry in mates[1:]:
+    def observe(self, batch: Sequence[Entry], length: int, seconds: float, slots: int) -> None:
+        """Learn from a batch that was run, padded to `length`, beside `slots` - 1 others."""
+        self._cost(batch[0].key).observe(len(batch), length, seconds)
+        line = self._lines.get(batch[0].key.served.model)
+        if line is not None and line.size:  # small batches and the first ones tell nothing of a long queue
+            pace = seconds / sum(entry.cells for entry in batch) / slots
+            line.pace = min(pace, SLOWER * line.pace or pace)
+
+    def _batch(self, line: _Line, lead: Entry, now: float) -> list[Entry]:
+        cost = self._cost(lead.key)
+        chosen = [lead] if lead.key.served.manifest.batching == "single" else self._fitting(line, lead, now)
+        lengths = [entry.row.length for entry in chosen]
+        chosen = chosen[: cost.best(lengths)]
+        self._used = line.used
+        line.used += cost.seconds(len(chosen), max(lengths[: len(chosen)]))
+        line.clock = max(line.clock, line.heap[0][0])
+        for entry in chosen:
+            self._remove(line, entry)
+        return chosen
+
+    def _fitting(self, line: _Line, lead: Entry, now: float) -> list[Entry]:
+        chosen, longest = [lead], lead.cells
+        for entry in line.like(lead):
             if len(chosen) == self._budget.rows:
                 break
             needed = max(longest, entry.cells)
-            if needed * (len(chosen) + 1) <= self._budget.cells:  # else a shorter one may still fit
+            # where a longer row does not fit, a shorter one may
+            if needed * (len(chosen) + 1) <= self._budget.cells and entry is not lead and entry.is_live(now):
                 chosen.append(entry)
                 longest = needed
         return chosen
 
-    def _keep(self, entries: list[Entry]) -> None:
-        self._entries = entries
-        self.cells = sum(entry.cells for entry in entries)
+    def _remove(self, line: _Line, entry: Entry) -> None:
+        line.remove(entry)
+        self.cells -= entry.cells
+
+    def _cost(self, key: BatchKey) -> Cost:
+        kept = self._costs.setdefault(key.served, {})
+        if (key.signature, key.options) not in kept and len(kept) == MOST_COSTS:
+            del kept[next(iter(kept))]
+        return kept.setdefault((key.signature, key.options), Cost())
+
+
+def _retry(seconds: float) -> float:
+    return min(max(seconds, RETRY_SECONDS), LONGEST_RETRY)

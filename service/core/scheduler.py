@@ -1,94 +1,99 @@
-"""Rows from many callers, batched: one task owns the queue, and a batch leaves when a slot is free.
+"""Rows from many callers, batched: a batch leaves when a slot is free.
 
 There is no timer: an idle service adds no wait, and a busy one gathers big batches by itself, because
-entries queue while the slots are taken. Called by `service.core.items`, calls a `Backend`.
+rows queue while the slots are taken. Called by `service.core.items`, calls a `Backend`.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 
 from prometheus_client import Histogram
 
 from service import errors
 from service.backend.base import Backend, Spec
-from service.contract.padding import NUMPY_TYPES, Array, Row, bucket_of, pad_batch
-from service.core.queue import RETRY_SECONDS, BatchKey, Budget, Entry, Queue
-from service.core.types import BatchOptions, Outputs, Served
+from service.contract.padding import NUMPY_TYPES, Row, pad_batch, padded_length
+from service.core.queue import RETRY_SECONDS, BatchKey, Budget, Caller, Entry, Queue
+from service.core.types import Outputs, Served
 from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """Batches for one backend. `run` is its only door; use it as an async context manager."""
+    """Batches for one backend. `calling` is its door; use it as an async context manager."""
 
     def __init__(self, backend: Backend, budget: Budget, metrics: Metrics, *, backend_timeout: float) -> None:
         self._backend = backend
         self._queue = Queue(budget)
         self._metrics = metrics
         self._timeout = backend_timeout
-        self._arrived = asyncio.Event()
         self._batches: set[asyncio.Task[None]] = set()
+        self._is_due = False
         self._closed = False
 
     async def __aenter__(self) -> "Scheduler":
-        self._owner = asyncio.create_task(self._own(), name="scheduler")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """End what waits with Draining, and let the batches under way finish."""
         self._closed = True
-        self._owner.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._owner
         _fail(self._queue.clear(), _draining())
         self._metrics.queue_cells.set(0)
         await asyncio.gather(*self._batches)
 
-    async def run(
-        self, served: Served, signature: str, options: BatchOptions, row: Row, deadline: float
-    ) -> Outputs:
-        """Return one row's outputs, computed in a batch with whatever rows fit.
+    @contextmanager
+    def calling(self, key: BatchKey, deadline: float) -> Iterator[Caller]:
+        """Open a request's place: rows are put by `submit` and come back by `Caller.settled`.
+
+        At the end of the block, however it ends, what still waits is dropped.
 
         Args:
-            deadline: absolute; past it the row is dropped, its neighbours are not.
+            deadline: absolute; past it the rows are dropped, their neighbours are not.
+        """
+        caller = Caller(key, deadline)
+        try:
+            yield caller
+        finally:
+            self._queue.leave(caller)
+            self._metrics.queue_cells.set(self._queue.cells)
+
+    def submit(self, caller: Caller, place: int, row: Row) -> None:
+        """Put a row in the queue; it leaves in a batch with whatever rows fit.
+
+        Args:
+            place: comes back with the row's outcome.
 
         Raises:
-            QueueFull, DeadlineExceeded, BackendFailed, BackendUnavailable, VersionNotFound, Draining.
+            QueueFull, Draining.
         """
         if self._closed:
             raise _draining()
-        loop = asyncio.get_running_loop()
-        key = BatchKey(served, signature, options)
-        entry = Entry(key, row, deadline, perf_counter(), loop.create_future())
-        try:
-            self._queue.append(entry, loop.time())
-        finally:  # also when refused: dead entries may have been dropped
-            self._metrics.queue_cells.set(self._queue.cells)
-        self._arrived.set()
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await entry.future
-        except TimeoutError:
-            raise errors.DeadlineExceeded("the deadline passed before there was an answer") from None
+        entry = Entry(caller, place, row, perf_counter())
+        self._queue.append(entry, asyncio.get_running_loop().time())
+        self._metrics.queue_cells.set(self._queue.cells)
+        self._schedule()
 
-    async def _own(self) -> None:
+    def _schedule(self) -> None:
+        """Look for batches when this turn of the loop is over: by then, all who come now have come."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_due = False
         loop = asyncio.get_running_loop()
-        while True:
-            await self._arrived.wait()
-            while len(self._batches) >= self._backend.slots:
-                await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
-            batch = self._queue.take(loop.time())
-            self._metrics.queue_cells.set(self._queue.cells)
-            if not batch:
-                self._arrived.clear()
-                continue
+        while len(self._batches) < self._backend.slots and (batch := self._queue.take(loop.time())):
             task = asyncio.create_task(self._answer(batch))
             self._batches.add(task)
-            task.add_done_callback(self._batches.discard)
+            task.add_done_callback(self._ended)
+        self._metrics.queue_cells.set(self._queue.cells)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._batches.discard(task)
+        self._schedule()
 
     async def _answer(self, batch: list[Entry]) -> None:
         try:
@@ -102,7 +107,7 @@ class Scheduler:
             _fail(batch, errors.Unexpected("an unexpected fault; the log has it"))
 
     async def _settle(self, batch: list[Entry]) -> None:
-        """End every entry's future; halve a batch that the model failed on, so that one row fails alone."""
+        """Give every row its outcome; halve a batch that the model failed on, so that one row fails alone."""
         try:
             outputs = await self._compute(batch)
         except errors.Internal as error:
@@ -120,24 +125,21 @@ class Scheduler:
     async def _compute(self, batch: list[Entry]) -> Outputs:
         loop, key = asyncio.get_running_loop(), batch[0].key
         started = perf_counter()
-        inputs = self._padded(batch)
+        rows = [entry.row for entry in batch]
+        length = padded_length(max(row.length for row in rows), key.served.manifest)
+        self._count(key.served, rows, length)
+        signature = key.served.manifest.signatures[key.signature]
+        inputs = pad_batch(rows, length, signature, key.served.manifest, key.options)
         padded = perf_counter()
         self._stage(key.served, "pad").observe(padded - started)
-        deadline = min(loop.time() + self._timeout, max(entry.deadline for entry in batch))
+        deadline = min(loop.time() + self._timeout, max(entry.caller.deadline for entry in batch))
         spec = Spec(key.served.model, key.served.version, key.signature, key.served.digest)
         try:
-            return await self._backend.predict(spec, inputs, deadline)
+            outputs = await self._backend.predict(spec, inputs, deadline)
+            self._queue.observe(batch, length, perf_counter() - padded, self._backend.slots)
+            return outputs
         finally:
             self._stage(key.served, "backend").observe(perf_counter() - padded)
-
-    def _padded(self, batch: list[Entry]) -> dict[str, Array]:
-        key, rows = batch[0].key, [entry.row for entry in batch]
-        manifest = key.served.manifest
-        longest = max(row.length for row in rows)
-        length = longest if manifest.batching == "single" else bucket_of(longest, manifest.buckets)
-        self._count(key.served, rows, length)
-        signature = manifest.signatures[key.signature]
-        return pad_batch(rows, length, signature, manifest, key.options)
 
     def _count(self, served: Served, rows: Sequence[Row], length: int) -> None:
         labels = (served.model, str(served.version))
@@ -155,23 +157,19 @@ def _draining() -> errors.Draining:
     return errors.Draining("the service is shutting down", retry_after=RETRY_SECONDS)
 
 
-def _fail(batch: list[Entry], error: errors.SeqserveError) -> None:
+def _fail(batch: Sequence[Entry], error: errors.SeqserveError) -> None:
     for entry in batch:
-        if not entry.future.done():
-            # each its own copy: a traceback belongs to one caller
-            entry.future.set_exception(error.at())
-            entry.future.exception()  # retrieved: a caller may have gone meanwhile
+        entry.caller.settle(entry, error.at())  # each its own copy: a traceback belongs to one caller
 
 
-def _deliver(batch: list[Entry], outputs: Outputs) -> None:
+def _deliver(batch: Sequence[Entry], outputs: Outputs) -> None:
     """Give each entry its row; outputs that break the manifest fail the batch, which halving cannot mend."""
     try:
         answers = _rows(outputs, len(batch), batch[0].key)
     except errors.BackendFailed as error:
         return _fail(batch, error)
     for entry, answer in zip(batch, answers, strict=True):
-        if not entry.future.done():
-            entry.future.set_result(answer)
+        entry.caller.settle(entry, answer)
 
 
 def _rows(outputs: Outputs, rows: int, key: BatchKey) -> list[Outputs]:

@@ -72,7 +72,7 @@ class Codec(Protocol):
         """Check the request's options; raises InvalidArgument with a path inside the body."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Served:
     """A model version that can be called."""
 

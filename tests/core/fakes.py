@@ -22,9 +22,9 @@ from service.core.catalog import Catalog
 from service.core.gateway import Gateway
 from service.core.items import ItemRunner
 from service.core.predict import PredictCodec
-from service.core.queue import Budget
+from service.core.queue import BatchKey, Budget
 from service.core.scheduler import Scheduler
-from service.core.types import Call, Served
+from service.core.types import BatchOptions, Call, Outputs, Served
 from service.metrics import Metrics
 
 Function = Callable[[Spec, Tensors], dict[str, Array]]
@@ -304,6 +304,19 @@ async def _core(
     await settle()
     assert asyncio.all_tasks() == before
     assert series(metrics, "queue_cells") == {(): 0}
+
+
+async def one_row(
+    scheduler: Scheduler, who: Served, options: BatchOptions, given: Row, deadline: float
+) -> Outputs:
+    """Ask for one row, as a request of its own."""
+    with scheduler.calling(BatchKey(who, PREDICT_SIGNATURE, options), deadline) as caller:
+        scheduler.submit(caller, 0, given)
+        (entry,) = await caller.settled()
+    if isinstance(entry.outcome, errors.SeqserveError):
+        raise entry.outcome
+    assert entry.outcome is not None
+    return entry.outcome
 
 
 async def settle() -> None:

@@ -192,10 +192,10 @@ async def test_items_past_the_queue_are_refused_alone_with_a_hint() -> None:
         core.backend.gates[1] = asyncio.Event()
         held = []
         for _ in range(4):  # two compute, two wait
-            held.append(asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1]}), call())))
+            held.append(asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1] * 4}), call())))
             await settle()
         with pytest.raises(errors.QueueFull) as caught:
-            await core.gateway.predict(TOTALS, body({"x": [1]}), call())
+            await core.gateway.predict(TOTALS, body({"x": [1] * 4}), call())
         assert caught.value.retry_after == 1.0
         core.backend.gates[1].set()
         await asyncio.gather(*held)

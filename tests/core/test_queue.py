@@ -1,6 +1,6 @@
-"""The queue against a plain list: who is taken, who is refused, who is dropped."""
+"""The queue against a plain list: who is taken, who is refused, whose turn it is, what is learned."""
 
-import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from service import errors
 from service.contract.manifest import PREDICT_SIGNATURE
-from service.core.queue import BatchKey, Budget, Entry, Queue
-from tests.core.fakes import row, served
+from service.core.cost import ENOUGH, Cost
+from service.core.queue import BatchKey, Budget, Caller, Entry, Queue
+from service.core.types import Served
+from tests.core.fakes import NEVER, row, served
 
 SHARED = served()
 KEYS = [
@@ -19,105 +21,216 @@ KEYS = [
     BatchKey(served(version=2), PREDICT_SIGNATURE, ()),
     BatchKey(served(batching="single"), PREDICT_SIGNATURE, ()),
 ]
-append = st.tuples(st.just("append"), st.sampled_from(KEYS), st.integers(1, 16), st.integers(1, 9))
+lengths = st.integers(1, 16)
+ask = st.tuples(
+    st.just("ask"), st.sampled_from(KEYS), st.lists(lengths, min_size=1, max_size=4), st.integers(1, 9)
+)
 leave = st.tuples(st.just("leave"), st.integers(0, 30))
 take = st.tuples(st.just("take"), st.integers(0, 3))
 cells = st.integers(1, 48) | st.sampled_from([8, 12, 16, 24, 32, 48])  # what batches can fill exactly
 budgets = st.builds(Budget, st.integers(1, 5), cells, st.integers(16, 90))
 
 
-def entry_of(key: BatchKey, length: int, deadline: float = 9.0) -> Entry:
-    future = asyncio.get_running_loop().create_future()
-    return Entry(key, row([1.0] * length), deadline, 0.0, future)
+def entry_of(caller: Caller, length: int) -> Entry:
+    return Entry(caller, len(caller.entries), row([1.0] * length), 0.0)
 
 
-def alive(entries: list[Entry], now: float) -> list[Entry]:
+def asked(
+    queue: Queue, key: BatchKey, rows: Sequence[int], deadline: float = NEVER, now: float = 0.0
+) -> Caller:
+    """Put a request's rows in the queue."""
+    caller = Caller(key, deadline)
+    for length in rows:
+        queue.append(entry_of(caller, length), now)
+    return caller
+
+
+def another(name: str) -> BatchKey:
+    """Return the key of a model of its own."""
+    return BatchKey(Served(name, 1, "sha256:0", SHARED.manifest, SHARED.codec), PREDICT_SIGNATURE, ())
+
+
+def alive(entries: Sequence[Entry], now: float) -> list[Entry]:
     """Return those that someone waits for: at its deadline an entry is too late."""
-    return [entry for entry in entries if not entry.future.done() and entry.deadline > now]
+    return [entry for entry in entries if not entry.caller.gone and entry.caller.deadline > now]
 
 
-def cells_of(entries: list[Entry]) -> int:
+def cells_of(entries: Sequence[Entry]) -> int:
     return sum(entry.cells for entry in entries)
 
 
 def check_batch(batch: list[Entry], live: list[Entry], budget: Budget) -> None:
-    """Check a batch against those that could have been in it, oldest first."""
+    """Check a batch against those that could have been in it, in the order of their requests."""
     assert bool(batch) == bool(live)
     if not batch:
         return
-    oldest, longest = live[0], max(entry.cells for entry in batch)
-    assert oldest in batch
+    lead, longest = batch[0], max(entry.cells for entry in batch)
     assert set(batch) <= set(live)
     assert len(batch) == len(set(batch))
-    assert {entry.key for entry in batch} == {oldest.key}
-    if oldest.key.served.manifest.batching == "single":
-        assert batch == [oldest]
+    assert {entry.key for entry in batch} == {lead.key}
+    if lead.key.served.manifest.batching == "single":
+        assert batch == [lead]
         return
     assert len(batch) <= budget.rows
     assert len(batch) == 1 or len(batch) * longest <= budget.cells
-    left = [entry for entry in live if entry.key == oldest.key and entry not in batch]
-    if len(batch) < budget.rows:  # then none who waits would have fitted in as well
+    left = [entry for entry in live if entry.key == lead.key and entry not in batch]
+    if len(batch) < budget.rows:  # nothing is known of the cost: none who would have fitted in is left
         assert all(max(longest, entry.cells) * (len(batch) + 1) > budget.cells for entry in left)
 
 
-@given(budgets, st.lists(append | append | leave | take, max_size=40))
-async def test_every_batch_is_fair_full_and_within_budget(
+@given(budgets, st.lists(ask | ask | leave | take, max_size=40))
+async def test_every_batch_is_within_budget_and_everyone_is_taken_once(
     budget: Budget, steps: list[tuple[Any, ...]]
 ) -> None:
     queue, now = Queue(budget), 0.0
-    waiting: list[Entry] = []
+    callers: list[Caller] = []
+    taken: list[Entry] = []
+
+    def waiting() -> list[Entry]:
+        return [e for c in callers for e in c.entries if not c.gone and e not in taken]
+
     for step, *how in steps:
-        if step == "append":
-            entry = entry_of(how[0], how[1], now + how[2])
-            live = alive(waiting, now)
-            if cells_of(live) + entry.cells > budget.queue_cells:
-                with pytest.raises(errors.QueueFull) as caught:
+        if step == "ask":
+            callers.append(caller := Caller(how[0], now + how[2]))
+            for length in how[1]:
+                entry = entry_of(caller, length)
+                if cells_of(waiting()) + entry.cells > budget.queue_cells:
+                    with pytest.raises(errors.QueueFull) as caught:
+                        queue.append(entry, now)
+                    assert caught.value.retry_after == 1.0
+                else:
                     queue.append(entry, now)
-                assert caught.value.retry_after == 1.0
-                assert queue.cells == cells_of(live)
-            else:
-                queue.append(entry, now)
-                waiting.append(entry)
-        elif step == "leave" and waiting:
-            waiting[how[0] % len(waiting)].future.cancel()
+        elif step == "leave" and callers:
+            queue.leave(callers[how[0] % len(callers)])
         elif step == "take":
             now += how[0]
-            live = alive(waiting, now)
+            for caller in callers:  # as their own timers make them
+                if caller.deadline < now:
+                    queue.leave(caller)
             batch = queue.take(now)
-            check_batch(batch, live, budget)
-            waiting = [entry for entry in live if entry not in batch]
-            assert queue.cells == cells_of(waiting)
-    assert set(waiting) >= set(queue.clear()) >= set(alive(waiting, now))
+            check_batch(batch, alive(waiting(), now), budget)
+            taken += batch
+            late = [caller for caller in callers if caller.deadline == now]
+            assert all(entry.caller not in late for entry in batch)
+            for caller in late:
+                queue.leave(caller)
+        assert queue.cells == cells_of(waiting())
+    assert set(queue.clear()) == set(waiting())
     assert queue.cells == 0
 
 
-@given(budgets, st.lists(st.integers(1, 16), max_size=24))
-@example(Budget(5, 16, 99), [3, 5, 1])  # the third would fit beside the first, not beside the second
-async def test_everyone_is_taken_once(budget: Budget, lengths: list[int]) -> None:
-    queue = Queue(Budget(budget.rows, budget.cells, 9999))
-    waiting = [entry_of(KEYS[0], length) for length in lengths]
-    for entry in waiting:
-        queue.append(entry, 0.0)
-    while waiting:
+@given(st.lists(lengths, min_size=1, max_size=24), st.integers(1, 6))
+async def test_a_batch_is_its_lead_and_the_likest_in_length(rows: list[int], most: int) -> None:
+    queue = Queue(Budget(most, 999, 9999))
+    callers = [asked(queue, KEYS[0], [length]) for length in rows]
+    left = [caller.entries[0] for caller in callers]
+    while batch := queue.take(0.0):
+        lead, *mates = batch
+        assert lead is min(left, key=lambda entry: (entry.caller.tag, left.index(entry)))
+        left = [entry for entry in left if entry not in batch]
+        apart = [abs(entry.row.length - lead.row.length) for entry in mates]
+        assert all(abs(entry.row.length - lead.row.length) >= max(apart, default=0) for entry in left)
+        assert len(mates) == most - 1 or not left
+    assert not left
+
+
+@given(st.integers(1, 200), st.integers(1, 5), st.integers(1, 8))
+@example(200, 1, 1)
+async def test_one_requests_many_rows_do_not_hold_up_another(many: int, rows: int, others: int) -> None:
+    """Whoever comes with one row leads a batch after at most one of each who came so before."""
+    queue = Queue(Budget(rows, 999, 99_999))
+    asked(queue, KEYS[0], [8] * many)
+    queue.take(0.0)
+    late = [asked(queue, KEYS[0], [8]) for _ in range(others)]
+    for _ in range(others + 1):
+        queue.take(0.0)
+    assert not any(caller.waiting for caller in late)
+
+
+@given(st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), lengths)
+async def test_nor_do_others_hold_up_a_request_for_ever(
+    others: int, many: int, rows: int, length: int
+) -> None:
+    """Beside callers who always come again, a row is taken within a turn of everybody for each before it."""
+    queue, key = Queue(Budget(rows, 999, 99_999)), KEYS[0]
+    patient = asked(queue, key, [length] * many)
+    for _ in range(others):
+        asked(queue, key, [16])
+    turns = 0
+    while patient.waiting:
+        for entry in queue.take(0.0):
+            if entry.caller is not patient:
+                asked(queue, key, [1 + turns % 16])
+        turns += 1
+    assert turns <= (others * 16 + 1) * (many + 1)
+
+
+async def test_models_share_the_time_and_not_the_batches() -> None:
+    """A model whose batches take nine times as long gets a turn where the other gets nine."""
+    queue, slow, fast = Queue(Budget(1, 99, 99_999)), another("slow"), another("fast")
+    for key in (slow, fast):
+        asked(queue, key, [4] * 300)
+    spent = {"slow": 0.0, "fast": 0.0}
+    for _ in range(200):
         batch = queue.take(0.0)
-        check_batch(batch, waiting, budget)
-        waiting = [entry for entry in waiting if entry not in batch]
-    assert queue.take(0.0) == []
+        model = batch[0].key.served.model
+        seconds = 0.9 if model == "slow" else 0.1
+        queue.observe(batch, 4, seconds, slots=1)
+        spent[model] += seconds
+    assert spent["slow"] == pytest.approx(spent["fast"], rel=0.1)
+    asked(queue, another("new"), [4] * 300)  # it has not saved up the time before it came
+    turns = []
+    for _ in range(30):
+        batch = queue.take(0.0)
+        turns.append(batch[0].key.served.model)
+        queue.observe(batch, 4, 0.9 if turns[-1] == "slow" else 0.1, slots=1)
+    assert 10 <= turns.count("new") <= 16
 
 
-async def test_like_lengths_share_a_batch_and_a_long_row_is_next_all_the_same() -> None:
-    queue = Queue(Budget(rows=2, cells=64, queue_cells=999))
-    short, long, shorter, tall = (entry_of(KEYS[0], length) for length in (3, 16, 2, 15))
-    for entry in (short, long, shorter, tall):
-        queue.append(entry, 0.0)
-    assert queue.take(0.0) == [short, shorter]
-    assert queue.take(0.0) == [long, tall]
-    assert queue.take(0.0) == []
+async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
+    """A row of ten cells takes a second here; who has few rows does not wait for those with many."""
+    queue = Queue(Budget(1, 99, 99_999))
+    asked(queue, KEYS[0], [10] * 31)
+    queue.observe(queue.take(0.0), 10, 1.0, slots=1)
+    hurried = Caller(KEYS[0], 10.0)
+    for _ in range(2):  # done after 2 and 4 seconds
+        queue.append(entry_of(hurried, 10), 0.0)
+    with pytest.raises(
+        errors.QueueFull, match=r"6\.0 s of waiting are ahead, and the deadline is in 10"
+    ) as told:
+        queue.append(entry_of(hurried, 10), 0.0)
+    assert told.value.retry_after == 6
+    with pytest.raises(errors.QueueFull, match=r"33\.0 s of waiting are ahead"):
+        asked(queue, KEYS[0], [10] * 99, deadline=65.0)
+    asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
 
 
 async def test_a_row_alone_may_be_larger_than_a_batch() -> None:
     queue = Queue(Budget(rows=4, cells=8, queue_cells=999))
-    huge, small = entry_of(KEYS[0], 16), entry_of(KEYS[0], 1)
-    for entry in (huge, small):
-        queue.append(entry, 0.0)
-    assert [queue.take(0.0), queue.take(0.0)] == [[huge], [small]]
+    huge, small = (asked(queue, KEYS[0], [length]).entries for length in (16, 1))
+    assert [queue.take(0.0), queue.take(0.0)] in ([huge, small], [small, huge])
+
+
+@given(st.floats(0, 1), st.floats(0, 1e-2), st.floats(1e-6, 1e-2))
+def test_the_cost_is_learned(call: float, step: float, cell: float) -> None:
+    cost = Cost()
+    sizes = [(rows, length) for rows in (1, 2, 8, 32, 64) for length in (3, 10, 40)]
+    for _ in range(40):
+        for rows, length in sizes:
+            cost.observe(rows, length, call + step * length + cell * rows * length)
+    for rows, length in [*sizes, (16, 20), (48, 30)]:
+        assert cost.seconds(rows, length) == pytest.approx(
+            call + step * length + cell * rows * length, rel=0.1
+        )
+
+
+@given(st.lists(lengths, min_size=1, max_size=64), st.floats(0, 1), st.floats(0, 1), st.floats(1e-3, 1))
+def test_no_more_rows_leave_than_pay(rows: list[int], call: float, step: float, cell: float) -> None:
+    """The fewest at nearly the best pace, in real steps a second, by brute force."""
+    cost = Cost([call, step, cell])
+    paces = [
+        sum(rows[:n]) / (call + step * max(rows[:n]) + cell * n * max(rows[:n]))
+        for n in range(1, len(rows) + 1)
+    ]
+    assert cost.best(rows) == next(n for n, pace in enumerate(paces, 1) if pace >= ENOUGH * max(paces))
+    assert Cost().best(rows) == len(rows)  # nothing is known: all of them
