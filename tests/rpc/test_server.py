@@ -208,7 +208,7 @@ async def test_a_long_message_fits_the_trailers(start: Any) -> None:
 
 
 async def test_a_full_queue_says_when_to_come_back(start: Any) -> None:
-    world = await start(max_queue_cells=3)
+    world = await start(max_queue_cells=1)
     refusal = await failed(world.sequence.Predict(predict({})))
     assert (refusal.reason, refusal.code) == ("QUEUE_FULL", CODE.RESOURCE_EXHAUSTED)
     assert refusal.retry.ToTimedelta().total_seconds() == 1
