@@ -74,17 +74,20 @@ def _signature(body: TranslateBody, decode: Decode) -> str:
     return decode.signatures[kind]
 
 
+NEUTRAL, NEUTRAL_SAMPLING = TranslateBody(texts=[]), Sampling()
+
+
 def _given(body: TranslateBody) -> dict[str, Given]:
-    neutral, sampling = TranslateBody(texts=[]), body.sampling or Sampling()
+    sampling = body.sampling or NEUTRAL_SAMPLING
     return {
         # what beams there are is checked by then: a signature without the input searches with one
         "beam_size": Given(body.beam_size, ("beam_size",), body.beam_size),
         **{
-            name: Given(getattr(body, name), (name,), getattr(neutral, name))
+            name: Given(getattr(body, name), (name,), getattr(NEUTRAL, name))
             for name in ("length_penalty", "max_length")
         },
         **{
-            name: Given(getattr(sampling, name), ("sampling", name), getattr(Sampling(), name))
+            name: Given(getattr(sampling, name), ("sampling", name), getattr(NEUTRAL_SAMPLING, name))
             for name in ("temperature", "top_k", "seed")
         },
     }

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -33,7 +34,7 @@ TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e
 LONGEST_NUMBER = 18
 """Digits of a version number that can be one: the next longer ones do not fit 64 bits."""
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAPI:
@@ -46,16 +47,18 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAP
     )
     door = Door(gateway, metrics, settings)
     models = "/v1/models"
-    routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
-        ("GET", "/healthz", door.healthz, openapi.HEALTHZ),
-        ("GET", "/readyz", door.readyz, openapi.READYZ),
-        ("GET", "/metrics", door.metrics, openapi.METRICS),
-        ("GET", models, door.list_models, openapi.LIST_MODELS),
-        ("GET", models + "/{model}", door.get_model, openapi.GET_MODEL),
-    ]
+    app.router.route_class = _Route
+    routes: list[tuple[str, str, Handler, dict[str, Any]]] = []
     for place in ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}"):
         routes.append(("POST", f"{models}{place}:translate", door.translate, openapi.TRANSLATE))
         routes.append(("POST", f"{models}{place}:predict", door.predict, openapi.PREDICT))
+    routes += [
+        ("GET", models, door.list_models, openapi.LIST_MODELS),
+        ("GET", models + "/{model}", door.get_model, openapi.GET_MODEL),
+        ("GET", "/healthz", door.healthz, openapi.HEALTHZ),
+        ("GET", "/readyz", door.readyz, openapi.READYZ),
+        ("GET", "/metrics", door.metrics, openapi.METRICS),
+    ]
     for method, path, handler, described in routes:
         app.add_api_route(path, handler, methods=[method], response_class=Response, **described)
     app.add_exception_handler(errors.SeqserveError, _answer_error)
@@ -63,6 +66,13 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAP
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+class _Route(APIRoute):
+    """A route without FastAPI's reading of parameters, as our handlers take the request alone."""
+
+    def get_route_handler(self) -> Handler:
+        return cast(Handler, self.endpoint)
 
 
 class Door:
@@ -166,16 +176,26 @@ class RequestId:
 
 async def _unless_gone(request: Request, work: Awaitable[Answered]) -> Answered:
     """Await an answer, and cancel the work as soon as the caller has gone."""
-    task = asyncio.ensure_future(work)
+    me, has_gone = asyncio.current_task(), False
+    assert me is not None  # a handler runs in a task
+
+    def stop(watch: asyncio.Task[None]) -> None:
+        nonlocal has_gone
+        has_gone = not watch.cancelled()
+        if has_gone:
+            me.cancel()
+
     watch = asyncio.create_task(_gone(request))
+    watch.add_done_callback(stop)
     try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise errors.Cancelled("the caller went away")
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if has_gone and not me.uncancel():
+            raise errors.Cancelled("the caller went away") from None
+        raise
     finally:
-        for pending in (task, watch):
-            pending.cancel()
+        watch.remove_done_callback(stop)
+        watch.cancel()
 
 
 async def _gone(request: Request) -> None:
