@@ -12,7 +12,7 @@ import litserve
 
 from tests.bench.peers import ANSWER, PEERS, REQUEST, Task
 
-WAIT_SECONDS = 0.005
+WAIT_SECONDS = 0.01
 
 
 class Api(litserve.LitAPI):

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from tests.bench.peers import ANSWER, REQUEST, Task
 from tests.bench.peers.arguments import arguments, task_of
 
-WAIT_SECONDS = 0.005
+WAIT_SECONDS = 0.01
 OBJECT_STORE_BYTES = 100_000_000
 
 
