@@ -93,3 +93,9 @@ PEERS: dict[str, Peer] = {
     ),
 }
 """By the module's name in this package."""
+
+LEFT_OUT = {
+    "mlserver": "MLServer 1.7 needs FastAPI below 0.116, protobuf below 7 and Python below 3.13, "
+    "so it does not install beside the others",
+}
+"""What was looked at and is not measured, and why."""
