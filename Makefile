@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH_VENV := build/bench-venv
 ROOT ?= build/models
 DEVICE ?= gpu
 PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
@@ -15,6 +16,12 @@ $(VENV)/.done: requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# the peers of `make bench`, kept apart: the project depends on none of them
+$(BENCH_VENV)/.done: requirements/bench.txt
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --require-hashes -r requirements/bench.txt
 	touch $@
 
 demo: setup  ## train the two demo models, where they are missing
@@ -42,6 +49,8 @@ lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs u
 	$(PIN) --all-extras -o requirements/dev.txt pyproject.toml
 	$(PIN) --constraint requirements/dev.txt -o requirements/gateway.txt pyproject.toml
 	$(PIN) --constraint requirements/dev.txt --extra models -o requirements/models.txt pyproject.toml
+	grep -E '^(keras|numpy|sentencepiece|tensorflow)==' requirements/dev.txt | tr -d '\\' | \
+	    $(PIN) -o requirements/bench.txt requirements/bench.in -
 
 compose-test: setup  ## build the images and run docker-compose.yml on a Docker engine, from start to end
 	$(BIN)/python deploy/compose_test.py
