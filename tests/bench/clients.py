@@ -6,6 +6,7 @@ Requests are bytes made beforehand, and answers are kept as bytes. Used by the r
 import asyncio
 import gc
 import itertools
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +21,7 @@ Ask = Callable[[bytes], Awaitable[tuple[int, bytes]]]
 """Send a request; return its status (HTTP's, or 200 and 500 for gRPC's OK and others) and the answer."""
 HOST = "127.0.0.1"
 OK = 200
+PATIENCE = 3.0
 CHANNELS = 4
 """gRPC connections that callers share, as programs do."""
 
@@ -157,14 +159,26 @@ class Load:
 
 
 async def closed_loop(asks: Sequence[Ask], requests: Sequence[bytes], seconds: float, seed: int = 0) -> Load:
-    """Let each caller send its next request when it has its answer; a fifth more goes before the span."""
+    """Let each caller send its next request when it has its answer.
+
+    The span begins after a fifth of the seconds and a round of all callers, and has two rounds in it, however
+    slow the server is; but it does not wait for that more than `PATIENCE` times as long.
+    """
     order = random.Random(seed).sample(requests, len(requests))
-    following, load = itertools.cycle(order), Load()
-    load.begun = perf_counter() + seconds / 5
-    load.ended = load.begun + seconds
+    following, load, start = itertools.cycle(order), Load(), perf_counter()
+    load.begun = load.ended = math.inf
+
+    def goes_on(now: float) -> bool:
+        done, most = len(load.sent), PATIENCE * seconds
+        if load.begun == math.inf and now - start > seconds / 5 and (done >= len(asks) or now - start > most):
+            load.begun = now
+        in_span = now - load.begun
+        if in_span > seconds and (done >= 3 * len(asks) or in_span > most):
+            load.ended = min(load.ended, now)
+        return load.ended == math.inf
 
     async def call(ask: Ask) -> None:
-        while (sent := perf_counter()) < load.ended:
+        while goes_on(sent := perf_counter()):
             status, _ = await ask(next(following))
             load.add(sent, status)
 
