@@ -20,6 +20,7 @@ make bench BENCH="--model ROOT/NAME/1 --texts FILE"
 import asyncio
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -47,10 +48,11 @@ ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "h": (place.footprint,),
     "i": (place.model_server,),
 }
+WIDE = 180
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "GRPC_VERBOSITY": "NONE"}
 FIGURES = CACHE.with_suffix(".json")
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else WIDE)
 
 
 @app.command(help=__doc__)

@@ -125,7 +125,9 @@ class Bench:
         self.figures.append(figure)
         told = f"{value:.4g}" if isinstance(value, float | int) else str(value)
         against = f"  {ratio:.2f} of {figure.reference}" if ratio is not None else ""
-        self.status.console.print(f"({row}) {name}: {told} {unit}{against}", highlight=False, markup=False)
+        self.status.console.print(
+            f"({row}) {name}: {told} {unit}{against}", highlight=False, markup=False, soft_wrap=True
+        )
 
     def closed(self, doors: Doors, requests: Sequence[bytes], seconds: float, seed: int = 0) -> Load:
         """Measure callers that wait for their answers."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -158,6 +159,7 @@ def make(folder: Path) -> None:
     """Write each model's roots, and the items that callers send it."""
     import keras
 
+    from models import decoding
     from models.config import read_config
     from models.data import Pair
     from models.export import export_version
@@ -173,7 +175,7 @@ def make(folder: Path) -> None:
     set_weights(translation.task.network, Counter())
     draft = translation.draft(1, {"config": config.model_dump(mode="json")})
     export_version(draft, folder / "translation" / SHIPPED)
-    with _uncompacted():
+    with patch.object(decoding, "DROP_AT", 1.0, create=True):  # finished rows are computed to the end
         export_version(draft, folder / "translation" / PLAIN)
     (folder / "translation/items.json").write_text(json.dumps(sentences(TEXTS, 4)))
     config = read_config(EVENTS, "tests.bench")
@@ -181,20 +183,6 @@ def make(folder: Path) -> None:
     export_version(events.draft(1, {}), folder / "sequence" / SHIPPED)
     sequences = [features_of(case, config.data) for case in journeys(SEQUENCES, 4)]
     (folder / "sequence/items.json").write_text(json.dumps(sequences))
-
-
-@contextmanager
-def _uncompacted() -> Iterator[None]:
-    """Trace decoding loops that compute finished rows to the end."""
-    from models import decoding
-
-    name = "COMPACTION"
-    kept = getattr(decoding, name, None)
-    setattr(decoding, name, False)
-    try:
-        yield
-    finally:
-        setattr(decoding, name, kept)
 
 
 if __name__ == "__main__":
