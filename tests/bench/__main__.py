@@ -48,7 +48,7 @@ ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "h": (place.footprint,),
     "i": (place.model_server,),
 }
-WIDE = 180
+WIDE, FAILED = 180, "failed"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "GRPC_VERBOSITY": "NONE"}
 FIGURES = CACHE.with_suffix(".json")
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -104,6 +104,8 @@ def main(
     if report_to is not None:
         report.write_report(figures, report_to)
     console.print(f"{out}: {len(figures)} figures")
+    if any(str(figure.value).startswith(FAILED) for figure in figures):
+        raise typer.Exit(1)
 
 
 def _run(plan: Plan, rows: list[str], chosen: Subject | None, tfserving: str | None) -> list[report.Figure]:
@@ -116,10 +118,18 @@ def _run(plan: Plan, rows: list[str], chosen: Subject | None, tfserving: str | N
         os.sched_setaffinity(0, {mine.callers})
         loop = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         bench = Bench(plan, mine, texts, events, model, loop, status, tfserving)
-        done = dict.fromkeys(function for row in rows for function in ROWS[row])
-        for function in done:
-            function(bench)
+        asked = [(function, row) for row in rows for function in ROWS[row]]
+        for function in dict.fromkeys(function for function, _ in asked):  # c and d are measured together
+            _row(bench, function, dict(reversed(asked))[function])
     return bench.figures
+
+
+def _row(bench: Bench, function: Callable[[Bench], None], row: str) -> None:
+    """Measure a row; one that cannot be measured says so, and the others go on."""
+    try:
+        function(bench)
+    except (NotStarted, OSError, RuntimeError) as error:
+        bench.add(row, function.__name__, f"{FAILED}: {error}"[:300])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import socket
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ def _versus(bench: Bench, subject: Subject, version: Path, which: str, targets: 
         if isinstance(rates, str):
             bench.add(row, f"{name}, {which}", rates)
             continue
+        if not any(figure.name == f"packages of {name}" for figure in bench.figures):
+            bench.add("machine", f"packages of {name}", _versions(peer))
         for callers, rate in rates.items():
             title = f"{name}, {which}, {callers} caller{'s' * (callers > 1)}"
             bench.add(row, title, rate, f"{subject.noun}/s", ("ours", ours.rate(callers)))
@@ -79,6 +82,14 @@ def _rates(
         return f"did not start: {str(error)[-200:]}"
 
 
+def _versions(peer: Peer) -> str:
+    code = (
+        "import importlib.metadata as m, sys; print(*(f'{p} {m.version(p)}' for p in sys.argv[1:]), sep=', ')"
+    )
+    command = [str(ENVIRONMENTS[peer.environment]), "-c", code, *peer.packages]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @contextmanager
 def _serving(bench: Bench, name: str, version: Path) -> Iterator[int]:
     peer = PEERS[name]
@@ -102,12 +113,14 @@ def _answers(bench: Bench, subject: Subject, peer: Peer, port: int) -> list[str]
     ((status, body, _),) = bench.asked(by_rest(port, 1), [request])
     if status != 200:
         return [f"{status}: {body[:200]!r}"]
-    return peer.from_answer(subject.task, orjson.loads(body))
+    answers: list[str] = peer.from_answer(subject.task, orjson.loads(body))
+    return answers
 
 
 def _measured(bench: Bench, subject: Subject, peer: Peer, port: int, title: str) -> dict[int, float]:
     """Measure by callers; where a round takes longer than the span, one caller's pace is all."""
-    requests, rates = [_request(subject, peer, port, [item]) for item in subject.items], {}
+    requests = [_request(subject, peer, port, [item]) for item in subject.items]
+    rates: dict[int, float] = {}
     for callers in (c for c in CALLERS if c in bench.plan.callers):
         bench.say(f"{title}: {callers} callers")
         if not peer.batches and rates and callers / rates[1] > bench.plan.seconds:

@@ -86,11 +86,11 @@ async def by_grpc(port: int, method: str, count: int) -> AsyncIterator[list[Ask]
     """Open a few channels for so many callers."""
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
     channels = [grpc.aio.insecure_channel(f"{HOST}:{port}", options) for _ in range(min(count, CHANNELS))]
-    calls = [channel.unary_unary(method) for channel in channels]
+    calls = [channel.unary_unary(method, None, None) for channel in channels]
     try:
         yield [_asking(call) for call in itertools.islice(itertools.cycle(calls), count)]
     finally:
-        await asyncio.gather(*(channel.close() for channel in channels))
+        await asyncio.gather(*(channel.close(None) for channel in channels))
 
 
 def _asking(call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]") -> Ask:

@@ -49,5 +49,5 @@ class FirstCome(Queue):
 if __name__ == "__main__":
     from service.cli import app
 
-    scheduler.Queue = FirstCome  # type: ignore[misc]
+    scheduler.Queue = FirstCome  # type: ignore[misc, attr-defined]
     app()

@@ -87,12 +87,10 @@ def overload(bench: Bench) -> None:
     peak = ours.rate(max(bench.plan.callers))
     steps = statistics.mean(source for source, _ in ours.pairs)
     short = int(peak * QUEUED_SECONDS * steps)
-    for name, settings in (
-        ("default settings", {}),
-        (f"SEQSERVE_MAX_QUEUE_CELLS={short} (a second's work)", {"max_queue_cells": short}),
-    ):
+    bounded = f"SEQSERVE_MAX_QUEUE_CELLS={short} (a second's work)"
+    for name, settings in (("default settings", {}), (bounded, {"max_queue_cells": short})):
         bench.say(f"overload, {name}")
-        with service(bench.cores.server, bench.texts.root, **settings) as running:
+        with service(bench.cores.server, bench.texts.root, COMMAND, **settings) as running:
             requests = bench.texts.rest(running.rest_port, timeout=f"{PATIENCE:.0f}S")
             bench.closed(bench.by_rest(running, MANY), requests, bench.plan.seconds / 4)
             doors = bench.by_rest(running, CONNECTIONS)

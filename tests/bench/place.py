@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench.bench import Bench
-from tests.bench.processes import on_core, resident_mib, service, started
+from tests.bench.processes import COMMAND, on_core, resident_mib, service, started
 from tests.bench.speed import MANY, measured
 from tests.tfserving.process import serving
 
@@ -62,7 +62,7 @@ def model_server(bench: Bench) -> None:
 def _through(bench: Bench, address: str, title: str) -> None:
     subject, ours = bench.texts, measured(bench, bench.texts)
     settings = {"tfserving": address, "models": subject.name}
-    with service(bench.cores.server, subject.root, **settings) as running:
+    with service(bench.cores.server, subject.root, COMMAND, **settings) as running:
         requests = subject.rest(running.rest_port)
         for callers in (1, MANY):
             bench.say(f"(i) {title}: {callers} callers")

@@ -176,6 +176,7 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
     lines: dict[str, dict[int, float]] = {}
     for figure in (f for f in figures if f.unit == "texts/s" and isinstance(f.value, float)):
         what, _, callers = figure.name.rpartition(", ")
+        assert isinstance(figure.value, float)
         if figure.row in ("b", "e") and callers.split(" ")[0].isdecimal() and "caller" in callers:
             lines.setdefault(what, {})[int(callers.split(" ")[0])] = figure.value
     drawn, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
