@@ -6,7 +6,7 @@ ROOT ?= build/models
 DEVICE ?= gpu
 PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 
-.PHONY: setup serve demo test lint proto lock compose-test gpu-smoke overview-picture
+.PHONY: setup serve demo test bench lint proto lock compose-test gpu-smoke overview-picture
 
 setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
 
@@ -32,6 +32,10 @@ serve: demo  ## serve them: REST on 8000, gRPC on 9000
 
 test: setup lint  ## lint, types, import rules, then every test
 	$(BIN)/pytest
+
+# QUICK=1: under two minutes. BENCH="--only a,b --report docs": options; BENCH=--help tells them.
+bench: setup  ## how fast the service is, beside what the model allows and beside others
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 
 lint: setup
 	$(BIN)/ruff check .

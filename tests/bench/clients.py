@@ -1,0 +1,227 @@
+"""Callers: as many as are wanted, through either door, cheap enough not to be what is measured.
+
+Requests are bytes made beforehand, and answers are kept as bytes. Used by the rows of the benchmark.
+"""
+
+import asyncio
+import gc
+import itertools
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import cast
+
+import grpc
+import numpy as np
+
+Ask = Callable[[bytes], Awaitable[tuple[int, bytes]]]
+"""Send a request; return its status (HTTP's, or 200 and 500 for gRPC's OK and others) and the answer."""
+HOST = "127.0.0.1"
+OK = 200
+PATIENCE = 3.0
+CHANNELS = 4
+"""gRPC connections that callers share, as programs do."""
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self._got = bytearray()
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+        end = self._got.find(b"\r\n\r\n") + 4
+        if end < 4 or self._answer is None:
+            return
+        head = bytes(self._got[:end]).lower()
+        at = head.index(b"content-length:") + 15
+        whole = end + int(head[at : head.index(b"\r\n", at)])
+        if len(self._got) >= whole:
+            answer, body = self._answer, bytes(self._got[end:whole])
+            self._answer = None
+            self._got.clear()
+            if not answer.done():
+                answer.set_result((int(head[9:12]), body))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("closed by the server"))
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Send one request and wait for its answer."""
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+@asynccontextmanager
+async def by_rest(port: int, count: int) -> AsyncIterator[list[Ask]]:
+    """Open a connection for each of so many callers."""
+    loop = asyncio.get_running_loop()
+    opened = [(await loop.create_connection(Connection, HOST, port))[1] for _ in range(count)]
+    try:
+        yield [connection.ask for connection in opened]
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+@asynccontextmanager
+async def by_grpc(port: int, method: str, count: int) -> AsyncIterator[list[Ask]]:
+    """Open a few channels for so many callers."""
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+    channels = [grpc.aio.insecure_channel(f"{HOST}:{port}", options) for _ in range(min(count, CHANNELS))]
+    calls = [channel.unary_unary(method, None, None) for channel in channels]
+    try:
+        yield [_asking(call) for call in itertools.islice(itertools.cycle(calls), count)]
+    finally:
+        await asyncio.gather(*(channel.close(None) for channel in channels))
+
+
+def _asking(call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]") -> Ask:
+    async def ask(request: bytes) -> tuple[int, bytes]:
+        try:
+            return OK, await call(request)
+        except grpc.aio.AioRpcError as error:
+            return 500, str(error.code()).encode()
+
+    return ask
+
+
+def http(port: int, path: str, body: bytes, timeout: str | None = None) -> bytes:
+    """Return the bytes of a POST of JSON; `timeout` as `Grpc-Timeout` has it."""
+    told = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {HOST}:{port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *([f"Grpc-Timeout: {timeout}"] if timeout else []),
+        "",
+        "",
+    ]
+    return "\r\n".join(told).encode() + body
+
+
+@dataclass(slots=True)
+class Load:
+    """What came of it: of each request when it was (to be) sent, how long it took, and its status."""
+
+    sent: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    begun: float = 0.0
+    ended: float = 0.0
+
+    def add(self, sent: float, status: int) -> None:
+        self.sent.append(sent)
+        self.seconds.append(perf_counter() - sent)
+        self.statuses.append(status)
+
+    @property
+    def failed(self) -> int:
+        """How many were not answered with 200."""
+        return sum(status != OK for status in self.statuses)
+
+    @property
+    def rate(self) -> float:
+        """Answers (200) a second, from the last one before the span began to the last one within it.
+
+        Answers come in bunches, a batch at a time, so a span is measured from bunch to bunch.
+        """
+        good = np.array(self.statuses) == OK
+        done = np.sort((np.array(self.sent) + np.array(self.seconds))[good])
+        first, last = np.searchsorted(done, [self.begun, self.ended])
+        if last - first < 2:
+            return 0.0
+        first = max(first, 1)
+        return float((last - first) / (done[last - 1] - done[first - 1]))
+
+    def latencies(self, status: int = OK) -> np.ndarray:
+        """Return the seconds of the requests sent within the span that got a status."""
+        sent, seconds, statuses = map(np.array, (self.sent, self.seconds, self.statuses))
+        within = (sent >= self.begun) & (sent <= self.ended) & (statuses == status)
+        return np.asarray(seconds[within])
+
+
+async def closed_loop(asks: Sequence[Ask], requests: Sequence[bytes], seconds: float, seed: int = 0) -> Load:
+    """Let each caller send its next request when it has its answer.
+
+    The span begins after a fifth of the seconds and a round of all callers, and has two rounds in it, however
+    slow the server is; but it does not wait for that more than `PATIENCE` times as long.
+    """
+    order = random.Random(seed).sample(requests, len(requests))
+    following, load, start = itertools.cycle(order), Load(), perf_counter()
+    load.begun = load.ended = math.inf
+
+    def goes_on(now: float) -> bool:
+        done, most = len(load.sent), PATIENCE * seconds
+        if load.begun == math.inf and now - start > seconds / 5 and (done >= len(asks) or now - start > most):
+            load.begun = now
+        in_span = now - load.begun
+        if in_span > seconds and (done >= 3 * len(asks) or in_span > most):
+            load.ended = min(load.ended, now)
+        return load.ended == math.inf
+
+    async def call(ask: Ask) -> None:
+        while goes_on(sent := perf_counter()):
+            status, _ = await ask(next(following))
+            load.add(sent, status)
+
+    with _uncollected():
+        await asyncio.gather(*map(call, asks))
+    return load
+
+
+async def open_loop(
+    asks: Sequence[Ask], requests: Sequence[bytes], rate: float, seconds: float, seed: int = 0
+) -> Load:
+    """Send at random times, so many a second on average (Poisson), whether or not there were answers.
+
+    A request's time runs from when it was to be sent. Where every connection is taken, it waits here.
+    """
+    random_ = np.random.default_rng(seed)
+    begun = perf_counter() + 0.05
+    due = begun + np.cumsum(random_.exponential(1 / rate, int(1.2 * seconds * rate)))
+    load = Load(begun=begun + seconds / 5, ended=begun + seconds * 1.2)
+    free: asyncio.LifoQueue[Ask] = asyncio.LifoQueue()
+    for ask in asks:
+        free.put_nowait(ask)
+
+    async def call(request: bytes, at: float) -> None:
+        ask = await free.get()
+        status, _ = await ask(request)
+        load.add(at, status)
+        free.put_nowait(ask)
+
+    with _uncollected():
+        async with asyncio.TaskGroup() as tasks:
+            for at, request in zip(due, itertools.cycle(requests), strict=False):
+                await asyncio.sleep(max(0.0, at - perf_counter()))
+                tasks.create_task(call(request, at))
+    return load
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from stopping all callers at once."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
