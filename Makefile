@@ -34,7 +34,7 @@ test: setup lint  ## lint, types, import rules, then every test
 	$(BIN)/pytest
 
 # QUICK=1: under two minutes. BENCH="--only a,b --report docs": options; BENCH=--help tells them.
-bench: setup  ## how fast the service is, beside what the model allows and beside others
+bench: setup $(if $(QUICK),,$(BENCH_VENV)/.done)  ## how fast the service is, beside what the model allows and beside others
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 
 lint: setup

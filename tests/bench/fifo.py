@@ -4,10 +4,8 @@
 as many rows as may be, whatever their lengths.
 """
 
-from typing import Any
-
 from service.core import scheduler
-from service.core.queue import Budget, Entry, Queue
+from service.core.queue import Budget, Caller, Entry, Queue
 
 
 class FirstCome(Queue):
@@ -22,8 +20,7 @@ class FirstCome(Queue):
     def append(self, entry: Entry, now: float) -> None:
         """Take a row in. The bound is not what is measured here: there is none."""
         self._waiting.append(entry)
-        if (caller := getattr(entry, "caller", None)) is not None:
-            caller.entries.append(entry)
+        entry.caller.entries.append(entry)
 
     def take(self, now: float) -> list[Entry]:
         """Remove and return the next batch."""
@@ -38,7 +35,7 @@ class FirstCome(Queue):
         left, self._waiting = self._waiting, []
         return left
 
-    def leave(self, caller: Any) -> None:
+    def leave(self, caller: Caller) -> None:
         """Let a caller go: `take` drops who has gone."""
         caller.gone = True
 
