@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
-from tests.bench.peers import PEERS, Peer
 
 from tests.bench.bench import Bench, Ours
 from tests.bench.clients import by_rest, http
+from tests.bench.peers import PEERS, Peer
 from tests.bench.processes import REPOSITORY, NotStarted, healthy, started
 from tests.bench.report import Target
 from tests.bench.speed import COMPARED, measured
