@@ -1,8 +1,9 @@
 """Decoding inside the graph: the whole search is one call of the model server.
 
-The loops know nothing of the model: they are given a function that advances all rows by one piece, and its
-state is any nest of tensors (batch, …). The ids that are no piece of a text, pad and start, are never chosen:
-log p is over the others. Used by `models.recipes.translation`; tested with plain-Python references.
+The loops know nothing of the model: they are given a function that advances all rows by one piece; its state
+and its memory are any nests of tensors (batch, …). Finished rows are dropped on the way, so that a short row
+does not cost what the longest of its batch does. Used by `models.recipes.translation`; tested with references
+in plain Python.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,18 @@ from service.contract.manifest import SpecialIds
 
 State = Any
 """A nest of tensors (batch, …): whatever the model carries from step to step."""
-Advance = Callable[[tf.Tensor, State], tuple[tf.Tensor, State, tf.Tensor]]
-"""(ids (batch), state) -> logits (batch, vocabulary), new state, attention (batch, source)."""
-Choose = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""(step (), log p (batch, vocabulary)) -> the next ids, int32 (batch)."""
+Memory = Any
+"""A nest of tensors (batch, …): whatever the model looks at in every step, and never changes."""
+Advance = Callable[[tf.Tensor, State, Memory], tuple[tf.Tensor, State, tf.Tensor]]
+"""(ids (batch), state, memory) -> logits (batch, vocabulary), new state, attention (batch, source).
+
+Logits of -inf are for ids that are never chosen: log p is over the others.
+"""
+Choose = Callable[[tf.Tensor, tf.Tensor, Any], tf.Tensor]
+"""(step (), log p (batch, vocabulary), how each row chooses (batch, …)) -> the next ids, int32 (batch)."""
+DROP_AT = 0.25
+"""The share of finished rows at which they are dropped; 1: they are computed until all are finished."""
+INFINITY = float("inf")
 
 
 class Decoded(NamedTuple):
@@ -36,17 +45,17 @@ class Bounds(NamedTuple):
     length_penalty: tf.Tensor  # float32 (batch), at least 0
 
 
-def greedy(advance: Advance, state: State, bounds: Bounds, special: SpecialIds) -> Decoded:
+def greedy(advance: Advance, state: State, memory: Memory, bounds: Bounds, special: SpecialIds) -> Decoded:
     """Take the best piece at every step; stop as soon as every row has ended or is at its limit.
 
     Args:
         state: the decoder's first state, (batch, …).
     """
 
-    def best(_: tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
+    def best(_: tf.Tensor, log_p: tf.Tensor, __: Any) -> tf.Tensor:
         return tf.argmax(log_p, axis=-1, output_type=tf.int32)
 
-    return _one_by_one(advance, best, state, bounds, special)
+    return _one_by_one(advance, best, state, memory, bounds, special)
 
 
 class Sampler(NamedTuple):
@@ -58,7 +67,13 @@ class Sampler(NamedTuple):
 
 
 def sample(
-    advance: Advance, state: State, bounds: Bounds, special: SpecialIds, sampler: Sampler, longest: int
+    advance: Advance,
+    state: State,
+    memory: Memory,
+    bounds: Bounds,
+    special: SpecialIds,
+    sampler: Sampler,
+    longest: int,
 ) -> Decoded:
     """Draw each piece; a row draws by its own seed alone, so its neighbours and its place do not matter.
 
@@ -68,12 +83,13 @@ def sample(
     Args:
         longest: steps that there is noise for: the largest max_length that a caller may ask for.
     """
-    noise = uniforms(sampler.seed, longest)  # (batch, longest)
 
-    def draw(step: tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
+    def draw(step: tf.Tensor, log_p: tf.Tensor, how: tuple[tf.Tensor, Sampler]) -> tf.Tensor:
+        noise, sampler = how
         return _inverse(noise[:, step], log_p, sampler)
 
-    return _one_by_one(advance, draw, state, bounds, special)
+    noise = uniforms(sampler.seed, longest)  # (batch, longest)
+    return _one_by_one(advance, draw, state, memory, bounds, special, (noise, sampler))
 
 
 def uniforms(seed: tf.Tensor, steps: int) -> tf.Tensor:
@@ -102,61 +118,117 @@ def _inverse(uniform: tf.Tensor, log_p: tf.Tensor, sampler: Sampler) -> tf.Tenso
     return tf.gather(ids, tf.minimum(passed, possible - 1), batch_dims=1)
 
 
-class _Row(NamedTuple):
-    step: tf.Tensor  # int32 ()
-    last: tf.Tensor  # int32 (batch)
-    state: State
+class _Rows(NamedTuple):
+    """What a step changes of the rows that are still computed: nests of tensors (rows, …)."""
+
+    live: tf.Tensor  # bool (rows)
+    carried: Any  # what the next step needs
+    result: Any  # what is left of a row in the end
+
+
+Step = Callable[[tf.Tensor, Any, _Rows], tuple[_Rows, Any]]
+"""(step (), what no step changes, rows) -> rows, and what to keep of the step: nests of tensors (rows, …)."""
+
+
+def _until_finished(advance: Step, fixed: Any, carried: Any, result: Any, arrays: Any) -> tuple[Any, Any]:
+    """Step until no row is live; drop the finished ones whenever they are at least `DROP_AT` of the rows.
+
+    The steps between two drops are a loop of their own, so that a step costs no more for it.
+
+    Args:
+        arrays: a nest of TensorArrays, for what is to be kept of each step.
+
+    Returns:
+        The results, (batch, …), and what was kept, (time, batch, …): zeros where a row was not computed.
+    """
+
+    def stepped(step: tf.Tensor, fixed: Any, rows: _Rows, arrays: Any) -> tuple[tf.Tensor, _Rows, Any]:
+        def one(step: tf.Tensor, rows: _Rows, arrays: Any) -> tuple[tf.Tensor, _Rows, Any]:
+            rows, kept = advance(step, fixed, rows)
+            return step + 1, rows, tf.nest.map_structure(lambda array, x: array.write(step, x), arrays, kept)
+
+        few = tf.cast((1 - DROP_AT) * tf.cast(tf.size(rows.live), tf.float32), tf.int32)
+        return tf.while_loop(
+            lambda _, rows, __: tf.math.count_nonzero(rows.live, dtype=tf.int32) > few,
+            one,
+            (step, rows, arrays),
+            parallel_iterations=1,
+        )
+
+    def dropped(
+        step: tf.Tensor, places: tf.Tensor, fixed: Any, rows: _Rows, arrays: Any, whole: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, Any, _Rows, Any, Any]:
+        step, rows, arrays = stepped(step, fixed, rows, arrays)
+        done = (rows.result, tf.fill(tf.shape(places), step))
+        whole = tf.nest.map_structure(
+            lambda x, new: tf.tensor_scatter_nd_update(x, places[:, None], new), whole, done
+        )
+        live = tf.where(rows.live)[:, 0]
+        kept = tf.nest.map_structure(lambda x: tf.gather(x, live), (places, fixed, rows))
+        return step, *kept, arrays, whole
+
+    places = tf.range(tf.shape(tf.nest.flatten(result)[0])[0])  # in the batch, of the rows still computed
+    rows = _Rows(tf.ones_like(places, tf.bool), carried, result)
+    *_, arrays, (result, steps) = tf.while_loop(
+        lambda _, places, *__: tf.size(places) > 0,
+        dropped,
+        (tf.constant(0), places, fixed, rows, arrays, (result, tf.zeros_like(places))),
+        parallel_iterations=1,
+    )
+    return result, tf.nest.map_structure(lambda array: _in_order(array, steps), arrays)
+
+
+def _in_order(array: tf.TensorArray, steps: tf.Tensor) -> tf.Tensor:
+    """Return (time, batch, …) of what was written, for each row in its first steps, int32 (batch)."""
+    time = tf.reduce_max(steps)
+    written = array.concat()  # (Σ rows over time, …)
+    shape = tf.concat([[time], tf.shape(steps), tf.shape(written)[1:]], axis=0)
+    places = tf.cast(tf.where(tf.range(time)[:, None] < steps), tf.int32)  # in the order of writing
+    return tf.scatter_nd(places, written, shape)
+
+
+class _Hypothesis(NamedTuple):
     lengths: tf.Tensor  # int32 (batch)
     total: tf.Tensor  # float32 (batch), Σ log p
-    done: tf.Tensor  # bool (batch)
-    ids: tf.TensorArray  # time x (batch)
-    attention: tf.TensorArray  # time x (batch, source)
 
 
 def _one_by_one(
-    advance: Advance, choose: Choose, state: State, bounds: Bounds, special: SpecialIds
+    advance: Advance,
+    choose: Choose,
+    state: State,
+    memory: Memory,
+    bounds: Bounds,
+    special: SpecialIds,
+    how: Any = (),
 ) -> Decoded:
     """Follow one hypothesis a row, by whatever rule chooses the next piece."""
 
-    def body(loop: _Row) -> tuple[_Row]:
-        logits, new_state, attention = advance(loop.last, loop.state)
-        log_p = _log_p(logits, special)  # (batch, vocabulary)
-        chosen = choose(loop.step, log_p)  # (batch)
-        live = tf.logical_not(loop.done)
-        last = tf.where(live, chosen, special.pad)
-        lengths = loop.lengths + tf.cast(live, tf.int32)
-        ended = tf.logical_or(last == special.end, lengths >= bounds.max_length)
-        return (
-            _Row(
-                step=loop.step + 1,
-                last=last,
-                state=new_state,
-                lengths=lengths,
-                total=loop.total + tf.where(live, tf.gather(log_p, chosen, batch_dims=1), 0.0),
-                done=tf.logical_or(loop.done, ended),
-                ids=loop.ids.write(loop.step, last),
-                attention=loop.attention.write(loop.step, tf.where(live[:, None], attention, 0.0)),
-            ),
+    def step_on(step: tf.Tensor, fixed: Any, rows: _Rows) -> tuple[_Rows, Any]:
+        (memory, limits, how), (last, state) = fixed, rows.carried
+        logits, state, attention = advance(last, state, memory)
+        log_p = tf.nn.log_softmax(logits)  # (batch, vocabulary)
+        last = choose(step, log_p, how)  # (batch)
+        found = _Hypothesis(
+            lengths=rows.result.lengths + tf.cast(rows.live, tf.int32),
+            total=rows.result.total + tf.where(rows.live, tf.gather(log_p, last, batch_dims=1), 0.0),
         )
+        ended = tf.logical_or(last == special.end, found.lengths >= limits)
+        live = tf.logical_and(rows.live, tf.logical_not(ended))
+        return _Rows(live, (last, state), found), (last, attention)
 
-    rows = tf.shape(bounds.max_length)
-    start = _Row(
-        step=tf.constant(0),
-        last=tf.fill(rows, special.start),
-        state=state,
-        lengths=tf.zeros(rows, tf.int32),
-        total=tf.zeros(rows),
-        done=tf.zeros(rows, tf.bool),
-        ids=_array(tf.int32, 1),
-        attention=_array(tf.float32, 2),
+    zeros = tf.zeros_like(bounds.max_length)  # (batch)
+    (lengths, total), (ids, attention) = _until_finished(
+        step_on,
+        fixed=(memory, bounds.max_length, how),
+        carried=(zeros + special.start, state),
+        result=_Hypothesis(zeros, tf.zeros_like(zeros, tf.float32)),
+        arrays=(_array(tf.int32, 1), _array(tf.float32, 2)),
     )
-    (end,) = tf.while_loop(
-        lambda loop: tf.logical_not(tf.reduce_all(loop.done)), body, (start,), parallel_iterations=1
-    )
-    ids = tf.transpose(end.ids.stack())  # (batch, time)
-    attention = tf.transpose(end.attention.stack(), (1, 0, 2))  # (batch, time, source)
-    scores = end.total / tf.cast(end.lengths, tf.float32) ** bounds.length_penalty  # (batch)
-    return Decoded(ids[:, None], end.lengths[:, None], scores[:, None], attention[:, None])
+    real = tf.sequence_mask(lengths)  # (batch, time)
+    ids = tf.where(real, tf.transpose(ids), special.pad)
+    attention = tf.where(real[..., None], tf.transpose(attention, (1, 0, 2)), 0.0)  # (batch, time, source)
+    scores = total / _norm(lengths, bounds.length_penalty)  # (batch)
+    return Decoded(ids[:, None], lengths[:, None], scores[:, None], attention[:, None])
 
 
 class _Finished(NamedTuple):
@@ -169,23 +241,26 @@ class _Finished(NamedTuple):
 
 
 class _Beams(NamedTuple):
-    step: tf.Tensor  # int32 ()
     last: tf.Tensor  # int32 (batch, beam)
-    state: State  # (batch * beam, …)
+    state: State  # (batch, beam, …)
     total: tf.Tensor  # float32 (batch, beam), Σ log p of live hypotheses, best first; -inf: none
-    finished: _Finished
-    ids: tf.TensorArray  # time x (batch, beam), of the live hypotheses after the step
-    parents: tf.TensorArray  # time x (batch, beam), the beam before the step that each comes from
-    attention: tf.TensorArray  # time x (batch, beam, source), of the beams before the step
 
 
-def widen(nest: State, beam_size: tf.Tensor) -> State:
-    """Repeat each row of a nest of tensors for each of its beams: (batch, …) to (batch * beam, …)."""
-    return tf.nest.map_structure(lambda x: tf.repeat(x, beam_size, axis=0), nest)
+class _Pointers(NamedTuple):
+    """What is kept of each step, to find a hypothesis' pieces by."""
+
+    ids: Any  # (batch, beam), of the live hypotheses after the step
+    parents: Any  # (batch, beam), the beam before the step that each comes from
+    attention: Any  # (batch, beam, source), of the beams before the step
 
 
 def beam(
-    advance: Advance, state: State, bounds: Bounds, special: SpecialIds, beam_size: tf.Tensor
+    advance: Advance,
+    state: State,
+    memory: Memory,
+    bounds: Bounds,
+    special: SpecialIds,
+    beam_size: tf.Tensor,
 ) -> Decoded:
     """Search with `beam_size` live hypotheses, and return as many finished ones, best first.
 
@@ -199,63 +274,45 @@ def beam(
     Back-pointers are kept and traced at the end, so a step copies no history.
 
     Args:
-        state: the decoder's first state, (batch * beam, …), see `widen`; `advance` advances as many.
+        state: the decoder's first state, (batch, …); `advance` advances a row for each beam.
         beam_size: int32 (), at least 1. The vocabulary has at least 3 pieces more, so that there are always
             that many hypotheses.
     """
-    shape = tf.stack([tf.shape(bounds.max_length)[0], beam_size])  # batch, beam
 
-    def body(loop: _Beams) -> tuple[_Beams]:
-        logits, new_state, attention = advance(tf.reshape(loop.last, [-1]), loop.state)
-        log_p = _log_p(logits, special)  # (batch * beam, vocabulary)
-        pieces = tf.shape(log_p)[-1]
-        totals = loop.total[:, :, None] + tf.reshape(log_p, [shape[0], shape[1], pieces])
+    def step_on(step: tf.Tensor, fixed: Any, rows: _Rows) -> tuple[_Rows, _Pointers]:
+        (memory, limits), loop = fixed, rows.carried
+        shape, length = tf.shape(loop.last), step + 1  # batch, beam
+        flat = tf.nest.map_structure(_flat, (loop.last, loop.state, memory))
+        logits, state, attention = tf.nest.map_structure(lambda x: _by_row(x, shape), advance(*flat))
+        pieces = tf.shape(logits)[-1]
+        totals = loop.total[:, :, None] + tf.nn.log_softmax(logits)  # (batch, beam, vocabulary)
         best, places = tf.math.top_k(tf.reshape(totals, [shape[0], -1]), 2 * beam_size)  # (batch, 2 * beam)
         parents, ids = places // pieces, places % pieces  # (batch, 2 * beam)
-        length = loop.step + 1
-        ends = tf.logical_or(ids == special.end, (length >= bounds.max_length)[:, None])  # (batch, 2 * beam)
-        score = tf.where(ends, best, -INFINITY) / _norm(length, bounds)[:, None]
+        ends = tf.logical_or(ids == special.end, length >= limits.max_length[:, None])  # (batch, 2 * beam)
+        score = tf.where(ends, best, -INFINITY) / _norm(length, limits.length_penalty)[:, None]
         new = _Finished(score, tf.fill(tf.shape(ids), length), ids, parents)
-        finished = _best_finished(loop.finished, new, beam_size)
+        finished = _best_finished(rows.result, new, beam_size)
         total, kept = tf.math.top_k(tf.where(ends, -INFINITY, best), beam_size)  # (batch, beam)
-        ids, parents = tf.gather(ids, kept, batch_dims=1), tf.gather(parents, kept, batch_dims=1)
-        hopeless = total[:, :1] / _norm(bounds.max_length, bounds)[:, None] <= finished.scores[:, -1:]
-        return (
-            _Beams(
-                step=length,
-                last=ids,
-                state=tf.nest.map_structure(lambda x: _of_beams(x, parents), new_state),
-                total=tf.where(hopeless, -INFINITY, total),
-                finished=finished,
-                ids=loop.ids.write(loop.step, ids),
-                parents=loop.parents.write(loop.step, parents),
-                attention=loop.attention.write(loop.step, tf.reshape(attention, [shape[0], shape[1], -1])),
-            ),
-        )
+        ids, parents = (tf.gather(x, kept, batch_dims=1) for x in (ids, parents))
+        bound = total[:, 0] / _norm(limits.max_length, limits.length_penalty)  # (batch)
+        live = bound > finished.scores[:, -1]
+        state = tf.nest.map_structure(lambda x: tf.gather(x, parents, batch_dims=1), state)
+        total = tf.where(live[:, None], total, -INFINITY)  # a row not yet dropped is not searched any further
+        return _Rows(live, _Beams(ids, state, total), finished), _Pointers(ids, parents, attention)
 
-    (end,) = tf.while_loop(
-        lambda loop: tf.reduce_any(loop.total > -INFINITY),
-        body,
-        (_first_beams(shape, state, special),),
-        parallel_iterations=1,
+    state, memory = tf.nest.map_structure(lambda x: tf.repeat(x[:, None], beam_size, axis=1), (state, memory))
+    shape = tf.stack([tf.shape(bounds.max_length)[0], beam_size])
+    none, zeros = tf.fill(shape, -INFINITY), tf.zeros(shape, tf.int32)  # (batch, beam)
+    # one live hypothesis a row, the empty one: the other beams would only repeat it
+    total = tf.where(tf.range(beam_size) == 0, 0.0, none)
+    finished, pointers = _until_finished(
+        step_on,
+        fixed=(memory, bounds),
+        carried=_Beams(zeros + special.start, state, total),
+        result=_Finished(none, zeros, zeros, zeros),
+        arrays=_Pointers(_array(tf.int32, 2), _array(tf.int32, 2), _array(tf.float32, 3)),
     )
-    return _trace(end, special)
-
-
-def _first_beams(shape: tf.Tensor, state: State, special: SpecialIds) -> _Beams:
-    """Start with one live hypothesis a row, the empty one; the other beams would only repeat it."""
-    none = tf.fill(shape, -INFINITY)  # (batch, beam)
-    zeros = tf.zeros(shape, tf.int32)
-    return _Beams(
-        step=tf.constant(0),
-        last=tf.fill(shape, special.start),
-        state=state,
-        total=tf.where(tf.range(shape[1]) == 0, 0.0, none),
-        finished=_Finished(none, zeros, zeros, zeros),
-        ids=_array(tf.int32, 2),
-        parents=_array(tf.int32, 2),
-        attention=_array(tf.float32, 3),
-    )
+    return _trace(finished, pointers, special)
 
 
 def _best_finished(old: _Finished, new: _Finished, beam_size: tf.Tensor) -> _Finished:
@@ -265,52 +322,42 @@ def _best_finished(old: _Finished, new: _Finished, beam_size: tf.Tensor) -> _Fin
     return _Finished(*(tf.gather(value, places, batch_dims=1) for value in joined))
 
 
-def _of_beams(value: tf.Tensor, beams: tf.Tensor) -> tf.Tensor:
-    """Return (batch * beam, …) with each row's beams exchanged for those named, (batch, beam)."""
-    first = tf.range(tf.shape(beams)[0])[:, None] * tf.shape(beams)[1]
-    return tf.gather(value, tf.reshape(first + beams, [-1]))
+def _flat(value: tf.Tensor) -> tf.Tensor:
+    """Return (batch, beam, …) as (batch * beam, …)."""
+    return tf.reshape(value, tf.concat([[-1], tf.shape(value)[2:]], axis=0))
 
 
-def _trace(end: _Beams, special: SpecialIds) -> Decoded:
+def _by_row(value: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Return (batch * beam, …) as (batch, beam, …)."""
+    return tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], axis=0))
+
+
+def _trace(finished: _Finished, pointers: _Pointers, special: SpecialIds) -> Decoded:
     """Follow each finished hypothesis back from its last piece to its first."""
-    lengths = end.finished.lengths  # (batch, beam)
+    lengths = finished.lengths  # (batch, beam)
     time = tf.reduce_max(lengths)
-    steps = (
-        tf.range(time),
-        end.ids.stack()[:time],
-        end.parents.stack()[:time],
-    )  # time x ((), (batch, beam) x 2)
+    steps = (tf.range(time), pointers.ids[:time], pointers.parents[:time])  # time x ((), (batch, beam) x 2)
 
     def back(carry: tuple[tf.Tensor, tf.Tensor], at: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
         (step, ids, parents), (_, beams) = at, carry
         is_last = step == lengths - 1
-        piece = tf.where(is_last, end.finished.last, tf.gather(ids, beams, batch_dims=1))
-        beams = tf.where(is_last, end.finished.beam, tf.gather(parents, beams, batch_dims=1))
+        piece = tf.where(is_last, finished.last, tf.gather(ids, beams, batch_dims=1))
+        beams = tf.where(is_last, finished.beam, tf.gather(parents, beams, batch_dims=1))
         return tf.where(step < lengths, piece, special.pad), beams
 
     nowhere = tf.zeros_like(lengths)
     ids, beams = tf.scan(back, steps, (nowhere, nowhere), reverse=True)  # (time, batch, beam)
-    attention = tf.gather(end.attention.stack()[:time], beams, batch_dims=2)  # (time, batch, beam, source)
+    attention = tf.gather(pointers.attention[:time], beams, batch_dims=2)  # (time, batch, beam, source)
     real = tf.range(time)[:, None, None] < lengths  # (time, batch, beam)
     attention = tf.where(real[..., None], attention, 0.0)
     return Decoded(
-        tf.transpose(ids, (1, 2, 0)), lengths, end.finished.scores, tf.transpose(attention, (1, 2, 0, 3))
+        tf.transpose(ids, (1, 2, 0)), lengths, finished.scores, tf.transpose(attention, (1, 2, 0, 3))
     )
 
 
-INFINITY = float("inf")
-
-
-def _log_p(logits: tf.Tensor, special: SpecialIds) -> tf.Tensor:
-    """Return log p over the pieces that may be written, (…, vocabulary); -inf for pad and start."""
-    ids = tf.range(tf.shape(logits)[-1])
-    never = tf.logical_or(ids == special.pad, ids == special.start)
-    return tf.nn.log_softmax(tf.where(never, -INFINITY, logits))
-
-
-def _norm(length: tf.Tensor, bounds: Bounds) -> tf.Tensor:
+def _norm(length: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
     """Return length^length_penalty, float32 (batch)."""
-    return tf.cast(length, tf.float32) ** bounds.length_penalty
+    return tf.cast(length, tf.float32) ** penalty
 
 
 def _array(dtype: tf.DType, rank: int) -> tf.TensorArray:

@@ -1,9 +1,11 @@
 """The translation model: bidirectional encoder, Bahdanau attention, decoder; of GRU or LSTM cells.
 
-Built by `models.recipes.translation`, which wraps `encode` and `step` in the loops of `models.decoding`.
+Built by `models.recipes.translation`, which wraps its parts in the loops of `models.decoding`.
 Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
 """
 
+import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import keras
@@ -101,13 +103,24 @@ class Translator(keras.Model):
         _, new = self.cell(ops.concatenate([embedded, context], axis=-1), list(state))  # (batch, units) each
         return tuple(new), context, weights
 
-    def logits(
+    def readouts(
         self, hidden: tf.Tensor, context: tf.Tensor, embedded: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """Return the scores of the next piece, (…, vocabulary)."""
+        """Return what the next piece is scored by, (…, embedding)."""
         joined = ops.concatenate([hidden, context, embedded], axis=-1)
-        readout = self.dropout(self.readout(joined), training=training)  # (…, embedding)
-        return ops.matmul(readout, ops.transpose(self.embedding.embeddings)) + self.bias
+        return self.dropout(self.readout(joined), training=training)
+
+    def scorer(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Return the function from readouts (batch, embedding) to logits (batch, vocabulary), as of now.
+
+        Pad and start, which are no piece of a text, have logits of -inf. The weights become constants of the
+        graph, laid out as a product reads them: turned in each step, they would cost more than all else does.
+        """
+        with tf.init_scope():
+            weights = tf.transpose(self.embedding.embeddings.value)  # (embedding, vocabulary)
+            never = [[self.special_ids.pad], [self.special_ids.start]]
+            bias = tf.tensor_scatter_nd_update(self.bias.value, never, [-math.inf, -math.inf])
+        return lambda readouts: tf.nn.bias_add(tf.matmul(readouts, weights), bias)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool = False) -> tf.Tensor:
         source_ids, target_ids = inputs  # (batch, source), (batch, time)
@@ -120,7 +133,9 @@ class Translator(keras.Model):
 
         states, contexts = tf.scan(advance, by_step, (state, ops.zeros_like(memory.values[:, 0])))
         hidden, contexts = (ops.transpose(x, (1, 0, 2)) for x in (states[0], contexts))
-        return self.logits(hidden, contexts, embedded, training)  # (batch, time, vocabulary)
+        readouts = self.readouts(hidden, contexts, embedded, training)
+        logits = ops.matmul(readouts, ops.transpose(self.embedding.embeddings)) + self.bias
+        return logits  # (batch, time, vocabulary)
 
     def get_config(self) -> dict[str, object]:
         return {**super().get_config(), **self.config}

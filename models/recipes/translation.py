@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
 from models.data import Pair, pad_right, read_pairs, train_tokenizer
-from models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample, widen
+from models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
 from models.draft import MANIFEST_OUTPUTS, Draft, clearest
 from models.phrases import Split, phrase_pairs
 from models.subwords import draw_pieces
@@ -103,6 +103,7 @@ class TranslationRecipe:
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""
+        self._advance = advance_of(self._network)
         files = {TOKENIZER: self._tokenizer}
         functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {
             "greedy": self._greedy,
@@ -136,16 +137,14 @@ class TranslationRecipe:
     def _greedy(
         self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        state, memory = self._network.encode(source_ids)
         bounds = Bounds(max_length, length_penalty)
-        return greedy(_advance(self._network, memory), state, bounds, SPECIAL)._asdict()
+        return greedy(self._advance, *self._network.encode(source_ids), bounds, SPECIAL)._asdict()
 
     def _beam(
         self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor, beam_size: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        state, memory = widen(self._network.encode(source_ids), beam_size)
         bounds = Bounds(max_length, length_penalty)
-        return beam(_advance(self._network, memory), state, bounds, SPECIAL, beam_size)._asdict()
+        return beam(self._advance, *self._network.encode(source_ids), bounds, SPECIAL, beam_size)._asdict()
 
     def _sample(
         self,
@@ -158,8 +157,7 @@ class TranslationRecipe:
     ) -> dict[str, tf.Tensor]:
         state, memory = self._network.encode(source_ids)
         bounds, sampler = Bounds(max_length, length_penalty), Sampler(temperature, top_k, seed)
-        advance = _advance(self._network, memory)
-        return sample(advance, state, bounds, SPECIAL, sampler, LONGEST_OUTPUT)._asdict()
+        return sample(self._advance, state, memory, bounds, SPECIAL, sampler, LONGEST_OUTPUT)._asdict()
 
     def _build(self) -> Translator:
         model, training = self._config.model, self._config.training
@@ -280,13 +278,14 @@ OUTPUTS = {
 }
 
 
-def _advance(network: Translator, memory: Memory) -> Advance:
+def advance_of(network: Translator) -> Advance:
     """Return the function that the loops of `models.decoding` call: one piece further, for every row."""
+    logits = network.scorer()
 
-    def advance(ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State, tf.Tensor]:
+    def advance(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
         embedded = network.embedding(ids)  # (batch, embedding)
         state, context, attention = network.step(state, embedded, memory)
-        return network.logits(state[0], context, embedded), state, attention
+        return logits(network.readouts(state[0], context, embedded)), state, attention
 
     return advance
 

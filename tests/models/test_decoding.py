@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.decoding import Bounds, Decoded, Sampler, beam, greedy, sample, uniforms, widen
-from models.recipes.translation import _advance
+from models import decoding
+from models.decoding import Bounds, Decoded, Sampler, beam, greedy, sample, uniforms
+from models.recipes.translation import advance_of
 from models.translation import Translator
 from service.contract.manifest import SpecialIds
 
@@ -48,6 +50,7 @@ class TableModel:
 
     def decode(self, kind: str, starts: list[int], limits: list[int], penalty: float, **how: Any) -> Decoded:
         """Decode rows that start from different states."""
+        drop_at = how.get("drop_at", decoding.DROP_AT)
         rows = len(starts)
         sampler = Sampler(
             np.full(rows, how.get("temperature", 1.0), np.float32),
@@ -56,7 +59,8 @@ class TableModel:
         )
         bounds = Bounds(np.array(limits, np.int32), np.full(rows, penalty, np.float32))
         inputs = (self.table, np.array(starts, np.int32)[:, None], bounds, sampler, np.int32(how.get("k", 1)))
-        return Decoded(*(np.asarray(x) for x in compiled(kind)(*inputs)))
+        with patch.object(decoding, "DROP_AT", drop_at):
+            return Decoded(*(np.asarray(x) for x in compiled(kind, drop_at)(*inputs)))
 
 
 def open_spec(dtype: Any, *shape: int | None) -> tf.TensorSpec:
@@ -64,25 +68,29 @@ def open_spec(dtype: Any, *shape: int | None) -> tf.TensorSpec:
 
 
 @functools.cache
-def compiled(kind: str) -> Any:
-    """Trace a search over a table once, with every axis open as in a signature."""
+def compiled(kind: str, drop_at: float) -> Any:
+    """Trace a search over a table once for each `DROP_AT`, with every axis open as in a signature."""
 
     def advance_by(table: tf.Tensor) -> Any:
-        def advance(ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
-            # as an LSTM has a second tensor: it cancels out, unless it is another hypothesis'
-            past = (state["past"] * 31 + (state["doubled"] - 2 * state["past"]) + ids[:, None]) % HISTORIES
+        never = tf.one_hot([SPECIAL.pad, SPECIAL.start], VOCABULARY, -math.inf, 0.0)
+
+        def advance(ids: tf.Tensor, state: Any, memory: tf.Tensor) -> tuple[tf.Tensor, Any, tf.Tensor]:
+            # as an LSTM has a second tensor, and memory: they cancel out, unless they are another row's
+            nothing = state["doubled"] - 2 * state["past"] - memory
+            past = (state["past"] * 31 + nothing + ids[:, None]) % HISTORIES
             attention = tf.one_hot(past[:, 0] % SOURCE, SOURCE)
-            return tf.gather(table, past[:, 0]), {"past": past, "doubled": 2 * past}, attention
+            logits = tf.gather(table, past[:, 0]) + tf.reduce_sum(never, axis=0)
+            return logits, {"past": past, "doubled": 2 * past + memory}, attention
 
         return advance
 
     def run(table: tf.Tensor, past: tf.Tensor, bounds: Bounds, sampler: Sampler, k: tf.Tensor) -> Decoded:
-        state = {"past": past, "doubled": 2 * past}
+        state, memory = {"past": past, "doubled": 3 * past}, past
         if kind == "beam":
-            return beam(advance_by(table), widen(state, k), bounds, SPECIAL, k)
+            return beam(advance_by(table), state, memory, bounds, SPECIAL, k)
         if kind == "sample":
-            return sample(advance_by(table), state, bounds, SPECIAL, sampler, LONGEST)
-        return greedy(advance_by(table), state, bounds, SPECIAL)
+            return sample(advance_by(table), state, memory, bounds, SPECIAL, sampler, LONGEST)
+        return greedy(advance_by(table), state, memory, bounds, SPECIAL)
 
     bounds = Bounds(open_spec("int32", None), open_spec("float32", None))
     sampler = Sampler(open_spec("float32", None), open_spec("int32", None), open_spec("int64", None))
@@ -177,10 +185,9 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
     padded = tf.constant([[5, 6, 7, 3], [9, 3, 0, 0]])
 
     def searched(source_ids: tf.Tensor, bounds: Bounds, k: tf.Tensor) -> tuple[Decoded, Decoded]:
-        state, memory = network.encode(source_ids)
-        wide, wide_memory = widen((state, memory), k)
-        once = greedy(_advance(network, memory), state, bounds, SPECIAL)
-        return once, beam(_advance(network, wide_memory), wide, bounds, SPECIAL, k)
+        advance, (state, memory) = advance_of(network), network.encode(source_ids)
+        once = greedy(advance, state, memory, bounds, SPECIAL)
+        return once, beam(advance, state, memory, bounds, SPECIAL, k)
 
     specs = Bounds(open_spec("int32", None), open_spec("float32", None))
     search = tf.function(
@@ -200,34 +207,54 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
         np.testing.assert_allclose(found.attention[row, 0, 0].sum(), 1, atol=1e-5)
 
 
+@given(st.lists(st.integers(1, LONGEST), min_size=1, max_size=12), st.integers(1, 4), PENALTIES, SEEDS)
+@settings(max_examples=15)
+def test_dropping_finished_rows_changes_nothing(limits: list[int], k: int, penalty: float, seed: int) -> None:
+    """The same answers where rows are never dropped, now and then, and at once: every field of every row."""
+    model, starts = TableModel(seed), list(range(len(limits)))
+    for kind in ("greedy", "beam", "sample"):
+        how = {"k": k, "seeds": starts, "temperature": 0.8}
+        never, usual, once = (
+            model.decode(kind, starts, limits, penalty, drop_at=share, **how)
+            for share in (1.0, decoding.DROP_AT, 0.01)
+        )
+        for got in (usual, once):
+            for name, value in got._asdict().items():
+                np.testing.assert_allclose(value, getattr(never, name), atol=1e-5, err_msg=f"{kind} {name}")
+
+
 @pytest.mark.parametrize("k", [None, 2], ids=["greedy", "beam"])
-def test_it_stops_when_no_row_can_win_any_more(k: int | None) -> None:
-    """Rows that are sure of their ends cost a few steps more than they have pieces, not their limits.
+def test_finished_rows_cost_nothing(k: int | None) -> None:
+    """Rows that are sure of their ends cost a few steps more than they have pieces: not their limits, nor the
+    pieces of the longest.
 
     Without a length penalty, so that a longer hypothesis cannot be a better one.
     """
     table = np.full((8, VOCABULARY), -9.0, np.float32)
-    for last, following in {0: SPECIAL.end, 1: 5, 5: 6, 6: SPECIAL.end}.items():
+    table[:, [SPECIAL.pad, SPECIAL.start]] = -math.inf
+    for last, following in {0: SPECIAL.end, 1: 5, 5: 6, 6: 7, 7: SPECIAL.end}.items():
         table[last, following] = 9
-    steps: list[int] = []
+    computed: list[int] = []
 
-    def advance(ids: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        tf.py_function(lambda: steps.append(1), [], [])
+    def advance(ids: tf.Tensor, state: tf.Tensor, _: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        rows = tf.shape(ids)[0] // (k or 1)
+        tf.py_function(lambda rows: computed.append(int(rows)), [rows], [])
         last = tf.where(ids == SPECIAL.start, state, tf.minimum(ids, 7))
         return tf.gather(tf.constant(table), last), state, tf.ones([tf.shape(ids)[0], 1])
 
     def run(starts: tf.Tensor, limits: tf.Tensor, k_beams: tf.Tensor) -> Decoded:
         bounds = Bounds(limits, tf.zeros_like(starts, tf.float32))
         if k is None:
-            return greedy(advance, starts, bounds, SPECIAL)
-        return beam(advance, widen(starts, k_beams), bounds, SPECIAL, k_beams)
+            return greedy(advance, starts, (), bounds, SPECIAL)
+        return beam(advance, starts, (), bounds, SPECIAL, k_beams)
 
     rows = open_spec("int32", None)
     traced = tf.function(run, input_signature=(rows, rows, open_spec("int32")))
-    got = Decoded(*(np.asarray(x) for x in traced([0, 1], [100, 100], k or 1)))
-    assert got.ids[:, 0, :3].tolist() == [[SPECIAL.end, 0, 0], [5, 6, SPECIAL.end]]
-    assert got.lengths[:, 0].tolist() == [1, 3]
-    assert len(steps) <= (3 if k is None else 6)
+    got = Decoded(*(np.asarray(x) for x in traced([0, 1, *[0] * 14], [100, 100, *[2] * 14], k or 1)))
+    assert got.ids[:2, 0, :4].tolist() == [[SPECIAL.end, 0, 0, 0], [5, 6, 7, SPECIAL.end]]
+    assert got.lengths[:, 0].tolist() == [1, 4, *[1] * 14]
+    assert computed[:4] == ([16, 1, 1, 1] if k is None else [16, 16, 2, 2])
+    assert len(computed) <= (4 if k is None else 7)
 
 
 @given(st.permutations(range(4)), SEEDS)
