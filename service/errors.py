@@ -303,7 +303,7 @@ class PadCollision(InvalidArgument):
 
 
 class QueueFull(ResourceExhausted):
-    """Too much is waiting already; retry after the hint."""
+    """Too much is waiting already, or for so long that the deadline would pass; retry after the hint."""
 
     reason = "QUEUE_FULL"
 

@@ -17,7 +17,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from service.backend.base import Backend
-from service.backend.embedded import EmbeddedBackend
+from service.backend.embedded import EmbeddedBackend, cores
 from service.backend.model_config import ModelConfigFile
 from service.backend.tfserving import TfServingBackend, Tls
 from service.core.catalog import Catalog
@@ -31,6 +31,8 @@ from service.rpc.server import RpcServer
 from service.settings import Settings, SettingsUnusable
 
 log = logging.getLogger(__name__)
+CALLS = 2
+"""Batches at each address of a model server: one computes, one is prepared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,12 @@ def make_backend(settings: Settings, metrics: Metrics) -> Backend:
     except ValueError as error:
         raise SettingsUnusable(str(error)) from error
     if not settings.tfserving_addresses:
-        return EmbeddedBackend(settings.root, threads=settings.slots, config=config)
+        return EmbeddedBackend(settings.root, threads=settings.slots or cores(), config=config)
     return TfServingBackend(
         settings.tfserving_addresses,
         lambda: sorted(config.entries()) if config is not None else settings.model_names,
         metrics,
-        calls=settings.slots,
+        calls=settings.slots or CALLS,
         tls=tls,
     )
 

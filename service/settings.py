@@ -47,8 +47,10 @@ class Settings(BaseSettings):
     max_batch_rows: Count = Field(64, description="most rows in one batch")
     max_batch_cells: Count = Field(4096, description="most cells (rows x padded length) in one batch")
     max_queue_cells: Count = Field(262_144, description="most cells waiting; past it QUEUE_FULL, 429")
-    slots: Count = Field(
-        2, description="batches at each backend address at once: one computes, one is prepared"
+    slots: Count | None = Field(
+        None,
+        description="batches at once; absent: 2 at each address of TensorFlow Serving (one computes, one is "
+        "prepared), as many as this process has cores where it runs the models",
     )
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
     drain_seconds: Seconds = Field(20.0, description="seconds that open requests may take on shutdown")
