@@ -20,6 +20,7 @@ make bench BENCH="--model ROOT/NAME/1 --texts FILE"
 import asyncio
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -88,6 +89,7 @@ def main(
             f"no row {', '.join(unknown)}" if unknown else "--model and --texts go together"
         )
     os.environ.update(QUIET)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else what was started would outlive this
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     began = time.perf_counter()
