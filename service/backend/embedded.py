@@ -6,11 +6,10 @@ is what does there. TensorFlow is imported on first use, and nowhere else in the
 
 import asyncio
 import logging
-import math
 import os
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,45 +26,13 @@ log = logging.getLogger(__name__)
 MANIFEST_SECONDS = 30.0
 
 
-@dataclass(slots=True)
-class Runnable:
-    """A signature of a session: what it takes and gives, by name and by tensor.
-
-    `Session.run` looks names up and checks shapes anew in each call, which takes as long as a small model
-    does (0.7 of 1.2 ms measured); a callable does so once, but has its timeout fixed. So there is one for
-    each power of two that is asked for.
-    """
-
-    session: Any
-    inputs: dict[str, str]  # name to tensor name
-    outputs: dict[str, str]
-    _callables: dict[int, Any] = field(default_factory=dict)
-
-    def run(self, inputs: Tensors, seconds: float) -> dict[str, Array]:
-        """Run it; TensorFlow stops it after `seconds`, or after up to twice that."""
-        millis = 1 << math.ceil(seconds * 1000).bit_length()
-        if millis not in self._callables:
-            self._callables[millis] = self._callable(millis)
-        values = self._callables[millis](*(inputs[name] for name in self.inputs))
-        return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
-
-    def _callable(self, millis: int) -> Any:
-        from tensorflow.core.protobuf.config_pb2 import CallableOptions
-
-        options = CallableOptions()
-        options.feed.extend(self.inputs.values())
-        options.fetch.extend(self.outputs.values())
-        options.run_options.timeout_in_ms = millis
-        return self.session._make_callable_from_options(options)  # as Keras 2 did
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A version in memory: a session, and its signatures."""
+    """A version in memory: a session, and each signature's tensor names."""
 
     session: Any
     digest: str
-    signatures: dict[str, Runnable]
+    signatures: dict[str, tuple[dict[str, str], dict[str, str]]]  # inputs and outputs: name to tensor name
     stamp: Hashable
 
 
@@ -150,7 +117,7 @@ class EmbeddedBackend:
         return {n.decode(): c for n, c in zip(outputs["names"], outputs["contents"], strict=True)}
 
     async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
-        """Run one batch in a thread; TensorFlow itself stops it not long after the deadline."""
+        """Run one batch in a thread; TensorFlow itself stops it at the deadline."""
         loaded = self._get(spec.model, spec.version)
         if loaded.digest != spec.digest:
             raise errors.VersionNotFound(f"{spec.model} version {spec.version} is another one by now")
@@ -234,9 +201,7 @@ def _load(folder: Path, stamp: Hashable, check_files: bool) -> Loaded:
         log.warning("loading %s", folder, exc_info=True)
         raise errors.BackendFailed(f"{folder.name}: the SavedModel cannot be loaded") from error
     signatures = {
-        key: Runnable(
-            session, {k: v.name for k, v in s.inputs.items()}, {k: v.name for k, v in s.outputs.items()}
-        )
+        key: ({k: v.name for k, v in s.inputs.items()}, {k: v.name for k, v in s.outputs.items()})
         for key, s in meta.signature_def.items()
     }
     path = folder / "assets" / FILE_NAME
@@ -246,14 +211,15 @@ def _load(folder: Path, stamp: Hashable, check_files: bool) -> Loaded:
 
 def _run(loaded: Loaded, spec: Spec, inputs: Tensors, seconds: float) -> dict[str, Array]:
     tf = _tensorflow()
-    signature = loaded.signatures[spec.signature]
-    if set(inputs) != set(signature.inputs):
-        taken, given = sorted(signature.inputs), sorted(inputs)
-        raise errors.BackendFailed(f"{spec.signature!r} takes {taken}, not {given}")
+    feeds, fetches = loaded.signatures[spec.signature]
+    if set(inputs) != set(feeds):
+        raise errors.BackendFailed(f"{spec.signature!r} takes {sorted(feeds)}, not {sorted(inputs)}")
+    options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000)))
     try:
-        return signature.run(inputs, seconds)
+        outputs = loaded.session.run(fetches, {feeds[k]: v for k, v in inputs.items()}, options=options)
     except Exception as error:
         raise _translated(tf, error, spec) from error
+    return {name: np.asarray(value) for name, value in outputs.items()}
 
 
 def _translated(tf: Any, error: Exception, spec: Spec) -> errors.SeqserveError:

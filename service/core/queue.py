@@ -26,6 +26,8 @@ MOST_COSTS = 64
 """Costs that are kept of one version: callers choose the options."""
 SLOWER = 1.05
 """How fast the pace that is counted on may fall from batch to batch; it rises at once."""
+ENOUGH_SEEN = 8
+"""Batches that must have been seen before anybody is refused for the waiting ahead: the first ones are slow."""
 STALE = 64
 """Places of rows that left, which the heap may hold beside as many as wait."""
 
@@ -125,6 +127,7 @@ class _Line:
     cells: int = 0  # theirs
     callers: int = 0  # whose rows they are
     pace: float = 0.0  # seconds a cell while others waited, the best of late
+    seen: int = 0  # batches that say so
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
     heap: list[tuple[float, int, Entry]] = field(default_factory=list)  # by tag, then by arrival
 
@@ -166,9 +169,14 @@ class _Line:
         for other in sorted(by_length, key=lambda other: (abs(other - length), other)):
             yield from by_length[other]
 
+    def observe(self, pace: float) -> None:
+        """Learn from a batch, in seconds a cell, that was run while others waited."""
+        self.seen += 1
+        self.pace = min(pace, SLOWER * self.pace or pace)
+
     def wait(self, entry: Entry) -> float:
         """Return the seconds until a new row is done, if no other comes with an earlier turn."""
-        if not self.size:
+        if not self.size or self.seen < ENOUGH_SEEN:
             return 0.0
         turn = max(0.0, entry.caller.tag - self.clock) + entry.cells
         callers = self.callers + (not entry.caller.waiting)
@@ -237,9 +245,8 @@ class Queue:
         """Learn from a batch that was run, padded to `length`, beside `slots` - 1 others."""
         self._cost(batch[0].key).observe(len(batch), length, seconds)
         line = self._lines.get(batch[0].key.served.model)
-        if line is not None and line.size:  # small batches and the first ones tell nothing of a long queue
-            pace = seconds / sum(entry.cells for entry in batch) / slots
-            line.pace = min(pace, SLOWER * line.pace or pace)
+        if line is not None and line.size:  # small batches tell nothing of a long queue
+            line.observe(seconds / sum(entry.cells for entry in batch) / slots)
 
     def _batch(self, line: _Line, lead: Entry, now: float) -> list[Entry]:
         cost = self._cost(lead.key)

@@ -190,8 +190,9 @@ async def test_models_share_the_time_and_not_the_batches() -> None:
 async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     """A row of ten cells takes a second here; who has few rows does not wait for those with many."""
     queue = Queue(Budget(1, 99, 99_999))
-    asked(queue, KEYS[0], [10] * 31)
-    queue.observe(queue.take(0.0), 10, 1.0, slots=1)
+    asked(queue, KEYS[0], [10] * 38)
+    for _ in range(8):
+        queue.observe(queue.take(0.0), 10, 1.0, slots=1)
     hurried = Caller(KEYS[0], 10.0)
     for _ in range(2):  # done after 2 and 4 seconds
         queue.append(entry_of(hurried, 10), 0.0)
