@@ -27,7 +27,7 @@ MOST_COSTS = 64
 SLOWER = 1.05
 """How fast the pace that is counted on may fall from batch to batch; it rises at once."""
 ENOUGH_SEEN = 8
-"""Batches that must have been seen before anybody is refused for the waiting ahead: the first ones are slow."""
+"""Batches to be seen before anybody is refused for the waiting ahead: the first ones are slow."""
 STALE = 64
 """Places of rows that left, which the heap may hold beside as many as wait."""
 
