@@ -177,7 +177,7 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
     for figure in (f for f in figures if f.unit == "texts/s" and isinstance(f.value, float)):
         what, _, callers = figure.name.rpartition(", ")
         drawn_too = figure.row == "b" or (figure.row == "e" and what.endswith(SHIPPED))
-        if drawn_too and "caller" in callers and not what.startswith("ours"):
+        if drawn_too and what and "caller" in callers and not what.startswith("ours"):
             assert isinstance(figure.value, float)
             lines.setdefault(what.removesuffix(SHIPPED), {})[int(callers.split(" ")[0])] = figure.value
     ideal = next((f.value for f in figures if f.row == "b" and f.name.startswith("ideal")), None)
