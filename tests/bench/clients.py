@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import cast
 
 import grpc
+import httptools
 import numpy as np
 
 Ask = Callable[[bytes], Awaitable[tuple[int, bytes]]]
@@ -30,7 +31,8 @@ class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection, one request at a time."""
 
     def __init__(self) -> None:
-        self._got = bytearray()
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -38,19 +40,17 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        self._got += data
-        end = self._got.find(b"\r\n\r\n") + 4
-        if end < 4 or self._answer is None:
-            return
-        head = bytes(self._got[:end]).lower()
-        at = head.index(b"content-length:") + 15
-        whole = end + int(head[at : head.index(b"\r\n", at)])
-        if len(self._got) >= whole:
-            answer, body = self._answer, bytes(self._got[end:whole])
-            self._answer = None
-            self._got.clear()
-            if not answer.done():
-                answer.set_result((int(head[9:12]), body))
+        self._parser.feed_data(data)
+
+    def on_body(self, part: bytes) -> None:
+        """Keep a part of the answer; the parser calls this."""
+        self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        """Hand over the answer; the parser calls this."""
+        body, self._body = b"".join(self._body), []
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((self._parser.get_status_code(), body))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():

@@ -5,11 +5,11 @@ Callers have one core and all that serves has the other, so that neither takes t
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -128,15 +128,16 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _said(process: subprocess.Popen[str], words: IO[str], wanted: re.Pattern[str]) -> re.Match[str]:
-    """Read what a program prints until it says what is wanted."""
+    """Read what a program prints until it says what is wanted; it is ended where it does not in time."""
     assert process.stdout is not None
-    until = time.monotonic() + START_SECONDS
-    while (left := until - time.monotonic()) > 0 and select.select([process.stdout], [], [], left)[0]:
-        line = process.stdout.readline()
-        if found := wanted.search(line):
-            return found
-        if not line:
-            break
+    end = threading.Timer(START_SECONDS, process.kill)
+    end.start()
+    try:
+        for line in process.stdout:
+            if found := wanted.search(line):
+                return found
+    finally:
+        end.cancel()
     raise NotStarted(last_words(words))
 
 
