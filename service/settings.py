@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     backend_timeout: Seconds = Field(30.0, description="seconds one batch may take")
     max_message_bytes: Count = Field(16 * 2**20, description="largest request, in bytes, on either door")
     max_items: Count = Field(1024, description="most texts or sequences in one request")
-    max_batch_rows: Count = Field(64, description="most rows in one batch")
+    max_batch_rows: Count = Field(128, description="most rows in one batch")
     max_batch_cells: Count = Field(4096, description="most cells (rows x padded length) in one batch")
     max_queue_cells: Count = Field(262_144, description="most cells waiting; past it QUEUE_FULL, 429")
     slots: Count | None = Field(

@@ -5,41 +5,50 @@ One object a batch key, held by `service.core.queue`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+
+import numpy as np
+
+from service.contract.padding import Array
 
 MEMORY = 0.98
 """What an observation weighs when the next has come: about the last fifty count."""
-ENOUGH = 0.94
+ENOUGH = 0.96
 """Of the best pace that any number of rows would have; more rows for the rest would only make others wait."""
-SWEEPS = 8
+SWEEPS = 20
+BEYOND, FADES = 2.0, 0.99
+"""How many times as many rows as were run of late can be judged; what "of late" is worth a batch later."""
 
 
 @dataclass(slots=True)
 class Cost:
-    """Seconds of a batch ≈ a + b · length + c · rows · length, with a, b and c not negative.
+    """Seconds of a batch ≈ a + b · length + c · rows · length + d · Σ steps, none of them negative.
 
-    The least squares of relative errors, so that small and large batches count alike, by Gauss-Seidel
-    sweeps over the normal equations, each coefficient cut at zero.
+    The call, its steps, its cells and its real ones: whether a graph drops finished rows shows in its times.
+    The least squares of relative errors, so that small and large batches count alike, by Gauss-Seidel sweeps
+    over the normal equations, each coefficient cut at zero.
+
+    As a few rows tell little of many (costs are concave), far more than were run are simply tried.
     """
 
-    weights: list[float] = field(default_factory=lambda: [0.0] * 3)
-    _normal: list[list[float]] = field(default_factory=lambda: [[0.0] * 3 for _ in range(3)])
-    _target: list[float] = field(default_factory=lambda: [0.0] * 3)
+    weights: Array = field(default_factory=lambda: np.zeros(4))
+    most: float = 1.0
+    _normal: Array = field(default_factory=lambda: np.zeros((4, 4)))
+    _target: Array = field(default_factory=lambda: np.zeros(4))
 
-    def observe(self, rows: int, length: int, seconds: float) -> None:
-        """Learn from one batch: how many rows, padded to what length, how long it took."""
-        terms = [term / max(seconds, 1e-6) for term in _terms(rows, length)]
-        for i, term in enumerate(terms):
-            self._target[i] = MEMORY * self._target[i] + term
-            self._normal[i] = [MEMORY * n + term * t for n, t in zip(self._normal[i], terms, strict=True)]
+    def observe(self, rows: int, length: int, steps: int, seconds: float) -> None:
+        """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took."""
+        terms = np.array([1.0, length, rows * length, steps]) / max(seconds, 1e-6)
+        self._target = MEMORY * self._target + terms
+        self._normal = MEMORY * self._normal + np.outer(terms, terms)
+        self.most = max(rows, FADES * self.most)
         for _ in range(SWEEPS):
             for i, line in enumerate(self._normal):
-                left = self._target[i] - sum(n * w for n, w in zip(line, self.weights, strict=True))
+                left = self._target[i] - line @ self.weights
                 self.weights[i] = max(0.0, self.weights[i] + left / line[i])
 
-    def seconds(self, rows: int, length: int) -> float:
-        """Return what a batch will take; 0 while nothing is known."""
-        return sum(w * t for w, t in zip(self.weights, _terms(rows, length), strict=True))
+    def seconds(self, lengths: Sequence[int]) -> float:
+        """Return what a batch of rows will take; 0 while nothing is known."""
+        return float(self._seconds(lengths)[-1])
 
     def best(self, lengths: Sequence[int]) -> int:
         """Return how many of the rows, in the order given, to run together.
@@ -47,16 +56,16 @@ class Cost:
         That is the fewest that come within `ENOUGH` of the best pace, in real steps a second; all of them
         while nothing is known.
         """
-        if not any(self.weights):
+        if not self.weights.any():
             return len(lengths)
-        work = accumulate(lengths)
-        paces = [
-            done / self.seconds(rows, longest)
-            for rows, (done, longest) in enumerate(zip(work, accumulate(lengths, max), strict=True), start=1)
-        ]
-        wanted = ENOUGH * max(paces)
-        return next(rows for rows, pace in enumerate(paces, start=1) if pace >= wanted)
+        if len(lengths) > BEYOND * self.most:
+            return int(BEYOND * self.most)
+        pace = np.cumsum(lengths) / self._seconds(lengths)
+        return int(np.argmax(pace >= ENOUGH * pace.max())) + 1
 
-
-def _terms(rows: int, length: int) -> tuple[float, float, float]:
-    return 1.0, float(length), float(rows * length)
+    def _seconds(self, lengths: Sequence[int]) -> Array:
+        """Return what each number of the rows would take."""
+        rows, longest = np.arange(1, len(lengths) + 1), np.maximum.accumulate(lengths)
+        terms = np.stack([np.ones(len(rows)), longest, rows * longest, np.cumsum(lengths)])
+        seconds: Array = self.weights @ terms
+        return seconds

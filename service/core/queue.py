@@ -243,7 +243,8 @@ class Queue:
 
     def observe(self, batch: Sequence[Entry], length: int, seconds: float, slots: int) -> None:
         """Learn from a batch that was run, padded to `length`, beside `slots` - 1 others."""
-        self._cost(batch[0].key).observe(len(batch), length, seconds)
+        steps = sum(entry.row.length for entry in batch)
+        self._cost(batch[0].key).observe(len(batch), length, steps, seconds)
         line = self._lines.get(batch[0].key.served.model)
         if line is not None and line.size:  # small batches tell nothing of a long queue
             line.observe(seconds / sum(entry.cells for entry in batch) / slots)
@@ -254,7 +255,7 @@ class Queue:
         lengths = [entry.row.length for entry in chosen]
         chosen = chosen[: cost.best(lengths)]
         self._used = line.used
-        line.used += cost.seconds(len(chosen), max(lengths[: len(chosen)]))
+        line.used += cost.seconds(lengths[: len(chosen)])
         line.clock = max(line.clock, line.heap[0][0])
         for entry in chosen:
             self._remove(line, entry)
