@@ -5,7 +5,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -95,8 +95,7 @@ class Gateway:
         )
         self._enter(call)
         try:
-            async with _until(call):
-                served = await self._find(task, ref)
+            served = await self._find(task, ref, call)
             labels = (served.model, str(served.version))
             answered = await self._answer(task, ref, served, body, call)
             labels = (answered.model, str(answered.version))
@@ -111,9 +110,9 @@ class Gateway:
             raise
         finally:
             self._leave(call)
-            self._metrics.requests.labels(*labels, task, call.transport, code, reason).inc()
-            seconds = perf_counter() - started
-            self._metrics.request_seconds.labels(*labels, task, call.transport).observe(seconds)
+            metrics, seconds = self._metrics, perf_counter() - started
+            metrics.of(metrics.requests, *labels, task, call.transport, code, reason).inc()
+            metrics.of(metrics.request_seconds, *labels, task, call.transport).observe(seconds)
 
     def _enter(self, call: Call) -> None:
         self._open += 1
@@ -130,10 +129,11 @@ class Gateway:
         """Return metric labels for a request that reached no version: only names that exist."""
         return (ref.name if ref.name in self._catalog.models() else OTHER, NONE)
 
-    async def _find(self, task: str, ref: ModelRef) -> Served:
+    async def _find(self, task: str, ref: ModelRef, call: Call) -> Served:
         if self._draining:
             raise errors.Draining("the service is shutting down", retry_after=1.0)
-        served = await self._catalog.resolve(ref)
+        async with _until(call) if ref.label is not None else nullcontext():  # only a label is asked for afar
+            served = await self._catalog.resolve(ref)
         if served.manifest.task != TASKS[task]:
             raise errors.WrongTask(f"model {ref.name!r} is for {served.manifest.task}; it cannot {task}")
         return served
@@ -163,10 +163,10 @@ class Gateway:
         """
         gone = any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes)
         async with _until(call):
-            current = await self._find(task, ref)
+            current = await self._find(task, ref, call)
             if current is served and gone:
                 await self._catalog.renew(ref.name)
-                current = await self._find(task, ref)
+                current = await self._find(task, ref, call)
         if current is served and not gone:
             return served, outcomes
         outcomes = await self._runner.run(current, body, call.deadline)
@@ -186,7 +186,7 @@ class Gateway:
                 code, reason = OK, NO_REASON
                 for warning in getattr(outcome, "warnings", ()):
                     self._metrics.warnings.labels(*version, warning).inc()
-            self._metrics.items.labels(*version, task, call.transport, code, reason).inc()
+            self._metrics.of(self._metrics.items, *version, task, call.transport, code, reason).inc()
 
 
 @asynccontextmanager

@@ -150,7 +150,7 @@ class Scheduler:
         self._metrics.padding_cells.labels(*labels).inc(cells - real)
 
     def _stage(self, served: Served, stage: str) -> Histogram:
-        return self._metrics.stage_seconds.labels(served.model, str(served.version), stage)
+        return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
 
 
 def _draining() -> errors.Draining:
