@@ -175,7 +175,7 @@ def make(folder: Path) -> None:
     set_weights(translation.task.network, Counter())
     draft = translation.draft(1, {"config": config.model_dump(mode="json")})
     export_version(draft, folder / "translation" / SHIPPED)
-    with patch.object(decoding, "DROP_AT", 1.0, create=True):  # finished rows are computed to the end
+    with patch.object(decoding, "DROP_AT", 1.0):  # finished rows are computed to the end
         export_version(draft, folder / "translation" / PLAIN)
     (folder / "translation/items.json").write_text(json.dumps(sentences(TEXTS, 4)))
     config = read_config(EVENTS, "tests.bench")

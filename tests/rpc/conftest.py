@@ -246,7 +246,7 @@ async def _world(stack: AsyncExitStack, backend: FakeBackend, settings: Settings
     metrics, queued = Metrics(CollectorRegistry()), WatchedGauge()
     metrics.queue_cells = queued  # type: ignore[assignment]
     budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
-    backend.slots = settings.slots
+    backend.slots = settings.slots or 2
     scheduler = Scheduler(backend, budget, metrics, backend_timeout=settings.backend_timeout)
     await stack.enter_async_context(scheduler)
     stack.callback(backend.gate.set)  # what a test has held is let go, so that the scheduler can end

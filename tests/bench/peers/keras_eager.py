@@ -7,7 +7,6 @@ are the project's, their weights the SavedModel's. https://www.tensorflow.org/te
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from models.translation import Translator
@@ -23,10 +22,7 @@ class EagerTranslation(Translation):
         super().__init__(folder, manifest, rows)
         self._special = manifest["decode"]["special_ids"]
         self._network = _network(manifest, self._loaded.values, self._pieces.get_piece_size())
-        never = np.isin(
-            np.arange(self._pieces.get_piece_size()), [self._special["pad"], self._special["start"]]
-        )
-        self._mask = tf.constant(np.where(never, -np.inf, 0.0), tf.float32)  # (vocabulary)
+        self._score = self._network.scorer()
 
     def run(self, rows: list[Row]) -> list[str]:
         source_ids = tf.constant(self.batch(rows)[self._source])  # (batch, source)
@@ -37,7 +33,7 @@ class EagerTranslation(Translation):
         for _ in range(self.manifest["decode"]["default_length"]):
             embedded = self._network.embedding(last)
             state, context, _ = self._network.step(state, embedded, memory)
-            logits = self._network.logits(state[0], context, embedded) + self._mask
+            logits = self._score(self._network.readouts(state[0], context, embedded))
             last = tf.where(done, self._end, tf.argmax(logits, axis=-1, output_type=tf.int32))
             pieces.append(last)
             done = tf.logical_or(done, last == self._end)
