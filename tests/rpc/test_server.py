@@ -277,9 +277,9 @@ async def test_a_cancelled_call_leaves_the_queue_and_its_neighbours_alone(start:
         await world.backend.entered.wait()
         await world.queued.becomes(0)  # the first has left the queue
         gone = world.sequence.Predict(predict({"activity": {"strings": {"values": ["7", "7"]}}}))
-        await world.queued.becomes(4)
+        await world.queued.becomes(2)
         neighbour = world.sequence.Predict(predict({}))
-        await world.queued.becomes(8)
+        await world.queued.becomes(4)
         gone.cancel()
         assert isinstance(await world.gateway.ended.get(), asyncio.CancelledError)
         world.backend.gate.set()
