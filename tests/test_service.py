@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -189,23 +188,28 @@ def in_flight(service: Service) -> float:
     return float(found[1]) if found else 0.0
 
 
+LIBRARIES = "fastapi, grpc.aio, grpc_health.v1.health, numpy, prometheus_client, pydantic_settings, uvicorn"
+
+
 def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
-    """A fresh interpreter imports `service.main` without tensorflow or keras, in at most 0.6 s."""
+    """A fresh interpreter imports `service.main` without tensorflow or keras, in 0.6 s, or about what its libraries take."""
     code = (
         "import time; start = time.perf_counter(); import service.main, sys; "
         "print(time.perf_counter() - start, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
+    libraries = code.replace("service.main", LIBRARIES)
     # as installed: with its byte code kept, which a machine's own settings may forbid
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    seen = []
-    for _ in range(5):
+    seen: dict[str, list[float]] = {code: [], libraries: []}
+    for program in [code, libraries] * 5:
         told = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env
         )
         seconds, tensorflow, keras = told.stdout.split()
         assert (tensorflow, keras) == ("False", "False")
-        seen.append(float(seconds))
-    assert min(seen) <= 0.6, statistics.median(seen)
+        seen[program].append(float(seconds))
+    ours, theirs = (min(seconds) for seconds in seen.values())
+    assert ours <= max(0.6, 1.6 * theirs)  # on a slow machine, as slow as its libraries are there
 
 
 def test_before_a_model_server_the_gateway_is_small(root: Path, model_server: ModelServer) -> None:
