@@ -192,7 +192,7 @@ LIBRARIES = "fastapi, grpc.aio, grpc_health.v1.health, numpy, prometheus_client,
 
 
 def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
-    """A fresh interpreter imports `service.main` without tensorflow or keras, in 0.6 s, or about what its libraries take."""
+    """A fresh interpreter imports it without tensorflow or keras, about as fast as its libraries."""
     code = (
         "import time; start = time.perf_counter(); import service.main, sys; "
         "print(time.perf_counter() - start, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
