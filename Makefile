@@ -33,7 +33,7 @@ serve: demo  ## serve them: REST on 8000, gRPC on 9000
 test: setup lint  ## lint, types, import rules, then every test
 	$(BIN)/pytest
 
-# QUICK=1: under two minutes. BENCH="--only a,b --report docs": options; BENCH=--help tells them.
+# QUICK=1: the short run, some minutes. BENCH="--only a,b --report docs": options; BENCH=--help tells them.
 bench: setup $(if $(QUICK),,$(BENCH_VENV)/.done)  ## how fast the service is, beside what the model allows and beside others
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 

@@ -61,7 +61,7 @@ def main(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="under 2 minutes, less exact; the peers of the project's own environment only"
+            "--quick", help="some minutes, less exact; the peers of the project's own environment only"
         ),
     ] = False,
     only: Annotated[str, typer.Option(help="rows, with commas between; all if absent")] = ",".join(ROWS),
