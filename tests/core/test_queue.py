@@ -13,7 +13,7 @@ from service.contract.manifest import PREDICT_SIGNATURE
 from service.core.cost import ENOUGH, Cost
 from service.core.queue import BatchKey, Budget, Caller, Entry, Queue
 from service.core.types import Served
-from tests.core.fakes import NEVER, row, served
+from tests.core.fakes import NEVER, parsed, row, served, translation_manifest
 
 SHARED = served()
 KEYS = [
@@ -205,6 +205,17 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     with pytest.raises(errors.QueueFull, match=r"33\.0 s of waiting are ahead"):
         asked(queue, KEYS[0], [10] * 99, deadline=65.0)
     asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
+
+
+@given(lengths)
+async def test_a_row_takes_its_own_steps_a_fixed_axis_and_each_beam(length: int) -> None:
+    """With one bucket the time axis may be fixed; with several the longest of a batch is enough."""
+    one, lone = served(buckets=[16]), served(buckets=[16], batching="single")
+    for who, wanted in ((SHARED, length), (one, 16), (lone, length)):
+        assert entry_of(Caller(BatchKey(who, PREDICT_SIGNATURE, ()), NEVER), length).cells == wanted
+    echo = Served("echo", 1, "sha256:0", parsed(translation_manifest()), SHARED.codec)
+    beams = BatchKey(echo, "beam", (("beam_size", 3.0),))
+    assert entry_of(Caller(beams, NEVER), length).cells == 3 * length
 
 
 async def test_a_row_alone_may_be_larger_than_a_batch() -> None:
