@@ -136,7 +136,7 @@ def train_tokenizer(
     return model.getvalue()
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+def epoch_batches(lengths: Sequence[float], batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
     """Yield the row indices of each batch of an epoch: shuffled, rows of like length together.
 
     Rows are sorted within pools of 50 batches only, so batches differ from epoch to epoch.

@@ -7,6 +7,9 @@ own sampling cannot be seeded for each batch, which resuming needs; drawing from
 Used by `models.recipes.translation`.
 """
 
+from bisect import bisect
+from collections.abc import Sequence
+
 import numpy as np
 
 from service.contract.text import TextCodec
@@ -14,16 +17,31 @@ from service.contract.text import TextCodec
 CANDIDATES = 16
 
 
-def draw_pieces(
-    codec: TextCodec, text: str, longest: int, smoothness: float, random: np.random.Generator
-) -> list[int]:
-    """Return the ids of one segmentation out of the likeliest 16, drawn by p^smoothness.
+class Segmentations:
+    """The likeliest 16 segmentations of each of some texts, to draw one by p^smoothness each time.
 
     Args:
-        longest: most ids; the likeliest segmentation must have no more.
+        longest: most ids; the likeliest segmentation of each text must have no more.
         smoothness: 0 draws evenly, a large one always the likeliest.
     """
+
+    def __init__(self, codec: TextCodec, texts: Sequence[str], longest: int, smoothness: float) -> None:
+        self._of_texts = [_shared(codec, text, longest, smoothness) for text in texts]
+
+    def draw(self, random: np.random.Generator) -> list[np.ndarray]:
+        """Return the ids of one segmentation of each text."""
+        numbers = random.random(len(self._of_texts)).tolist()
+        return [
+            cut[bisect(shares, number)] for (cut, shares), number in zip(self._of_texts, numbers, strict=True)
+        ]
+
+
+def _shared(
+    codec: TextCodec, text: str, longest: int, smoothness: float
+) -> tuple[list[np.ndarray], list[float]]:
+    """Return a text's segmentations, and where each but the last ends in the cumulative distribution."""
     cut = [ids for ids in codec.segmentations(text, CANDIDATES) if len(ids) <= longest]
     weights = smoothness * np.array([codec.log_probability(ids) for ids in cut])  # (candidates)
-    share = np.exp(weights - weights.max())
-    return cut[random.choice(len(cut), p=share / share.sum())]
+    shares = np.exp(weights - weights.max())
+    ends = np.cumsum(shares / shares.sum())[:-1].tolist()
+    return [np.array(ids, np.int32) for ids in cut], ends

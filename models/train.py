@@ -8,7 +8,7 @@ and exported, and training goes on with the others.
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,19 @@ Batch = tuple[Any, Any, Any]  # inputs, targets, sample weights
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of an epoch: how long each is, and how some of them, by index, become a batch."""
+
+    lengths: Sequence[float]
+    batch: Callable[[np.ndarray], Batch]
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What the loop needs to know of a model: its rows, how they become batches, its network."""
 
     network: keras.Model
-    lengths: list[int]
-    batch: Callable[[np.ndarray, np.random.Generator], Batch]  # of training rows, by index
+    draw: Callable[[np.random.Generator], Rows]  # for an epoch
     validation: list[Batch]
     signature: Any  # the tf.TensorSpec structure of a batch
 
@@ -114,13 +121,12 @@ def _progress(console: Console) -> Progress:
 
 
 def _run_epoch(task: Task, config: Training, epoch: int, progress: Progress) -> dict[str, float]:
-    batches = -(-len(task.lengths) // config.batch_size)
+    drawn = task.draw(np.random.default_rng((config.seed, epoch, 0)))
+    batches = -(-len(drawn.lengths) // config.batch_size)
     bar = progress.add_task(f"epoch {epoch + 1}/{config.epochs}", total=batches, loss=float("nan"))
 
     def rows() -> Iterator[Batch]:
-        order = epoch_batches(task.lengths, config.batch_size, config.seed, epoch)
-        for number, indices in enumerate(order):
-            yield task.batch(indices, np.random.default_rng((config.seed, epoch, number)))
+        return map(drawn.batch, epoch_batches(drawn.lengths, config.batch_size, config.seed, epoch))
 
     data = _dataset(rows, task.signature, batches)
     show = keras.callbacks.LambdaCallback(

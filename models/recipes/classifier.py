@@ -28,7 +28,7 @@ from models.labelled import (
     validation_batches,
 )
 from models.series import Series, read_series, stratified
-from models.train import Task, fit, make_reproducible, schedule
+from models.train import Rows, Task, fit, make_reproducible, schedule
 from service.contract.features import SequenceEncoder
 from service.contract.manifest import (
     MANIFEST_SIGNATURE,
@@ -90,8 +90,9 @@ class ClassifierRecipe:
         """The network, and batches of ((values, lengths), class, weight), one entry a row."""
         return Task(
             network=self._network,
-            lengths=unsorted(self._rows),
-            batch=lambda indices, _: batch_of([self._rows[i] for i in indices]),
+            draw=lambda _: Rows(
+                unsorted(self._rows), lambda indices: batch_of([self._rows[i] for i in indices])
+            ),
             validation=validation_batches(self._held_rows, self._config.training.batch_size),
             signature=batch_signature(self._numbers.width, per_step=False),
         )

@@ -17,7 +17,7 @@ from models.data import END, Case, pad_right, read_log, scale_of
 from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from models.journeys import EVENTS, journeys
 from models.sequence import PAD, EventModel
-from models.train import Batch, Task, schedule
+from models.train import Batch, Rows, Task, schedule
 from service.contract.features import UNIT_SECONDS, SequenceEncoder
 from service.contract.manifest import (
     MANIFEST_SIGNATURE,
@@ -92,8 +92,10 @@ class EventsRecipe:
         heads = {"next_event": ids, "to_next": reals, "to_end": reals}
         return Task(
             network=self._network,
-            lengths=[steps for _, steps in self._rows],
-            batch=lambda indices, _: self._batch([self._rows[i] for i in indices]),
+            draw=lambda _: Rows(
+                [steps for _, steps in self._rows],
+                lambda indices: self._batch([self._rows[i] for i in indices]),
+            ),
             validation=[self._batch(held_out[at : at + size]) for at in range(0, len(held_out), size)],
             signature=((ids, reals), heads, dict.fromkeys(heads, reals)),
         )

@@ -14,7 +14,7 @@ from models.dropout import Dropouts, Place, noise_shape
 from models.forecast import LEVELS, Forecaster, PinballLoss, middle_mse
 from models.intervals import conformal_bound
 from models.tables import Table, read_table
-from models.train import Batch, Task, schedule
+from models.train import Batch, Rows, Task, schedule
 from service.contract.features import SequenceEncoder
 from service.contract.manifest import (
     MANIFEST_SIGNATURE,
@@ -106,8 +106,10 @@ class ForecasterRecipe:
         lengths, weights = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
         return Task(
             network=self._network,
-            lengths=[self._config.data.history] * len(self._windows.origins),
-            batch=lambda indices, _: _batch(self._windows, indices),
+            draw=lambda _: Rows(
+                [self._config.data.history] * len(self._windows.origins),
+                lambda indices: _batch(self._windows, indices),
+            ),
             validation=[_batch(self._tail, at) for at in tail],
             signature=((reals, lengths), reals, weights),
         )

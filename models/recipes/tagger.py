@@ -31,7 +31,7 @@ from models.labelled import (
     unsorted,
     validation_batches,
 )
-from models.train import Task, schedule
+from models.train import Rows, Task, schedule
 from service.contract.features import UNIT_SECONDS, SequenceEncoder
 from service.contract.manifest import (
     MANIFEST_SIGNATURE,
@@ -80,8 +80,9 @@ class TaggerRecipe:
         """The network, and batches of ((elapsed, lengths), tags, weights), one tag a step."""
         return Task(
             network=self._network,
-            lengths=unsorted(self._rows),
-            batch=lambda indices, _: batch_of([self._rows[i] for i in indices]),
+            draw=lambda _: Rows(
+                unsorted(self._rows), lambda indices: batch_of([self._rows[i] for i in indices])
+            ),
             validation=validation_batches(self._held_rows, self._config.training.batch_size),
             signature=batch_signature(1, per_step=True),
         )

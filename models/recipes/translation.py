@@ -1,6 +1,7 @@
 """Translation: parallel texts to a shared tokenizer, a `Translator`, and its decoding signatures."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,8 @@ from models.data import Pair, pad_right, read_pairs, train_tokenizer
 from models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
 from models.draft import MANIFEST_OUTPUTS, Draft, clearest
 from models.phrases import Split, phrase_pairs
-from models.subwords import draw_pieces
-from models.train import Batch, Task, schedule
+from models.subwords import Segmentations
+from models.train import Batch, Rows, Task, schedule
 from models.translation import Memory, SmoothedCrossEntropy, Translator
 from service.contract.manifest import (
     MANIFEST_SIGNATURE,
@@ -73,6 +74,18 @@ class TranslationRecipe:
         self._profile = _profile(self._pairs, self._rows)
         self._network = self._build()
 
+    @cached_property
+    def _segmentations(self) -> tuple[Segmentations, Segmentations] | None:
+        """Of the sources and of the targets, where training varies them."""
+        serving, smoothness = self._config.serving, self._config.model.subword_smoothness
+        if smoothness is None:
+            return None
+        sources, targets = zip(*((pair.source, pair.target) for pair in self._pairs), strict=True)
+        return (
+            Segmentations(self._codec, sources, serving.buckets[-1], smoothness),
+            Segmentations(self._codec, targets, serving.output_length, smoothness),
+        )
+
     @property
     def task(self) -> Task:
         """The network, and batches of ((source, shifted target), target, mask)."""
@@ -83,23 +96,19 @@ class TranslationRecipe:
         ids = tf.TensorSpec([None, None], tf.int32)
         return Task(
             network=self._network,
-            lengths=[len(source) + len(target) for source, target in self._rows],
-            batch=self._training_batch,
+            draw=self._draw,
             validation=batches,
             signature=((ids, ids), ids, tf.TensorSpec([None, None], tf.float32)),
         )
 
-    def _training_batch(self, indices: np.ndarray, random: np.random.Generator) -> Batch:
-        smoothness = self._config.model.subword_smoothness
-        if smoothness is None:
-            return _batch([self._rows[i] for i in indices])
-
-        def draw(text: str, longest: int) -> np.ndarray:
-            return np.array(draw_pieces(self._codec, text, longest, smoothness, random), np.int32)
-
-        longest, output = self._config.serving.buckets[-1], self._config.serving.output_length
-        pairs = [self._pairs[i] for i in indices]
-        return _batch([(draw(pair.source, longest), draw(pair.target, output)) for pair in pairs])
+    def _draw(self, random: np.random.Generator) -> Rows:
+        rows = self._rows
+        if self._segmentations is not None:
+            source, target = self._segmentations
+            rows = list(zip(source.draw(random), target.draw(random), strict=True))
+        # like outputs first, whose steps cost the most; among them, like inputs
+        lengths = [len(target) + len(source) / 1000 for source, target in rows]
+        return Rows(lengths, lambda indices: _batch([rows[i] for i in indices]))
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""

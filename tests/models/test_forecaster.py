@@ -220,7 +220,7 @@ def test_the_linear_map_finds_a_linear_law(tmp_path: Path) -> None:
     model = {**FORECASTER["model"], "ridge": 1e-3}
     config = {**FORECASTER, "data": {**DATA, "train": 600, "validation": 100}, "model": model}
     task = recipe_for(read_config(config, "test"), path).task
-    (inputs, truth, _) = task.batch(np.arange(5), np.random.default_rng(0))
+    (inputs, truth, _) = task.draw(np.random.default_rng(0)).batch(np.arange(5))
     np.testing.assert_allclose(task.network(inputs)[..., 1], truth, atol=1e-3)
 
 

@@ -171,8 +171,9 @@ def test_up_to_the_last_event_a_row_is_a_prefix() -> None:
     settings = config(data={"origin": "last"})
     assert features_of(CASE, settings.data)["minutes"] == [6.0, 5.0, 1.0, 0.0]
     task = EventsRecipe(settings, cases, cases).task
-    assert sorted(task.lengths) == [1, 1, 2, 2, 3, 4]
-    (events, elapsed), targets, weights = task.batch(np.array([2, 3]), np.random.default_rng(0))
+    rows = task.draw(np.random.default_rng(0))
+    assert sorted(rows.lengths) == [1, 1, 2, 2, 3, 4]
+    (events, elapsed), targets, weights = rows.batch(np.array([2, 3]))
     assert (events > 0).sum(axis=1).tolist() == [3, 4]
     ratio = elapsed[1] / np.log1p([6.0, 5.0, 1.0, 1.0])  # 1.0: log1p(0) divides nothing
     np.testing.assert_allclose(ratio[:3], ratio[0], rtol=1e-6)

@@ -7,7 +7,7 @@ import pytest
 
 from models.data import train_tokenizer
 from models.phrases import phrase_pairs
-from models.subwords import CANDIDATES, draw_pieces
+from models.subwords import CANDIDATES, Segmentations
 from service.contract.manifest import SpecialIds, Tokens
 from service.contract.text import TextCodec
 
@@ -24,7 +24,7 @@ def codec() -> TextCodec:
 def test_every_drawing_is_the_same_text(codec: TextCodec) -> None:
     """Several segmentations are drawn, all decode to the text, none is too long."""
     random, longest = np.random.default_rng(0), len(codec.encode(TEXT)) + 2
-    drawn = [draw_pieces(codec, TEXT, longest, 0.2, random) for _ in range(60)]
+    drawn = [ids.tolist() for ids in Segmentations(codec, [TEXT] * 60, longest, 0.2).draw(random)]
     assert {codec.decode(ids) for ids in drawn} == {codec.decode(codec.encode(TEXT))}
     assert 3 < len({tuple(ids) for ids in drawn}) <= CANDIDATES
     assert max(map(len, drawn)) <= longest
@@ -35,12 +35,15 @@ def test_shares_are_probabilities_to_the_power_of_smoothness(codec: TextCodec) -
     random, smoothness = np.random.default_rng(0), 0.5
     first, second = codec.segmentations(TEXT, 2)
     assert first == codec.encode(TEXT)
-    counts = collections.Counter(tuple(draw_pieces(codec, TEXT, 99, smoothness, random)) for _ in range(3000))
+    texts = Segmentations(codec, [TEXT, "May"], 99, smoothness)
+    counts = collections.Counter(tuple(texts.draw(random)[0].tolist()) for _ in range(3000))
     wanted = np.exp(smoothness * (codec.log_probability(first) - codec.log_probability(second)))
     assert abs(counts[tuple(first)] / counts[tuple(second)] / wanted - 1) < 0.2
 
 
 def test_a_large_smoothness_always_draws_the_likeliest(codec: TextCodec) -> None:
     """As it was without drawing."""
-    random = np.random.default_rng(0)
-    assert all(draw_pieces(codec, TEXT, 99, 1e6, random) == codec.encode(TEXT) for _ in range(20))
+    texts = Segmentations(codec, [TEXT] * 20, 99, 1e6)
+    assert {tuple(ids.tolist()) for ids in texts.draw(np.random.default_rng(0))} == {
+        tuple(codec.encode(TEXT))
+    }

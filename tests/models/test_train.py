@@ -129,21 +129,22 @@ def test_padding_adds_nothing_to_the_loss(kind: str, config: Path, text_data: Pa
     }
     recipe = recipe_for(read_config(tables[kind], "test"), text_data if kind == "translation" else log_data)
     task = recipe.task
-    order = np.argsort(task.lengths)
+    drawn = task.draw(np.random.default_rng(0))
+    order = np.argsort(drawn.lengths)
     short, long = order[:1], order[-1:]
-    x, y, weights = task.batch(np.concatenate([short, long]), np.random.default_rng(0))
+    x, y, weights = drawn.batch(np.concatenate([short, long]))
     answers = task.network(x)
     whole = float(task.network.compute_loss(x, y, answers, weights))
     spoiled = float(task.network.compute_loss(x, _spoil(y, weights), answers, weights))
     assert whole == pytest.approx(spoiled, rel=1e-6)
-    alone = [_accuracy(task.network, task.batch(rows, np.random.default_rng(0))) for rows in (short, long)]
+    alone = [_accuracy(task.network, drawn.batch(rows)) for rows in (short, long)]
     hits = sum(share * steps for share, steps in alone)
     share, steps = _accuracy(task.network, (x, y, weights))
     assert share * steps == pytest.approx(hits, abs=1e-4)
     assert steps == sum(steps for _, steps in alone)
     if kind == "translation":  # the events' heads are over different numbers of steps
         losses = [
-            _loss(task.network, task.batch(rows, np.random.default_rng(0))) * n
+            _loss(task.network, drawn.batch(rows)) * n
             for rows, (_, n) in zip((short, long), alone, strict=True)
         ]
         assert whole * steps == pytest.approx(sum(losses), rel=1e-5)
