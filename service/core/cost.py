@@ -5,6 +5,7 @@ One object a batch key, held by `service.core.queue`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import mul
 
 import numpy as np
 
@@ -17,6 +18,9 @@ ENOUGH = 0.96
 SWEEPS = 20
 BEYOND, FADES = 2.0, 0.99
 """How many times as many rows as were run of late can be judged; what "of late" is worth a batch later."""
+TRIAL = 16
+"""Each so many batches, twice the rows that seem best are run: among batches of one size, none of the terms
+can be told from the others, and a size once thought best would stay so."""
 
 
 @dataclass(slots=True)
@@ -30,20 +34,26 @@ class Cost:
     As a few rows tell little of many (costs are concave), far more than were run are simply tried.
     """
 
-    weights: Array = field(default_factory=lambda: np.zeros(4))
+    weights: list[float] = field(default_factory=lambda: [0.0] * 4)
     most: float = 1.0
-    _normal: Array = field(default_factory=lambda: np.zeros((4, 4)))
-    _target: Array = field(default_factory=lambda: np.zeros(4))
+    # plain numbers, as four are too few for arrays to be quicker
+    _normal: list[list[float]] = field(default_factory=lambda: [[0.0] * 4 for _ in range(4)])
+    _target: list[float] = field(default_factory=lambda: [0.0] * 4)
+    _seen: int = 0
 
     def observe(self, rows: int, length: int, steps: int, seconds: float) -> None:
         """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took."""
-        terms = np.array([1.0, length, rows * length, steps]) / max(seconds, 1e-6)
-        self._target = MEMORY * self._target + terms
-        self._normal = MEMORY * self._normal + np.outer(terms, terms)
+        terms = [x / max(seconds, 1e-6) for x in (1.0, length, rows * length, steps)]
+        self._target = [MEMORY * x + term for x, term in zip(self._target, terms, strict=True)]
+        self._normal = [
+            [MEMORY * x + term * other for x, other in zip(line, terms, strict=True)]
+            for line, term in zip(self._normal, terms, strict=True)
+        ]
         self.most = max(rows, FADES * self.most)
+        self._seen += 1
         for _ in range(SWEEPS):
             for i, line in enumerate(self._normal):
-                left = self._target[i] - line @ self.weights
+                left = self._target[i] - sum(map(mul, line, self.weights))
                 self.weights[i] = max(0.0, self.weights[i] + left / line[i])
 
     def seconds(self, lengths: Sequence[int]) -> float:
@@ -53,19 +63,20 @@ class Cost:
     def best(self, lengths: Sequence[int]) -> int:
         """Return how many of the rows, in the order given, to run together.
 
-        That is the fewest that come within `ENOUGH` of the best pace, in real steps a second; all of them
-        while nothing is known.
+        That is the fewest that come within `ENOUGH` of the best pace, in real steps a second; each `TRIAL`-th
+        time, twice as many; all of them while nothing is known.
         """
-        if not self.weights.any():
+        if not any(self.weights):
             return len(lengths)
         if len(lengths) > BEYOND * self.most:
             return int(BEYOND * self.most)
         pace = np.cumsum(lengths) / self._seconds(lengths)
-        return int(np.argmax(pace >= ENOUGH * pace.max())) + 1
+        best = int(np.argmax(pace >= ENOUGH * pace.max())) + 1
+        return best if (self._seen + 1) % TRIAL else min(2 * best, len(lengths))
 
     def _seconds(self, lengths: Sequence[int]) -> Array:
         """Return what each number of the rows would take."""
         rows, longest = np.arange(1, len(lengths) + 1), np.maximum.accumulate(lengths)
         terms = np.stack([np.ones(len(rows)), longest, rows * longest, np.cumsum(lengths)])
-        seconds: Array = self.weights @ terms
+        seconds: Array = np.array(self.weights) @ terms
         return seconds

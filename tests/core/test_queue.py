@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service import errors
 from service.contract.manifest import PREDICT_SIGNATURE
-from service.core.cost import ENOUGH, Cost
+from service.core.cost import ENOUGH, TRIAL, Cost
 from service.core.queue import BatchKey, Budget, Caller, Entry, Queue
 from service.core.types import Served
 from tests.core.fakes import NEVER, parsed, row, served, translation_manifest
@@ -230,7 +230,7 @@ batches = st.lists(lengths, min_size=1, max_size=64)
 
 @given(terms, st.lists(batches, min_size=30, max_size=60))
 def test_the_cost_is_learned(truth: tuple[float, ...], seen: list[list[int]]) -> None:
-    cost, told = Cost(), Cost(np.array(truth))
+    cost, told = Cost(), Cost(list(truth))
     for rows in seen * 4:
         cost.observe(len(rows), max(rows), sum(rows), told.seconds(rows))
     apart = [abs(cost.seconds(rows) / told.seconds(rows) - 1) for rows in seen]
@@ -249,10 +249,20 @@ def test_more_rows_are_tried_and_a_slow_moment_is_forgotten() -> None:
     assert min(sizes[-20:]) > 32
 
 
+def test_now_and_then_twice_as_many_rows_are_tried() -> None:
+    """Among batches of one size, what a call costs cannot be told from what its rows cost."""
+    cost = Cost()
+    sizes: list[int] = []
+    for _ in range(3 * TRIAL):
+        sizes.append(cost.best([10] * 64))
+        cost.observe(sizes[-1], 10, 10 * sizes[-1], 0.001 * sizes[-1])  # a row at a time is as fast as any
+    assert [size for size in sizes[1:] if size != 1] == [2, 2, 2]
+
+
 @given(batches, terms)
 def test_no_more_rows_leave_than_pay(rows: list[int], truth: tuple[float, ...]) -> None:
     """The fewest at nearly the best pace, in real steps a second, by brute force."""
-    cost = Cost(np.array(truth), most=64)
+    cost = Cost(list(truth), most=64)
     paces = [sum(rows[:n]) / cost.seconds(rows[:n]) for n in range(1, len(rows) + 1)]
     assert cost.best(rows) == next(n for n, pace in enumerate(paces, 1) if pace >= ENOUGH * max(paces))
     assert Cost(most=64).best(rows) == len(rows)  # nothing is known: all of them
