@@ -19,8 +19,8 @@ SWEEPS = 20
 BEYOND, FADES = 2.0, 0.99
 """How many times as many rows as were run of late can be judged; what "of late" is worth a batch later."""
 TRIAL = 16
-"""Each so many batches, twice the rows that seem best are run: among batches of one size, none of the terms
-can be told from the others, and a size once thought best would stay so."""
+"""Each so many batches, twice or half the rows that seem best are run: among batches of one size, the terms
+cannot be told from one another, and a size once thought best would stay so."""
 
 
 @dataclass(slots=True)
@@ -63,8 +63,8 @@ class Cost:
     def best(self, lengths: Sequence[int]) -> int:
         """Return how many of the rows, in the order given, to run together.
 
-        That is the fewest that come within `ENOUGH` of the best pace, in real steps a second; each `TRIAL`-th
-        time, twice as many; all of them while nothing is known.
+        That is the fewest that come within `ENOUGH` of the best pace, in real steps a second; all of them
+        while nothing is known. Each `TRIAL`-th time it is another number.
         """
         if not any(self.weights):
             return len(lengths)
@@ -72,7 +72,9 @@ class Cost:
             return int(BEYOND * self.most)
         pace = np.cumsum(lengths) / self._seconds(lengths)
         best = int(np.argmax(pace >= ENOUGH * pace.max())) + 1
-        return best if (self._seen + 1) % TRIAL else min(2 * best, len(lengths))
+        if self._seen % TRIAL != TRIAL - 1:
+            return best
+        return 2 * best if 2 * best <= len(lengths) else (best + 1) // 2
 
     def _seconds(self, lengths: Sequence[int]) -> Array:
         """Return what each number of the rows would take."""

@@ -246,17 +246,18 @@ def test_more_rows_are_tried_and_a_slow_moment_is_forgotten() -> None:
         seconds = float(np.interp(rows, [1, 8, 64], [0.024, 0.08, 0.188]))
         cost.observe(rows, 10, 10 * rows, seconds if turn else 10.0)
         sizes.append(rows)
-    assert min(sizes[-20:]) > 32
+    assert np.median(sizes[-20:]) > 32
 
 
-def test_now_and_then_twice_as_many_rows_are_tried() -> None:
+def test_a_size_that_only_seemed_best_is_left() -> None:
     """Among batches of one size, what a call costs cannot be told from what its rows cost."""
     cost = Cost()
     sizes: list[int] = []
-    for _ in range(3 * TRIAL):
+    for _ in range(4 * TRIAL):
         sizes.append(cost.best([10] * 64))
-        cost.observe(sizes[-1], 10, 10 * sizes[-1], 0.001 * sizes[-1])  # a row at a time is as fast as any
-    assert [size for size in sizes[1:] if size != 1] == [2, 2, 2]
+        cost.observe(sizes[-1], 10, 10 * sizes[-1], 0.001 * sizes[-1])  # one row at a time is as fast as any
+    assert sizes[0] == 64
+    assert [size for size in sizes[2 * TRIAL :] if size != 1] == [2, 2]
 
 
 @given(batches, terms)
