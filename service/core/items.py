@@ -6,9 +6,9 @@ that a version is admitted by the very path that will serve it.
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
+
+from prometheus_client import Histogram
 
 from service.core.queue import BatchKey, Caller, Entry
 from service.core.scheduler import Scheduler
@@ -36,8 +36,9 @@ class ItemRunner:
         Raises:
             InvalidArgument: the options, which all items share, do not fit the model.
         """
-        with self._timed(served, "validate"):
-            plan = served.codec.plan(body)
+        started = perf_counter()
+        plan = served.codec.plan(body)
+        self._stage(served, "validate").observe(perf_counter() - started)
         outcomes: list[Outcome | None] = [None] * len(plan.items)
         key = BatchKey(served, plan.signature, plan.batch_options)
         with self._scheduler.calling(key, deadline) as caller:
@@ -60,50 +61,54 @@ class ItemRunner:
         Many at once, so that those encoded first do not leave in a small batch.
         """
         encoded: dict[int, Encoded] = {}
-        turn, items = _Turn(), list(enumerate(plan.items))
+        turn, items, stage = _Turn(), list(enumerate(plan.items)), self._stage(caller.key.served, "encode")
         for at in range(0, len(items), TOGETHER):
             for place, item in items[at : at + TOGETHER]:
-                with self._fault_to(outcomes, place), self._timed(caller.key.served, "encode"):
+                started = perf_counter()
+                try:
                     encoded[place] = plan.encode(item)
-                await turn.end_if_long()
+                except Exception as error:
+                    outcomes[place] = _fault(error)
+                stage.observe(perf_counter() - started)
+                if turn.is_over():
+                    await turn.end()
             for place, _ in items[at : at + TOGETHER]:
                 if place in encoded:
-                    with self._fault_to(outcomes, place):
+                    try:
                         self._scheduler.submit(caller, place, encoded[place].row)
+                    except SeqserveError as error:
+                        outcomes[place] = error
         return encoded
 
     async def _decoded(
         self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]
     ) -> None:
-        turn = _Turn()
+        turn, stage = _Turn(), self._stage(settled[0].key.served, "decode")
         for entry in settled:
             outcome = entry.outcome
             if isinstance(outcome, SeqserveError):
                 outcomes[entry.place] = outcome
                 continue
             assert outcome is not None  # that is what settled means
-            with self._fault_to(outcomes, entry.place), self._timed(entry.key.served, "decode"):
+            started = perf_counter()
+            try:
                 outcomes[entry.place] = plan.decode(encoded[entry.place], outcome)
-            await turn.end_if_long()
+            except Exception as error:
+                outcomes[entry.place] = _fault(error)
+            stage.observe(perf_counter() - started)
+            if turn.is_over():
+                await turn.end()
 
-    @contextmanager
-    def _fault_to(self, outcomes: list[Outcome | None], place: int) -> Iterator[None]:
-        try:
-            yield
-        except SeqserveError as error:
-            outcomes[place] = error
-        except Exception:
-            log.exception("an item failed unexpectedly")
-            outcomes[place] = Unexpected("an unexpected fault; the log has it")
+    def _stage(self, served: Served, stage: str) -> Histogram:
+        return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
 
-    @contextmanager
-    def _timed(self, served: Served, stage: str) -> Iterator[None]:
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            labels = (served.model, str(served.version), stage)
-            self._metrics.of(self._metrics.stage_seconds, *labels).observe(perf_counter() - started)
+
+def _fault(error: Exception) -> SeqserveError:
+    """Return an item's fault; one that is not ours is ours to find."""
+    if isinstance(error, SeqserveError):
+        return error
+    log.error("an item failed unexpectedly", exc_info=error)
+    return Unexpected("an unexpected fault; the log has it")
 
 
 class _Turn:
@@ -112,8 +117,11 @@ class _Turn:
     def __init__(self) -> None:
         self._began = perf_counter()
 
-    async def end_if_long(self) -> None:
-        """Let the others have their turn, where this one is used up."""
-        if perf_counter() - self._began > TURN_SECONDS:
-            await asyncio.sleep(0)
-            self._began = perf_counter()
+    def is_over(self) -> bool:
+        """Tell whether it is used up."""
+        return perf_counter() - self._began > TURN_SECONDS
+
+    async def end(self) -> None:
+        """Let the others have their turn, and begin a new one."""
+        await asyncio.sleep(0)
+        self._began = perf_counter()

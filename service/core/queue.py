@@ -56,6 +56,7 @@ class Caller:
     tag: float = 0.0  # cells that fair turns would have served by the time of its last row
     waiting: int = 0  # rows in the queue
     gone: bool = False
+    late: bool = False
     entries: list["Entry"] = field(default_factory=list)  # that the queue took
     _come: list["Entry"] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,14 +67,17 @@ class Caller:
         Raises:
             DeadlineExceeded: the deadline came first.
         """
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                await self._wake.wait()
-        except TimeoutError:
-            raise errors.DeadlineExceeded("the deadline passed before there was an answer") from None
+        await self._wake.wait()
+        if self.late and not self._come:
+            raise errors.DeadlineExceeded("the deadline passed before there was an answer")
         self._wake.clear()
         come, self._come = self._come, []
         return come
+
+    def expire(self) -> None:
+        """Wait no longer: the deadline has come."""
+        self.late = True
+        self._wake.set()
 
     def settle(self, entry: "Entry", outcome: Outputs | errors.SeqserveError) -> None:
         """Give a row its outcome; the first one counts."""

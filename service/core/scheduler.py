@@ -30,6 +30,7 @@ class Scheduler:
         self._queue = Queue(budget)
         self._metrics = metrics
         self._timeout = backend_timeout
+        metrics.queue_cells.set_function(lambda: self._queue.cells)
         self._batches: set[asyncio.Task[None]] = set()
         self._is_due = False
         self._closed = False
@@ -41,7 +42,6 @@ class Scheduler:
         """End what waits with Draining, and let the batches under way finish."""
         self._closed = True
         _fail(self._queue.clear(), _draining())
-        self._metrics.queue_cells.set(0)
         await asyncio.gather(*self._batches)
 
     @contextmanager
@@ -54,11 +54,12 @@ class Scheduler:
             deadline: absolute; past it the rows are dropped, their neighbours are not.
         """
         caller = Caller(key, deadline)
+        timer = asyncio.get_running_loop().call_at(deadline, caller.expire)
         try:
             yield caller
         finally:
+            timer.cancel()
             self._queue.leave(caller)
-            self._metrics.queue_cells.set(self._queue.cells)
 
     def submit(self, caller: Caller, place: int, row: Row) -> None:
         """Put a row in the queue; it leaves in a batch with whatever rows fit.
@@ -73,7 +74,6 @@ class Scheduler:
             raise _draining()
         entry = Entry(caller, place, row, perf_counter())
         self._queue.append(entry, asyncio.get_running_loop().time())
-        self._metrics.queue_cells.set(self._queue.cells)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -89,7 +89,6 @@ class Scheduler:
             task = asyncio.create_task(self._answer(batch))
             self._batches.add(task)
             task.add_done_callback(self._ended)
-        self._metrics.queue_cells.set(self._queue.cells)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
@@ -97,9 +96,9 @@ class Scheduler:
 
     async def _answer(self, batch: list[Entry]) -> None:
         try:
-            served, now = batch[0].key.served, perf_counter()
+            now, waited = perf_counter(), self._stage(batch[0].key.served, "queue")
             for entry in batch:
-                self._stage(served, "queue").observe(now - entry.arrived)
+                waited.observe(now - entry.arrived)
             await self._settle(batch)
         except Exception:
             log.exception("a batch failed unexpectedly")
@@ -142,12 +141,12 @@ class Scheduler:
             self._stage(key.served, "backend").observe(perf_counter() - padded)
 
     def _count(self, served: Served, rows: Sequence[Row], length: int) -> None:
-        labels = (served.model, str(served.version))
+        labels, of = (served.model, str(served.version)), self._metrics.of
         real, cells = sum(row.length for row in rows), len(rows) * length
-        self._metrics.batch_rows.labels(*labels).observe(len(rows))
-        self._metrics.batch_cells.labels(*labels).observe(cells)
-        self._metrics.real_cells.labels(*labels).inc(real)
-        self._metrics.padding_cells.labels(*labels).inc(cells - real)
+        of(self._metrics.batch_rows, *labels).observe(len(rows))
+        of(self._metrics.batch_cells, *labels).observe(cells)
+        of(self._metrics.real_cells, *labels).inc(real)
+        of(self._metrics.padding_cells, *labels).inc(cells - real)
 
     def _stage(self, served: Served, stage: str) -> Histogram:
         return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
