@@ -115,11 +115,11 @@ class TextCodec:
 
     def _plain(self, ids: Sequence[int]) -> list[int]:
         special = self._spec.special_ids
-        plain = [int(i) for i in ids if i not in (special.pad, special.start, special.end)]
-        size = self.vocabulary_size
-        for i in plain:
-            if not 0 <= i < size:
-                raise ValueError(f"id {i} is outside the vocabulary of {size} pieces")
+        silent = (special.pad, special.start, special.end)
+        plain = [int(i) for i in ids if i not in silent]
+        if plain and not 0 <= min(plain) <= max(plain) < self.vocabulary_size:
+            wrong = next(i for i in plain if not 0 <= i < self.vocabulary_size)
+            raise ValueError(f"id {wrong} is outside the vocabulary of {self.vocabulary_size} pieces")
         return plain
 
 

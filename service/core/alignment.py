@@ -45,6 +45,8 @@ def repeats(weights: Array, target: Words) -> bool:
 
 def said_twice(words: Sequence[str]) -> list[tuple[int, int]]:
     """Return where 1 to 4 words stand twice in a row: the first word's place, the first and second time."""
+    if len(set(words)) == len(words):
+        return []
     return [
         (start, start + period)
         for period in range(1, LONGEST_PERIOD + 1)
@@ -70,8 +72,8 @@ def leaves_out(weights: Array, source: Words) -> bool:
 
 def may_leave_out(weights: Array) -> bool:
     """Say whether `leaves_out` can be true at all: where two words are low, so are two pieces in a row."""
-    low = weights.sum(axis=0) < UNCOVERED  # (source pieces)
-    return bool((low[1:] & low[:-1]).any())
+    low = (weights.sum(axis=0) < UNCOVERED).tolist()  # (source pieces)
+    return any(before and after for before, after in itertools.pairwise(low))
 
 
 def replace_unknown(weights: Array, source: Words, target: Words, unknown: Sequence[bool]) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
 """The codec of translation models: text to pieces, decoded ids to text, score, words and alignment."""
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +31,9 @@ HIGH_UNKNOWN = "HIGH_UNKNOWN"
 UNKNOWN_FACTOR = 2.5
 """Times the training texts' pieces per word, past which a text is not what the model knows."""
 
+KNOWN_WAYS = 64
+"""Combinations of options that are kept checked, of one version."""
+
 REPETITION = "REPETITION"
 LOW_COVERAGE = "LOW_COVERAGE"
 WordsAnswer = tuple[tuple[str, ...] | None, tuple[str, ...] | None, Table | None]
@@ -42,14 +48,18 @@ class TranslateCodec:
         if spec.tokenizer not in files:
             raise errors.ManifestInvalid(f"features.{self._source}.tokenizer: no file {spec.tokenizer!r}")
         self._text = TextCodec(files[spec.tokenizer], spec)
+        self._ways: Callable[[_Asked], _Way] = lru_cache(KNOWN_WAYS)(self._way)  # most requests ask alike
 
     def plan(self, body: TranslateBody) -> "TranslatePlan":
         """Check the decoding options and choose the signature."""
+        way = self._ways(_Asked(*(getattr(body, name) for name in _Asked._fields)))
+        return TranslatePlan(self._manifest, self._text, self._source, body, *way)
+
+    def _way(self, asked: "_Asked") -> "_Way":
         decode = self._manifest.decode
         assert decode is not None  # a translation manifest without it does not load
-        signature = _signature(body, decode)
-        rows, shared = option_inputs(self._manifest, signature, _given(body))
-        return TranslatePlan(self._manifest, self._text, self._source, body, signature, rows, shared)
+        signature = _signature(asked, decode)
+        return _Way(signature, *option_inputs(self._manifest, signature, _given(asked)))
 
 
 def _only_text(manifest: Manifest) -> tuple[str, Tokens]:
@@ -59,12 +69,30 @@ def _only_text(manifest: Manifest) -> tuple[str, Tokens]:
     return next(iter(texts.items()))
 
 
-def _signature(body: TranslateBody, decode: Decode) -> str:
-    check_range("beam_size", body.beam_size, 1, decode.max_beams)
-    check_range("n_best", body.n_best, 1, body.beam_size)
-    if body.sampling is not None and body.beam_size > 1:
+class _Asked(NamedTuple):
+    """How a request wants to be decoded: these members of its body."""
+
+    beam_size: int
+    n_best: int
+    length_penalty: float
+    max_length: int | None
+    sampling: Sampling | None
+
+
+class _Way(NamedTuple):
+    """The same, checked: the signature and its option inputs, a row's and a batch's."""
+
+    signature: str
+    row_options: Mapping[str, Array]
+    batch_options: BatchOptions
+
+
+def _signature(asked: _Asked, decode: Decode) -> str:
+    check_range("beam_size", asked.beam_size, 1, decode.max_beams)
+    check_range("n_best", asked.n_best, 1, asked.beam_size)
+    if asked.sampling is not None and asked.beam_size > 1:
         raise errors.OptionOutOfRange("sampling does not go with beam_size above 1", path=("sampling",))
-    kind = "sample" if body.sampling is not None else "beam" if body.beam_size > 1 else "greedy"
+    kind = "sample" if asked.sampling is not None else "beam" if asked.beam_size > 1 else "greedy"
     if kind not in decode.signatures:
         known = ", ".join(sorted(decode.signatures))
         raise errors.OptionOutOfRange(
@@ -77,13 +105,13 @@ def _signature(body: TranslateBody, decode: Decode) -> str:
 NEUTRAL, NEUTRAL_SAMPLING = TranslateBody(texts=[]), Sampling()
 
 
-def _given(body: TranslateBody) -> dict[str, Given]:
-    sampling = body.sampling or NEUTRAL_SAMPLING
+def _given(asked: _Asked) -> dict[str, Given]:
+    sampling = asked.sampling or NEUTRAL_SAMPLING
     return {
         # what beams there are is checked by then: a signature without the input searches with one
-        "beam_size": Given(body.beam_size, ("beam_size",), body.beam_size),
+        "beam_size": Given(asked.beam_size, ("beam_size",), asked.beam_size),
         **{
-            name: Given(getattr(body, name), (name,), getattr(NEUTRAL, name))
+            name: Given(getattr(asked, name), (name,), getattr(NEUTRAL, name))
             for name in ("length_penalty", "max_length")
         },
         **{
@@ -152,24 +180,25 @@ class TranslatePlan:
         Raises:
             ValueError: lengths outside the ids' time axis, or numbers that are not finite.
         """
-        ids, lengths, scores = outputs["ids"], outputs["lengths"], outputs["scores"]
-        if not np.isfinite(scores).all():
+        ids, attention, length = outputs["ids"], outputs["attention"], encoded.row.length
+        lengths: list[int] = outputs["lengths"].tolist()
+        if not all(map(math.isfinite, outputs["scores"].tolist())):
             raise ValueError("a score is not finite")
-        if lengths.min() < 1 or lengths.max() > ids.shape[1]:
-            raise ValueError(f"lengths {lengths.tolist()} for {ids.shape[1]} ids")
+        if min(lengths) < 1 or max(lengths) > ids.shape[1]:
+            raise ValueError(f"lengths {lengths} for {ids.shape[1]} ids")
         found = []
         for beam in range(self.body.n_best):
-            kept = ids[beam, : lengths[beam]].tolist()
-            weights = outputs["attention"][beam, : len(kept), : encoded.row.length]  # (pieces out, in)
-            if weights.shape != (len(kept), encoded.row.length) or not np.isfinite(weights).all():
+            steps = lengths[beam]
+            weights = attention[beam, :steps, :length]  # (pieces out, in)
+            if weights.shape != (steps, length) or not np.isfinite(weights).all():
                 raise ValueError("attention is not finite, or of another shape than ids and source")
-            found.append(self._hypothesis(encoded, kept, weights))
+            found.append(self._hypothesis(encoded, ids[beam, :steps].tolist(), weights))
         return found
 
     def _hypothesis(self, encoded: Encoded, ids: list[int], weights: Array) -> "_Hypothesis":
-        unknown = [i == self.text.special_ids.unknown for i in ids]
-        if not any(unknown):
+        if self.text.special_ids.unknown not in ids:
             return _Hypothesis(ids, self.text.decode(ids), weights)
+        unknown = [i == self.text.special_ids.unknown for i in ids]
         text, words = self.text.decode_words(ids)
         replaced = replace_unknown(weights, self.text.source_words(encoded.source), words, unknown)
         following = iter(replaced)
