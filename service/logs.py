@@ -2,8 +2,8 @@
 
 import logging
 import re
+import secrets
 import sys
-import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ _ID_FORM = re.compile(r"[\x21-\x7e]{1,128}")
 
 def request_id(given: str) -> str:
     """Return the caller's id where it is fit for a log line and a header, else a new one."""
-    return given if _ID_FORM.fullmatch(given) else uuid.uuid4().hex
+    return given if _ID_FORM.fullmatch(given) else secrets.token_hex(16)
 
 
 class JsonFormatter(logging.Formatter):

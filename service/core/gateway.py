@@ -76,6 +76,20 @@ class Gateway:
             message = f"{member} has {count} entries, more than the limit of {self._max_items}"
             raise errors.TooManyItems(message, path=(member,))
 
+    def check_room(self, task: str, ref: ModelRef, call: Call) -> None:
+        """Refuse a request that would wait too long; the doors ask before they read or convert it.
+
+        Raises:
+            QueueFull: the queue has no room, or no time, for a row of the usual length.
+        """
+        try:
+            self._runner.check_room(ref.name, call.deadline)
+        except errors.QueueFull as error:
+            labels = (*self._known(ref), task, call.transport, error.code.value, error.reason)
+            self._metrics.of(self._metrics.requests, *labels).inc()
+            self._metrics.of(self._metrics.rejected, error.reason).inc()
+            raise
+
     async def drain(self, seconds: float) -> None:
         """Take no new request, and wait up to `seconds` for those that are open."""
         self._draining = True
@@ -117,11 +131,11 @@ class Gateway:
     def _enter(self, call: Call) -> None:
         self._open += 1
         self._idle.clear()
-        self._metrics.in_flight.labels(call.transport).inc()
+        self._metrics.of(self._metrics.in_flight, call.transport).inc()
 
     def _leave(self, call: Call) -> None:
         self._open -= 1
-        self._metrics.in_flight.labels(call.transport).dec()
+        self._metrics.of(self._metrics.in_flight, call.transport).dec()
         if not self._open:
             self._idle.set()
 

@@ -53,6 +53,10 @@ class ItemRunner:
                 return [error.at() if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def check_room(self, model: str, deadline: float) -> None:
+        """Raise QueueFull where a row of the usual length would be refused."""
+        self._scheduler.check_room(model, deadline)
+
     async def _submitted(
         self, plan: Plan, caller: Caller, outcomes: list[Outcome | None]
     ) -> dict[int, Encoded]:

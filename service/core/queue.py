@@ -178,13 +178,19 @@ class _Line:
         self.seen += 1
         self.pace = min(pace, SLOWER * self.pace or pace)
 
-    def wait(self, entry: Entry) -> float:
-        """Return the seconds until a new row is done, if no other comes with an earlier turn."""
+    def wait(self, cells: int, caller: Caller | None = None) -> float:
+        """Return the seconds until a new row is done, if no other comes with an earlier turn.
+
+        Args:
+            caller: whose row it is; a new one's if None.
+        """
         if not self.size or self.seen < ENOUGH_SEEN:
             return 0.0
-        turn = max(0.0, entry.caller.tag - self.clock) + entry.cells
-        callers = self.callers + (not entry.caller.waiting)
-        return min(turn * callers, self.cells + entry.cells) * self.pace
+        turn, callers = float(cells), self.callers + 1
+        if caller is not None:
+            turn += max(0.0, caller.tag - self.clock)
+            callers -= caller.waiting > 0
+        return min(turn * callers, self.cells + cells) * self.pace
 
 
 class Queue:
@@ -205,19 +211,35 @@ class Queue:
             QueueFull: its cells do not fit, or it would wait for most of the time that it has.
         """
         line = self._lines.setdefault(entry.key.served.model, _Line())
-        if self.cells + entry.cells > self._budget.queue_cells:
-            limit = self._budget.queue_cells
-            told = f"{self.cells} cells wait and {entry.cells} more would pass the limit of {limit}"
-            raise errors.QueueFull(told, retry_after=_retry(self.cells * line.pace))
-        wait, left = line.wait(entry), entry.caller.deadline - now
-        if 0 < HOPELESS * left < wait:
-            told = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
-            raise errors.QueueFull(told, retry_after=_retry(wait))
+        self._check_room(line, entry.cells, line.wait(entry.cells, entry.caller), entry.caller.deadline - now)
         if not line.size:  # who was away has not saved up turns
             line.used = max(line.used, self._used)
         line.add(entry, next(self._numbers))
         entry.caller.entries.append(entry)
         self.cells += entry.cells
+
+    def check_room(self, model: str, left: float) -> None:
+        """Tell beforehand whether a new caller's row, as long as the waiting ones are, would be refused.
+
+        Args:
+            left: seconds to its deadline.
+
+        Raises:
+            QueueFull.
+        """
+        line = self._lines.get(model)
+        if line is not None and line.size:
+            usual = line.cells // line.size
+            self._check_room(line, usual, line.wait(usual), left)
+
+    def _check_room(self, line: _Line, cells: int, wait: float, left: float) -> None:
+        if self.cells + cells > self._budget.queue_cells:
+            limit = self._budget.queue_cells
+            told = f"{self.cells} cells wait and {cells} more would pass the limit of {limit}"
+            raise errors.QueueFull(told, retry_after=_retry(self.cells * line.pace))
+        if 0 < HOPELESS * left < wait:
+            told = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
+            raise errors.QueueFull(told, retry_after=_retry(wait))
 
     def take(self, now: float) -> list[Entry]:
         """Remove and return the next batch; empty if nobody waits any more."""

@@ -30,7 +30,6 @@ class Scheduler:
         self._queue = Queue(budget)
         self._metrics = metrics
         self._timeout = backend_timeout
-        metrics.queue_cells.set_function(lambda: self._queue.cells)
         self._batches: set[asyncio.Task[None]] = set()
         self._is_due = False
         self._closed = False
@@ -42,6 +41,7 @@ class Scheduler:
         """End what waits with Draining, and let the batches under way finish."""
         self._closed = True
         _fail(self._queue.clear(), _draining())
+        self._metrics.queue_cells.set(0)
         await asyncio.gather(*self._batches)
 
     @contextmanager
@@ -60,6 +60,7 @@ class Scheduler:
         finally:
             timer.cancel()
             self._queue.leave(caller)
+            self._metrics.queue_cells.set(self._queue.cells)
 
     def submit(self, caller: Caller, place: int, row: Row) -> None:
         """Put a row in the queue; it leaves in a batch with whatever rows fit.
@@ -74,7 +75,12 @@ class Scheduler:
             raise _draining()
         entry = Entry(caller, place, row, perf_counter())
         self._queue.append(entry, asyncio.get_running_loop().time())
+        self._metrics.queue_cells.set(self._queue.cells)
         self._schedule()
+
+    def check_room(self, model: str, deadline: float) -> None:
+        """Raise QueueFull where one more row of the usual length would be refused."""
+        self._queue.check_room(model, deadline - asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:
         """Look for batches when this turn of the loop is over: by then, all who come now have come."""
@@ -89,6 +95,7 @@ class Scheduler:
             task = asyncio.create_task(self._answer(batch))
             self._batches.add(task)
             task.add_done_callback(self._ended)
+        self._metrics.queue_cells.set(self._queue.cells)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)

@@ -4,12 +4,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -37,7 +36,12 @@ LONGEST_NUMBER = 18
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAPI:
+CALL = re.compile(
+    r"/v1/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+)|/labels/(?P<label>[^/]+))?:(?P<verb>translate|predict)"
+)
+
+
+def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> ASGIApp:
     """Return the application; all it needs is handed in."""
     app = FastAPI(
         title="seqserve",
@@ -47,7 +51,6 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAP
     )
     door = Door(gateway, metrics, settings)
     models = "/v1/models"
-    app.router.route_class = _Route
     routes: list[tuple[str, str, Handler, dict[str, Any]]] = []
     for place in ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}"):
         routes.append(("POST", f"{models}{place}:translate", door.translate, openapi.TRANSLATE))
@@ -65,14 +68,36 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> FastAP
     app.add_exception_handler(HTTPException, _answer_edge)
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    return app
+    return Front(app, door)
 
 
-class _Route(APIRoute):
-    """A route without FastAPI's reading of parameters, as our handlers take the request alone."""
+class Front:
+    """ASGI: the calls go to their handlers, past the framework's layers; all else is the application's.
 
-    def get_route_handler(self) -> Handler:
-        return cast(Handler, self.endpoint)
+    The layers take 0.3 ms of a call's 1.2 (slow core), as long as tokenizing and decoding do.
+    """
+
+    def __init__(self, app: ASGIApp, door: "Door") -> None:
+        self._app = app
+        self._handlers = {"translate": door.translate, "predict": door.predict}
+        self._called = RequestId(self._call)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            found = CALL.fullmatch(scope["path"])
+        if found is None:
+            return await self._app(scope, receive, send)
+        scope["path_params"] = found.groupdict()
+        await self._called(scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._handlers[scope["path_params"]["verb"]](request)
+        except errors.SeqserveError as error:
+            response = problem(error)
+        await response(scope, receive, send)
 
 
 class Door:
@@ -108,6 +133,7 @@ class Door:
     async def translate(self, request: Request) -> Response:
         """Translate texts."""
         call, ref = self._call(request), _ref(request)
+        self._gateway.check_room("translate", ref, call)
         body = await self._read(request, TranslateBody, "texts", call)
         answered = await _unless_gone(request, self._gateway.translate(ref, body, call))
         return _answer(answered, "translations")
@@ -115,6 +141,7 @@ class Door:
     async def predict(self, request: Request) -> Response:
         """Predict from sequences."""
         call, ref = self._call(request), _ref(request)
+        self._gateway.check_room("predict", ref, call)
         body = await self._read(request, PredictBody, "sequences", call)
         answered = await _unless_gone(request, self._gateway.predict(ref, body, call))
         return _answer(answered, "predictions")

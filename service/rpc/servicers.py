@@ -36,13 +36,17 @@ class Servicers:
     ) -> translation_pb2.TranslateResponse:
         """Translate texts."""
         self._gateway.check_count("texts", len(request.texts))
-        ref, body = convert.model_ref(request.model), convert.translate_body(request)
+        ref = convert.model_ref(request.model)
+        self._gateway.check_room("translate", ref, call)
+        body = convert.translate_body(request)
         return convert.translate_response(await self._gateway.translate(ref, body, call))
 
     async def predict(self, request: sequence_pb2.PredictRequest, call: Call) -> sequence_pb2.PredictResponse:
         """Predict from sequences."""
         self._gateway.check_count("sequences", len(request.sequences))
-        ref, body = convert.model_ref(request.model), convert.predict_body(request)
+        ref = convert.model_ref(request.model)
+        self._gateway.check_room("predict", ref, call)
+        body = convert.predict_body(request)
         return convert.predict_response(await self._gateway.predict(ref, body, call))
 
     async def list_models(self, _: model_pb2.ListModelsRequest, __: Call) -> model_pb2.ListModelsResponse:
