@@ -24,8 +24,8 @@ HOPELESS = 0.5
 """Share of its time that a row may be expected to wait; past it, it is refused at once."""
 MOST_COSTS = 64
 """Costs that are kept of one version: callers choose the options."""
-SLOWER = 1.05
-"""How fast the pace that is counted on may fall from batch to batch; it rises at once."""
+RECENT = 0.9
+"""What a batch weighs in the pace when the next has come: about the last ten count."""
 ENOUGH_SEEN = 8
 """Batches to be seen before anybody is refused for the waiting ahead: the first ones are slow."""
 STALE = 64
@@ -130,7 +130,9 @@ class _Line:
     size: int = 0  # rows
     cells: int = 0  # theirs
     callers: int = 0  # whose rows they are
-    pace: float = 0.0  # seconds a cell while others waited, the best of late
+    since: float | None = None  # when the last batch ended, if others have waited ever since
+    seconds: float = 0.0  # from one such end to the next, of late: whatever else had its turns, too
+    served: float = 0.0  # cells that were done in them
     seen: int = 0  # batches that say so
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
     heap: list[tuple[float, int, Entry]] = field(default_factory=list)  # by tag, then by arrival
@@ -151,6 +153,8 @@ class _Line:
         self.callers -= not entry.caller.waiting
         self.size -= 1
         self.cells -= entry.cells
+        if not self.size:
+            self.since = None
         by_length = self.rows[entry.key]
         del by_length[entry.row.length][entry]
         if not by_length[entry.row.length]:
@@ -173,10 +177,18 @@ class _Line:
         for other in sorted(by_length, key=lambda other: (abs(other - length), other)):
             yield from by_length[other]
 
-    def observe(self, pace: float) -> None:
-        """Learn from a batch, in seconds a cell, that was run while others waited."""
-        self.seen += 1
-        self.pace = min(pace, SLOWER * self.pace or pace)
+    def observe(self, cells: int, now: float) -> None:
+        """Learn from the end of a batch, if others have waited since the one before."""
+        if self.since is not None:
+            self.seen += 1
+            self.seconds = RECENT * self.seconds + now - self.since
+            self.served = RECENT * self.served + cells
+        self.since = now if self.size else None
+
+    @property
+    def pace(self) -> float:
+        """Seconds a cell while others wait."""
+        return self.seconds / self.served if self.served else 0.0
 
     def wait(self, cells: int, caller: Caller | None = None) -> float:
         """Return the seconds until a new row is done, if no other comes with an earlier turn.
@@ -267,13 +279,13 @@ class Queue:
         self.cells = 0
         return left
 
-    def observe(self, batch: Sequence[Entry], length: int, seconds: float, slots: int) -> None:
-        """Learn from a batch that was run, padded to `length`, beside `slots` - 1 others."""
+    def observe(self, batch: Sequence[Entry], length: int, seconds: float, now: float) -> None:
+        """Learn from a batch that was run, padded to `length`, and has ended now."""
         steps = sum(entry.row.length for entry in batch)
         self._cost(batch[0].key).observe(len(batch), length, steps, seconds)
         line = self._lines.get(batch[0].key.served.model)
-        if line is not None and line.size:  # small batches tell nothing of a long queue
-            line.observe(seconds / sum(entry.cells for entry in batch) / slots)
+        if line is not None:
+            line.observe(sum(entry.cells for entry in batch), now)
 
     def _batch(self, line: _Line, lead: Entry, now: float) -> list[Entry]:
         cost = self._cost(lead.key)

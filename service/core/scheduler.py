@@ -142,7 +142,8 @@ class Scheduler:
         spec = Spec(key.served.model, key.served.version, key.signature, key.served.digest)
         try:
             outputs = await self._backend.predict(spec, inputs, deadline)
-            self._queue.observe(batch, length, perf_counter() - padded, self._backend.slots)
+            now = perf_counter()
+            self._queue.observe(batch, length, now - padded, now)
             return outputs
         finally:
             self._stage(key.served, "backend").observe(perf_counter() - padded)

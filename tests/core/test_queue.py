@@ -176,24 +176,25 @@ async def test_models_share_the_time_and_not_the_batches() -> None:
         batch = queue.take(0.0)
         model = batch[0].key.served.model
         seconds = 0.9 if model == "slow" else 0.1
-        queue.observe(batch, 4, seconds, slots=1)
         spent[model] += seconds
+        queue.observe(batch, 4, seconds, sum(spent.values()))
     assert spent["slow"] == pytest.approx(spent["fast"], rel=0.1)
     asked(queue, another("new"), [4] * 300)  # it has not saved up the time before it came
     turns = []
     for _ in range(30):
         batch = queue.take(0.0)
         turns.append(batch[0].key.served.model)
-        queue.observe(batch, 4, 0.9 if turns[-1] == "slow" else 0.1, slots=1)
+        queue.observe(batch, 4, 0.9 if turns[-1] == "slow" else 0.1, 0.0)
     assert 10 <= turns.count("new") <= 16
 
 
 async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     """A row of ten cells takes a second here; who has few rows does not wait for those with many."""
     queue = Queue(Budget(1, 99, 99_999))
-    asked(queue, KEYS[0], [10] * 38)
-    for _ in range(8):
-        queue.observe(queue.take(0.0), 10, 1.0, slots=1)
+    asked(queue, KEYS[0], [10] * 39)
+    for number in range(9):  # half of the time goes to something else
+        queue.observe(queue.take(0.0), 10, 0.5, float(number))
+    queue.check_room(KEYS[0].served.model, 4.1)  # a new one, of the usual length, is done after 2 seconds
     hurried = Caller(KEYS[0], 10.0)
     for _ in range(2):  # done after 2 and 4 seconds
         queue.append(entry_of(hurried, 10), 0.0)
@@ -201,9 +202,12 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
         errors.QueueFull, match=r"6\.0 s of waiting are ahead, and the deadline is in 10"
     ) as told:
         queue.append(entry_of(hurried, 10), 0.0)
-    assert told.value.retry_after == 6
+    assert told.value.retry_after == pytest.approx(6)
     with pytest.raises(errors.QueueFull, match=r"33\.0 s of waiting are ahead"):
         asked(queue, KEYS[0], [10] * 99, deadline=65.0)
+    for left in (3.9, 0.1):
+        with pytest.raises(errors.QueueFull, match=r"2\.0 s of waiting are ahead"):
+            queue.check_room(KEYS[0].served.model, left)
     asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
 
 
