@@ -195,6 +195,9 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     for number in range(9):  # half of the time goes to something else
         queue.observe(queue.take(0.0), 10, 0.5, float(number))
     queue.check_room(KEYS[0].served.model, 4.1)  # a new one, of the usual length, is done after 2 seconds
+    for left in (3.9, 0.1):
+        with pytest.raises(errors.QueueFull, match=r"2\.0 s of waiting are ahead"):
+            queue.check_room(KEYS[0].served.model, left)
     hurried = Caller(KEYS[0], 10.0)
     for _ in range(2):  # done after 2 and 4 seconds
         queue.append(entry_of(hurried, 10), 0.0)
@@ -205,9 +208,6 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     assert told.value.retry_after == pytest.approx(6)
     with pytest.raises(errors.QueueFull, match=r"33\.0 s of waiting are ahead"):
         asked(queue, KEYS[0], [10] * 99, deadline=65.0)
-    for left in (3.9, 0.1):
-        with pytest.raises(errors.QueueFull, match=r"2\.0 s of waiting are ahead"):
-            queue.check_room(KEYS[0].served.model, left)
     asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
 
 
