@@ -82,12 +82,12 @@ class Gateway:
         Raises:
             QueueFull: the queue has no room, or no time, for a row of the usual length.
         """
+        started = perf_counter()
         try:
             self._runner.check_room(ref.name, call.deadline)
         except errors.QueueFull as error:
-            labels = (*self._known(ref), task, call.transport, error.code.value, error.reason)
-            self._metrics.of(self._metrics.requests, *labels).inc()
             self._metrics.of(self._metrics.rejected, error.reason).inc()
+            self._count(self._known(ref), task, call, error.code.value, error.reason, started)
             raise
 
     async def drain(self, seconds: float) -> None:
@@ -124,9 +124,14 @@ class Gateway:
             raise
         finally:
             self._leave(call)
-            metrics, seconds = self._metrics, perf_counter() - started
-            metrics.of(metrics.requests, *labels, task, call.transport, code, reason).inc()
-            metrics.of(metrics.request_seconds, *labels, task, call.transport).observe(seconds)
+            self._count(labels, task, call, code, reason, started)
+
+    def _count(
+        self, labels: tuple[str, str], task: str, call: Call, code: str, reason: str, started: float
+    ) -> None:
+        metrics, seconds = self._metrics, perf_counter() - started
+        metrics.of(metrics.requests, *labels, task, call.transport, code, reason).inc()
+        metrics.of(metrics.request_seconds, *labels, task, call.transport).observe(seconds)
 
     def _enter(self, call: Call) -> None:
         self._open += 1

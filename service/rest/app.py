@@ -52,6 +52,7 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> ASGIAp
     door = Door(gateway, metrics, settings)
     models = "/v1/models"
     routes: list[tuple[str, str, Handler, dict[str, Any]]] = []
+    # the two calls are here for /docs, and for 405 on another method: `Front` answers them
     for place in ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}"):
         routes.append(("POST", f"{models}{place}:translate", door.translate, openapi.TRANSLATE))
         routes.append(("POST", f"{models}{place}:predict", door.predict, openapi.PREDICT))

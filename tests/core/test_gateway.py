@@ -164,6 +164,26 @@ async def test_a_request_that_ends_early_is_counted_timed_and_leaves_nothing_ope
     assert series(core.metrics, "request_seconds_sum")[LABELS] == pytest.approx(1.0, abs=1e-3)
 
 
+async def test_who_finds_no_room_is_refused_before_the_request_is_read() -> None:
+    async with running(budget=Budget(1, 64, 3)) as core:
+        await load(core)
+        core.gateway.check_room("predict", TOTALS, call())  # nobody waits
+        core.backend.gates[1] = asyncio.Event()
+        requests = []
+        for _ in "123":  # two are run, one waits
+            asked = core.gateway.predict(TOTALS, body({"x": [1, 2]}), call())
+            requests.append(asyncio.create_task(asked))
+            await settle()
+        with pytest.raises(errors.QueueFull, match="2 cells wait and 2 more would pass the limit of 3"):
+            core.gateway.check_room("predict", TOTALS, call())
+        core.gateway.check_room("predict", ModelRef("other"), call())  # it is told that there is none
+        core.backend.gates[1].set()
+        await asyncio.gather(*requests)
+    refused = ("totals", "_none", "predict", "rest", "RESOURCE_EXHAUSTED", "QUEUE_FULL")
+    assert outcomes(core) == {refused: 1, (*LABELS, "OK", ""): 3}
+    assert outcomes(core, "rejected_total") == {("QUEUE_FULL",): 1}
+
+
 async def test_a_fault_of_ours_is_an_items_own_and_leaves_no_item_running(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
