@@ -155,11 +155,14 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         self.smoothing = smoothing
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        truth = tf.cast(y_true, tf.int32)
+        if not self.smoothing:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(truth, y_pred)  # (batch, time)
         classes = y_pred.shape[-1]
         rest = self.smoothing / classes
-        # (batch, time, vocabulary); one fused kernel on it costs a third of what the terms one by one do
-        truth = tf.one_hot(tf.cast(y_true, tf.int32), classes, 1 - self.smoothing + rest, rest)
-        return tf.nn.softmax_cross_entropy_with_logits(truth, y_pred)  # (batch, time)
+        # one cross entropy costs half of what those against the truth and against the uniform do
+        smooth = tf.one_hot(truth, classes, 1 - self.smoothing + rest, rest)  # (batch, time, vocabulary)
+        return tf.nn.softmax_cross_entropy_with_logits(smooth, y_pred)  # (batch, time)
 
     def get_config(self) -> dict[str, object]:
         return {**super().get_config(), "smoothing": self.smoothing}

@@ -68,7 +68,9 @@ class Metrics:
         )
         self.queue_cells = self._gauge("queue_cells", "Cells waiting for a batch.", ())
         self.in_flight = self._gauge("in_flight", "Requests being answered.", ("transport",))
-        self.rejected = self._counter("rejected", "Items refused for the service's state.", ("reason",))
+        self.rejected = self._counter(
+            "rejected", "Items, or requests unread, refused for the service's state.", ("reason",)
+        )
 
     def of(self, family: Family, *labels: str) -> Family:
         """Return the family's series of these labels; faster than `labels`, which locks and converts."""

@@ -39,7 +39,7 @@ class Cost:
     # plain numbers, as four are too few for arrays to be quicker
     _normal: list[list[float]] = field(default_factory=lambda: [[0.0] * 4 for _ in range(4)])
     _target: list[float] = field(default_factory=lambda: [0.0] * 4)
-    _seen: int = 0
+    _chosen: int = 0
 
     def observe(self, rows: int, length: int, steps: int, seconds: float) -> None:
         """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took."""
@@ -50,7 +50,6 @@ class Cost:
             for line, term in zip(self._normal, terms, strict=True)
         ]
         self.most = max(rows, FADES * self.most)
-        self._seen += 1
         for _ in range(SWEEPS):
             for i, line in enumerate(self._normal):
                 left = self._target[i] - sum(map(mul, line, self.weights))
@@ -72,7 +71,8 @@ class Cost:
             return int(BEYOND * self.most)
         pace = np.cumsum(lengths) / self._seconds(lengths)
         best = int(np.argmax(pace >= ENOUGH * pace.max())) + 1
-        if self._seen % TRIAL != TRIAL - 1:
+        self._chosen += 1
+        if self._chosen % TRIAL:
             return best
         return 2 * best if 2 * best <= len(lengths) else (best + 1) // 2
 

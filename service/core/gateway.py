@@ -80,8 +80,10 @@ class Gateway:
         """Refuse a request that would wait too long; the doors ask before they read or convert it.
 
         Raises:
-            QueueFull: the queue has no room, or no time, for a row of the usual length.
+            QueueFull: the queue has no room, or no time, for one more row, however short.
         """
+        if self._draining:
+            return  # which is what it will be told
         started = perf_counter()
         try:
             self._runner.check_room(ref.name, call.deadline)

@@ -54,7 +54,7 @@ class ItemRunner:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def check_room(self, model: str, deadline: float) -> None:
-        """Raise QueueFull where a row of the usual length would be refused."""
+        """Raise QueueFull where one more row would be refused, however short."""
         self._scheduler.check_room(model, deadline)
 
     async def _submitted(

@@ -70,7 +70,8 @@ class Caller:
         await self._wake.wait()
         if self.late and not self._come:
             raise errors.DeadlineExceeded("the deadline passed before there was an answer")
-        self._wake.clear()
+        if not self.late:  # nobody would wake it again
+            self._wake.clear()
         come, self._come = self._come, []
         return come
 
@@ -153,8 +154,8 @@ class _Line:
         self.callers -= not entry.caller.waiting
         self.size -= 1
         self.cells -= entry.cells
-        if not self.size:
-            self.since = None
+        if not self.size:  # what was learned of a bad hour would refuse for ever
+            self.since, self.seconds, self.served, self.seen = None, 0.0, 0.0, 0
         by_length = self.rows[entry.key]
         del by_length[entry.row.length][entry]
         if not by_length[entry.row.length]:
@@ -176,6 +177,10 @@ class _Line:
         by_length, length = self.rows[lead.key], lead.row.length
         for other in sorted(by_length, key=lambda other: (abs(other - length), other)):
             yield from by_length[other]
+
+    def least(self) -> int:
+        """Return the cells of the smallest row; there is one."""
+        return min(next(iter(rows)).cells for lengths in self.rows.values() for rows in lengths.values())
 
     def observe(self, cells: int, now: float) -> None:
         """Learn from the end of a batch, if others have waited since the one before."""
@@ -231,7 +236,7 @@ class Queue:
         self.cells += entry.cells
 
     def check_room(self, model: str, left: float) -> None:
-        """Tell beforehand whether a new caller's row, as long as the waiting ones are, would be refused.
+        """Tell beforehand whether a new caller's row would be refused, be it the shortest.
 
         Args:
             left: seconds to its deadline.
@@ -241,14 +246,14 @@ class Queue:
         """
         line = self._lines.get(model)
         if line is not None and line.size:
-            usual = line.cells // line.size
-            self._check_room(line, usual, line.wait(usual), left)
+            least = line.least()
+            self._check_room(line, least, line.wait(least), left)
 
     def _check_room(self, line: _Line, cells: int, wait: float, left: float) -> None:
         if self.cells + cells > self._budget.queue_cells:
             limit = self._budget.queue_cells
             told = f"{self.cells} cells wait and {cells} more would pass the limit of {limit}"
-            raise errors.QueueFull(told, retry_after=_retry(self.cells * line.pace))
+            raise errors.QueueFull(told, retry_after=_retry(line.cells * line.pace))
         if 0 < HOPELESS * left < wait:
             told = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
             raise errors.QueueFull(told, retry_after=_retry(wait))

@@ -79,7 +79,7 @@ class Scheduler:
         self._schedule()
 
     def check_room(self, model: str, deadline: float) -> None:
-        """Raise QueueFull where one more row of the usual length would be refused."""
+        """Raise QueueFull where one more row would be refused, however short."""
         self._queue.check_room(model, deadline - asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -48,18 +48,14 @@ class TranslateCodec:
         if spec.tokenizer not in files:
             raise errors.ManifestInvalid(f"features.{self._source}.tokenizer: no file {spec.tokenizer!r}")
         self._text = TextCodec(files[spec.tokenizer], spec)
-        self._ways: Callable[[_Asked], _Way] = lru_cache(KNOWN_WAYS)(self._way)  # most requests ask alike
+        self._ways: Callable[[_Asked], _Way] = lru_cache(KNOWN_WAYS)(
+            partial(_way, manifest)
+        )  # most requests ask alike
 
     def plan(self, body: TranslateBody) -> "TranslatePlan":
         """Check the decoding options and choose the signature."""
         way = self._ways(_Asked(*(getattr(body, name) for name in _Asked._fields)))
         return TranslatePlan(self._manifest, self._text, self._source, body, *way)
-
-    def _way(self, asked: "_Asked") -> "_Way":
-        decode = self._manifest.decode
-        assert decode is not None  # a translation manifest without it does not load
-        signature = _signature(asked, decode)
-        return _Way(signature, *option_inputs(self._manifest, signature, _given(asked)))
 
 
 def _only_text(manifest: Manifest) -> tuple[str, Tokens]:
@@ -85,6 +81,13 @@ class _Way(NamedTuple):
     signature: str
     row_options: Mapping[str, Array]
     batch_options: BatchOptions
+
+
+def _way(manifest: Manifest, asked: _Asked) -> _Way:
+    decode = manifest.decode
+    assert decode is not None  # a translation manifest without it does not load
+    signature = _signature(asked, decode)
+    return _Way(signature, *option_inputs(manifest, signature, _given(asked)))
 
 
 def _signature(asked: _Asked, decode: Decode) -> str:

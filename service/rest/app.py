@@ -1,4 +1,7 @@
-"""The FastAPI application: routes in one list, conversion and nothing else. Built by `service.main`."""
+"""The REST door: a FastAPI application and, past its layers, the two calls. Built by `service.main`.
+
+Conversion and nothing else.
+"""
 
 import asyncio
 import logging
@@ -42,7 +45,7 @@ CALL = re.compile(
 
 
 def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> ASGIApp:
-    """Return the application; all it needs is handed in."""
+    """Return the door as an ASGI application; all it needs is handed in."""
     app = FastAPI(
         title="seqserve",
         version=openapi.VERSION,

@@ -35,17 +35,17 @@ class Servicers:
         self, request: translation_pb2.TranslateRequest, call: Call
     ) -> translation_pb2.TranslateResponse:
         """Translate texts."""
-        self._gateway.check_count("texts", len(request.texts))
         ref = convert.model_ref(request.model)
         self._gateway.check_room("translate", ref, call)
+        self._gateway.check_count("texts", len(request.texts))
         body = convert.translate_body(request)
         return convert.translate_response(await self._gateway.translate(ref, body, call))
 
     async def predict(self, request: sequence_pb2.PredictRequest, call: Call) -> sequence_pb2.PredictResponse:
         """Predict from sequences."""
-        self._gateway.check_count("sequences", len(request.sequences))
         ref = convert.model_ref(request.model)
         self._gateway.check_room("predict", ref, call)
+        self._gateway.check_count("sequences", len(request.sequences))
         body = convert.predict_body(request)
         return convert.predict_response(await self._gateway.predict(ref, body, call))
 

@@ -188,6 +188,17 @@ async def test_models_share_the_time_and_not_the_batches() -> None:
     assert 10 <= turns.count("new") <= 16
 
 
+async def test_what_comes_back_at_the_deadline_is_given_and_then_the_deadline_told() -> None:
+    """Also where the timer went off while nobody waited: it does so once."""
+    caller = Caller(KEYS[0], 1.0)
+    first = entry_of(caller, 1)
+    caller.settle(first, {})
+    caller.expire()
+    assert await caller.settled() == [first]
+    with pytest.raises(errors.DeadlineExceeded):
+        await caller.settled()
+
+
 async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     """A row of ten cells takes a second here; who has few rows does not wait for those with many."""
     queue = Queue(Budget(1, 99, 99_999))
@@ -198,6 +209,9 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     for left in (3.9, 0.1):
         with pytest.raises(errors.QueueFull, match=r"2\.0 s of waiting are ahead"):
             queue.check_room(KEYS[0].served.model, left)
+    short = asked(queue, KEYS[0], [1])
+    queue.check_room(KEYS[0].served.model, 1.0)  # another so short one would not wait for long
+    queue.leave(short)
     hurried = Caller(KEYS[0], 10.0)
     for _ in range(2):  # done after 2 and 4 seconds
         queue.append(entry_of(hurried, 10), 0.0)
