@@ -248,7 +248,7 @@ batches = st.lists(lengths, min_size=1, max_size=64)
 
 @given(terms, st.lists(batches, min_size=30, max_size=60))
 def test_the_cost_is_learned(truth: tuple[float, ...], seen: list[list[int]]) -> None:
-    cost, told = Cost(), Cost(list(truth))
+    cost, told = Cost(), Cost(np.array(truth))
     for rows in seen * 4:
         cost.observe(len(rows), max(rows), sum(rows), told.seconds(rows))
     apart = [abs(cost.seconds(rows) / told.seconds(rows) - 1) for rows in seen]
@@ -281,7 +281,7 @@ def test_a_size_that_only_seemed_best_is_left() -> None:
 @given(batches, terms)
 def test_no_more_rows_leave_than_pay(rows: list[int], truth: tuple[float, ...]) -> None:
     """The fewest at nearly the best pace, in real steps a second, by brute force."""
-    cost = Cost(list(truth), most=64)
+    cost = Cost(np.array(truth), most=64)
     paces = [sum(rows[:n]) / cost.seconds(rows[:n]) for n in range(1, len(rows) + 1)]
     assert cost.best(rows) == next(n for n, pace in enumerate(paces, 1) if pace >= ENOUGH * max(paces))
     assert Cost(most=64).best(rows) == len(rows)  # nothing is known: all of them
