@@ -7,6 +7,7 @@ is whoever is of like length, as many as the model's own cost says.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -24,10 +25,10 @@ HOPELESS = 0.5
 """Share of its time that a row may be expected to wait; past it, it is refused at once."""
 MOST_COSTS = 64
 """Costs that are kept of one version: callers choose the options."""
-RECENT = 0.9
-"""What a batch weighs in the pace when the next has come: about the last ten count."""
-ENOUGH_SEEN = 8
-"""Batches to be seen before anybody is refused for the waiting ahead: the first ones are slow."""
+RECENT = 10
+"""Batches that the pace is told by."""
+ENOUGH_SEEN = 3
+"""Batches to be seen before anybody is refused for the waiting ahead."""
 STALE = 64
 """Places of rows that left, which the heap may hold beside as many as wait."""
 
@@ -132,9 +133,9 @@ class _Line:
     cells: int = 0  # theirs
     callers: int = 0  # whose rows they are
     since: float | None = None  # when the last batch ended, if others have waited ever since
-    seconds: float = 0.0  # from one such end to the next, of late: whatever else had its turns, too
-    served: float = 0.0  # cells that were done in them
-    seen: int = 0  # batches that say so
+    seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    # seconds from one such end to the next, whatever else had its turn in them, and cells
+    pace: float = 0.0  # seconds a cell while others wait; 0: not known
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
     heap: list[tuple[float, int, Entry]] = field(default_factory=list)  # by tag, then by arrival
 
@@ -154,8 +155,8 @@ class _Line:
         self.callers -= not entry.caller.waiting
         self.size -= 1
         self.cells -= entry.cells
-        if not self.size:  # what was learned of a bad hour would refuse for ever
-            self.since, self.seconds, self.served, self.seen = None, 0.0, 0.0, 0
+        if not self.size:
+            self.since = None
         by_length = self.rows[entry.key]
         del by_length[entry.row.length][entry]
         if not by_length[entry.row.length]:
@@ -183,17 +184,17 @@ class _Line:
         return min(next(iter(rows)).cells for lengths in self.rows.values() for rows in lengths.values())
 
     def observe(self, cells: int, now: float) -> None:
-        """Learn from the end of a batch, if others have waited since the one before."""
-        if self.since is not None:
-            self.seen += 1
-            self.seconds = RECENT * self.seconds + now - self.since
-            self.served = RECENT * self.served + cells
-        self.since = now if self.size else None
+        """Learn from the end of a batch, if others have waited since the one before; else forget an old one.
 
-    @property
-    def pace(self) -> float:
-        """Seconds a cell while others wait."""
-        return self.seconds / self.served if self.served else 0.0
+        The longest time is left out: a stall would make waits look hopeless, and refused rows teach nothing.
+        """
+        if self.since is not None:
+            self.seen.append((now - self.since, cells))
+        elif self.seen:
+            self.seen.popleft()
+        self.since = now if self.size else None
+        told = sorted(self.seen)[:-1] if len(self.seen) >= ENOUGH_SEEN else []
+        self.pace = sum(seconds for seconds, _ in told) / max(1, sum(cells for _, cells in told))
 
     def wait(self, cells: int, caller: Caller | None = None) -> float:
         """Return the seconds until a new row is done, if no other comes with an earlier turn.
@@ -201,7 +202,7 @@ class _Line:
         Args:
             caller: whose row it is; a new one's if None.
         """
-        if not self.size or self.seen < ENOUGH_SEEN:
+        if not self.size:
             return 0.0
         turn, callers = float(cells), self.callers + 1
         if caller is not None:
