@@ -188,7 +188,10 @@ def in_flight(service: Service) -> float:
     return float(found[1]) if found else 0.0
 
 
-LIBRARIES = "fastapi, grpc.aio, grpc_health.v1.health, numpy, prometheus_client, pydantic_settings, uvicorn"
+LIBRARIES = (
+    "fastapi.openapi.utils, grpc.aio, grpc_health.v1.health, grpc_reflection.v1alpha.reflection, numpy, "
+    "orjson, prometheus_client, pydantic_settings, sentencepiece, uvicorn, uvloop"
+)
 
 
 def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
