@@ -225,6 +225,15 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
 
 
+async def test_after_a_stall_nobody_is_refused_for_it() -> None:
+    """A row takes a second, but for one that took a minute."""
+    queue = Queue(Budget(1, 99, 99_999))
+    asked(queue, KEYS[0], [10] * 20)
+    for now in (0.0, 1.0, 2.0, 62.0, 63.0, 64.0):
+        queue.observe(queue.take(0.0), 10, 1.0, now)
+    queue.check_room(KEYS[0].served.model, 4.1)  # done after 2 seconds
+
+
 @given(lengths)
 async def test_a_row_takes_its_own_steps_a_fixed_axis_and_each_beam(length: int) -> None:
     """With one bucket the time axis may be fixed; with several the longest of a batch is enough."""
