@@ -293,6 +293,26 @@ async def test_an_idle_service_adds_no_wait_and_a_busy_one_gathers() -> None:
     assert [batch.rows for batch in core.backend.batches] == [4, 2, 1, 5]
 
 
+async def test_who_comes_back_within_some_turns_shares_the_next_batch_and_the_wait_is_bounded() -> None:
+    async def again(core: Core, turns: int) -> None:
+        for _ in range(5):
+            await ask(core, Asked([1.0]))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    async with running(slots=1) as core:
+        core.backend.seconds = 1.0
+        await asyncio.gather(*(again(core, turns) for turns in range(3) for _ in range(2)))
+        assert [batch.rows for batch in core.backend.batches] == [6] * 5
+        core.backend.seconds = 0.0
+        stream = []
+        for _ in range(200):  # somebody comes at every turn
+            stream.append(asyncio.create_task(ask(core, Asked([1.0]))))
+            await asyncio.sleep(0)
+        assert len(core.backend.batches) > 8
+        await asyncio.gather(*stream)
+
+
 async def test_the_wait_in_the_queue_is_timed_for_each_row() -> None:
     async with running(slots=1) as core:
         core.backend.seconds = 4.0
