@@ -34,6 +34,9 @@ from service.settings import Settings, SettingsUnusable
 log = logging.getLogger(__name__)
 CALLS = 2
 """Batches at each address of a model server: one computes, one is prepared."""
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle REST connection is kept: longer than proxies keep theirs (nginx and AWS: 60), which would
+else send a request into one that is just being closed, and tell their caller 502."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ async def _rest(gateway: Gateway, metrics: Metrics, settings: Settings) -> Async
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     server = _WebServer(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="rest")
