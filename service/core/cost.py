@@ -13,8 +13,8 @@ from service.contract.padding import Array
 
 MEMORY = 0.98
 """What an observation weighs when the next has come: about the last fifty count."""
-ENOUGH = 0.96
-"""Of the best pace that any number of rows would have; more rows for the rest would only make others wait."""
+SLACK = 0.01
+"""Of the steps of the best batch: more rows for so little would only make others wait."""
 TERMS, RIDGE = 4, 1e-6
 SETS = [list(kept) for size in range(1, TERMS + 1) for kept in combinations(range(TERMS), size)]
 BEYOND, LEAP, FADES = 2.0, 8.0, 0.99
@@ -37,6 +37,8 @@ class Cost:
 
     weights: Array = field(default_factory=lambda: np.zeros(TERMS))
     most: float = 1.0
+    steps: float = 0.0  # of late, and
+    taken: float = 0.0  # the seconds that they took
     _normal: Array = field(default_factory=lambda: np.zeros((TERMS, TERMS)))
     _target: Array = field(default_factory=lambda: np.zeros(TERMS))
     _chosen: int = 0
@@ -46,6 +48,8 @@ class Cost:
         terms = np.array([1.0, length, rows * length, steps]) / max(seconds, 1e-6)
         self._target = MEMORY * self._target + terms
         self._normal = MEMORY * self._normal + np.outer(terms, terms)
+        self.steps = MEMORY * self.steps + steps
+        self.taken = MEMORY * self.taken + seconds
         self.most = max(rows, FADES * self.most)
         self.weights = _non_negative(self._normal, self._target)
 
@@ -56,15 +60,21 @@ class Cost:
     def best(self, lengths: Sequence[int]) -> int:
         """Return how many of the rows, in the order given, to run together.
 
-        That is the fewest that come within `ENOUGH` of the best pace, in real steps a second; all of them
-        while nothing is known. Each `TRIAL`-th time it is another number.
+        A row is worth its steps, less what would be done of others' in the seconds that it costs, at the pace
+        of late: so the pace grows in the long run, and where few wait they go together rather than leave a
+        rest that would cost another call (Dinkelbach, 1967, https://doi.org/10.1287/mnsc.13.7.492). All of
+        them while nothing is known. Each `TRIAL`-th time it is another number.
         """
         if not self.weights.any():
             return len(lengths)
         if len(lengths) > BEYOND * self.most:
             return min(len(lengths), int(LEAP * self.most))
-        pace = np.cumsum(lengths) / self._seconds(lengths)
-        best = int(np.argmax(pace >= ENOUGH * pace.max())) + 1
+        steps, seconds = np.cumsum(lengths), self._seconds(lengths)
+        best_pace = float((steps / seconds).max())
+        pace = min(self.steps / self.taken, best_pace) if self.taken else best_pace
+        gained = steps - pace * seconds
+        most = int(gained.argmax())
+        best = int(np.argmax(gained >= gained[most] - SLACK * steps[most])) + 1
         self._chosen += 1
         if self._chosen % TRIAL:
             return best

@@ -1,6 +1,7 @@
 """The queue against a plain list: who is taken, who is refused, whose turn it is, what is learned."""
 
 from collections.abc import Sequence
+from operator import truediv
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from service import errors
 from service.contract.manifest import PREDICT_SIGNATURE
-from service.core.cost import ENOUGH, TRIAL, Cost
+from service.core.cost import SLACK, TRIAL, Cost
 from service.core.queue import BatchKey, Budget, Caller, Entry, Queue
 from service.core.types import Served
 from tests.core.fakes import NEVER, parsed, row, served, translation_manifest
@@ -317,8 +318,27 @@ def test_a_size_that_only_seemed_best_is_left() -> None:
 
 @given(batches, terms)
 def test_no_more_rows_leave_than_pay(rows: list[int], truth: tuple[float, ...]) -> None:
-    """The fewest at nearly the best pace, in real steps a second, by brute force."""
-    cost = Cost(np.array(truth), most=64)
-    paces = [sum(rows[:n]) / cost.seconds(rows[:n]) for n in range(1, len(rows) + 1)]
-    assert cost.best(rows) == next(n for n, pace in enumerate(paces, 1) if pace >= ENOUGH * max(paces))
+    """The fewest that gain nearly the most over the pace of late, or over the best pace, by brute force."""
+    told = Cost(np.array(truth), most=64)
+    steps = [sum(rows[:n]) for n in range(1, len(rows) + 1)]
+    seconds = [told.seconds(rows[:n]) for n in range(1, len(rows) + 1)]
+    best = max(map(truediv, steps, seconds))
+    for pace in (best / 4, best / 2, best, 2 * best):
+        cost = Cost(np.array(truth), most=64, steps=pace, taken=1.0)
+        gained = [s - min(pace, best) * t for s, t in zip(steps, seconds, strict=True)]
+        most = gained.index(max(gained))
+        chosen = cost.best(rows)
+        assert gained[chosen - 1] >= gained[most] - SLACK * steps[most] - 1e-9
+        assert all(gain < gained[most] - SLACK * steps[most] + 1e-9 for gain in gained[: chosen - 1])
     assert Cost(most=64).best(rows) == len(rows)  # nothing is known: all of them
+
+
+def test_where_few_wait_they_go_together_and_where_many_do_like_ones_alone() -> None:
+    """A step costs 1 however many rows take it, and a cell a tenth: a call for the rest would not pay."""
+    few, many = [10] * 2 + [20] * 2, [10] * 40 + [20] * 2
+    truth = np.array([0.0, 1.0, 0.1, 0.0])
+    seconds = Cost(truth).seconds
+    assert seconds(few) < seconds(few[:2]) + seconds(few[2:])
+    idle = Cost(truth, most=64, steps=sum(few), taken=seconds(few))
+    busy = Cost(truth, most=64, steps=sum(many), taken=seconds(many))
+    assert (idle.best(few), busy.best(many)) == (4, 40)
