@@ -80,13 +80,13 @@ class Gateway:
         """Refuse a request that would wait too long; the doors ask before they read or convert it.
 
         Raises:
-            QueueFull: the queue has no room, or no time, for a row of what the call's size tells.
+            QueueFull: the queue has no room, or no time, for one more row, however short.
         """
         if self._draining:
             return  # which is what it will be told
         started = perf_counter()
         try:
-            self._runner.check_room(ref.name, call.deadline, call.size)
+            self._runner.check_room(ref.name, call.deadline)
         except errors.QueueFull as error:
             self._metrics.of(self._metrics.rejected, error.reason).inc()
             self._count(self._known(ref), task, call, error.code.value, error.reason, started)
@@ -165,7 +165,7 @@ class Gateway:
         if not count:
             raise errors.EmptyRequest(f"{member} is empty", path=(member,))
         self.check_count(member, count)
-        outcomes = await self._runner.run(served, body, call.deadline, call.size)
+        outcomes = await self._runner.run(served, body, call.deadline)
         if ref.version is None and _may_be_gone(outcomes):
             try:
                 served, outcomes = await self._again(task, ref, served, body, call, outcomes)
@@ -190,7 +190,7 @@ class Gateway:
                 current = await self._find(task, ref, call)
         if current is served and not gone:
             return served, outcomes
-        outcomes = await self._runner.run(current, body, call.deadline, call.size)
+        outcomes = await self._runner.run(current, body, call.deadline)
         if any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes):
             told = f"version {current.version} of model {ref.name!r} went away while it was called"
             raise errors.BackendUnavailable(told, retry_after=1.0)

@@ -30,13 +30,8 @@ class ItemRunner:
         self._scheduler = scheduler
         self._metrics = metrics
 
-    async def run(
-        self, served: Served, body: Body, deadline: float, size: int | None = None
-    ) -> list[Outcome]:
+    async def run(self, served: Served, body: Body, deadline: float) -> list[Outcome]:
         """Return each item's answer or error, in order.
-
-        Args:
-            size: bytes that the request came as; tells of later ones how large they are.
 
         Raises:
             InvalidArgument: the options, which all items share, do not fit the model.
@@ -46,7 +41,7 @@ class ItemRunner:
         self._stage(served, "validate").observe(perf_counter() - started)
         outcomes: list[Outcome | None] = [None] * len(plan.items)
         key = BatchKey(served, plan.signature, plan.batch_options)
-        with self._scheduler.calling(key, deadline, size) as caller:
+        with self._scheduler.calling(key, deadline) as caller:
             try:
                 encoded = await self._submitted(plan, caller, outcomes)
                 left = len(caller.entries)
@@ -58,9 +53,9 @@ class ItemRunner:
                 return [error.at() if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def check_room(self, model: str, deadline: float, size: int | None) -> None:
-        """Raise QueueFull where a request of so many bytes would be refused."""
-        self._scheduler.check_room(model, deadline, size)
+    def check_room(self, model: str, deadline: float) -> None:
+        """Raise QueueFull where one more row would be refused, however short."""
+        self._scheduler.check_room(model, deadline)
 
     async def _submitted(
         self, plan: Plan, caller: Caller, outcomes: list[Outcome | None]

@@ -7,7 +7,6 @@ is whoever is of like length, as many as the model's own cost says.
 """
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +29,6 @@ RECENT = 10
 """Batches that the pace is told by."""
 ENOUGH_SEEN = 3
 """Batches to be seen before anybody is refused for the waiting ahead."""
-MEMORY = 0.99
-"""What a request's bytes and cells weigh when the next one has ended."""
 STALE = 64
 """Places of rows that left, which the heap may hold beside as many as wait."""
 
@@ -57,7 +54,6 @@ class Caller:
 
     key: BatchKey
     deadline: float  # absolute, on the event loop's clock
-    size: int | None = None  # bytes that it came as, where known
     tag: float = 0.0  # cells that fair turns would have served by the time of its last row
     waiting: int = 0  # rows in the queue
     gone: bool = False
@@ -140,8 +136,6 @@ class _Line:
     seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     # seconds from one such end to the next, whatever else had its turn in them, and cells
     pace: float = 0.0  # seconds a cell while others wait; 0: not known
-    read: float = 0.0  # bytes of late requests, and
-    made: float = 0.0  # what their rows took, of one hypothesis each
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
     heap: list[tuple[float, int, Entry]] = field(default_factory=list)  # by tag, then by arrival
 
@@ -185,21 +179,9 @@ class _Line:
         for other in sorted(by_length, key=lambda other: (abs(other - length), other)):
             yield from by_length[other]
 
-    def likely(self, size: int | None) -> int:
-        """Return the cells of a row of a request of so many bytes, going by others' bytes; some row waits.
-
-        No more than the rows that wait have on average, as a long request may be of many short ones. The
-        smallest row's, where the size is not known, so that nobody is refused for others' long ones.
-        """
-        if size is None or not self.read:
-            return min(next(iter(rows)).cells for lengths in self.rows.values() for rows in lengths.values())
-        return math.ceil(min(size * self.made / self.read, self.cells / self.size))
-
-    def tell(self, caller: Caller) -> None:
-        """Learn from a request that has been answered how many cells its bytes were."""
-        if caller.size is not None and caller.entries:
-            self.read = MEMORY * self.read + caller.size
-            self.made = MEMORY * self.made + sum(entry.cells for entry in caller.entries) / caller.key.width
+    def least(self) -> int:
+        """Return the cells of the smallest row; there is one."""
+        return min(next(iter(rows)).cells for lengths in self.rows.values() for rows in lengths.values())
 
     def observe(self, cells: int, now: float) -> None:
         """Learn from the end of a batch, if others have waited since the one before; else forget an old one.
@@ -254,20 +236,19 @@ class Queue:
         entry.caller.entries.append(entry)
         self.cells += entry.cells
 
-    def check_room(self, model: str, left: float, size: int | None = None) -> None:
-        """Tell beforehand whether a new caller's row would be refused.
+    def check_room(self, model: str, left: float) -> None:
+        """Tell beforehand whether a new caller's row would be refused, be it the shortest.
 
         Args:
             left: seconds to its deadline.
-            size: bytes of the request, where known.
 
         Raises:
             QueueFull.
         """
         line = self._lines.get(model)
         if line is not None and line.size:
-            cells = line.likely(size)
-            self._check_room(line, cells, line.wait(cells), left)
+            least = line.least()
+            self._check_room(line, least, line.wait(least), left)
 
     def _check_room(self, line: _Line, cells: int, wait: float, left: float) -> None:
         if self.cells + cells > self._budget.queue_cells:
@@ -293,11 +274,8 @@ class Queue:
         """Remove what a caller still has waiting."""
         caller.gone = True
         line = self._lines.get(caller.key.served.model)
-        if line is None:
-            return
-        line.tell(caller)
         for entry in caller.entries:
-            if entry.waits:
+            if entry.waits and line is not None:
                 self._remove(line, entry)
 
     def clear(self) -> list[Entry]:

@@ -49,16 +49,15 @@ class Scheduler:
         await asyncio.gather(*self._batches)
 
     @contextmanager
-    def calling(self, key: BatchKey, deadline: float, size: int | None = None) -> Iterator[Caller]:
+    def calling(self, key: BatchKey, deadline: float) -> Iterator[Caller]:
         """Open a request's place: rows are put by `submit` and come back by `Caller.settled`.
 
         At the end of the block, however it ends, what still waits is dropped.
 
         Args:
             deadline: absolute; past it the rows are dropped, their neighbours are not.
-            size: bytes that the request came as, where known.
         """
-        caller = Caller(key, deadline, size)
+        caller = Caller(key, deadline)
         timer = asyncio.get_running_loop().call_at(deadline, caller.expire)
         try:
             yield caller
@@ -84,9 +83,9 @@ class Scheduler:
         self._quiet = 0
         self._schedule()
 
-    def check_room(self, model: str, deadline: float, size: int | None) -> None:
-        """Raise QueueFull where a row of a request of so many bytes would be refused."""
-        self._queue.check_room(model, deadline - asyncio.get_running_loop().time(), size)
+    def check_room(self, model: str, deadline: float) -> None:
+        """Raise QueueFull where one more row would be refused, however short."""
+        self._queue.check_room(model, deadline - asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:
         """Look for batches when this turn of the loop is over: by then, all who come now have come."""

@@ -32,7 +32,6 @@ class Call:
 
     transport: str
     deadline: float  # absolute, on the event loop's clock
-    size: int | None = None  # bytes that it came as, where that is known before it is read
 
 
 @dataclass(frozen=True, slots=True)

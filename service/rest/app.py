@@ -24,7 +24,7 @@ from service.core.types import Answered, Call, ModelRef
 from service.logs import REQUEST_ID, request_id
 from service.metrics import Metrics
 from service.rest import openapi
-from service.rest.bodies import Kind, checked, declared_size, read_json
+from service.rest.bodies import Kind, checked, read_json
 from service.rest.models import model_as_json
 from service.rest.problems import problem
 from service.settings import Settings
@@ -162,7 +162,7 @@ class Door:
         return checked(table, kind)
 
     def _call(self, request: Request) -> Call:
-        """Return what the headers tell: the size, and the deadline (Grpc-Timeout) within `max_timeout`."""
+        """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""
         seconds = self._settings.default_timeout
         given = request.headers.get("grpc-timeout")
         if given is not None:
@@ -172,7 +172,7 @@ class Door:
                 raise errors.OptionOutOfRange(message)
             seconds = int(found[1]) * TIMEOUT_UNITS[found[2]]
         seconds = min(seconds, self._settings.max_timeout)
-        return Call("rest", asyncio.get_running_loop().time() + seconds, declared_size(request))
+        return Call("rest", asyncio.get_running_loop().time() + seconds)
 
 
 class RequestId:

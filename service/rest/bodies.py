@@ -55,15 +55,9 @@ def checked(table: dict[str, Any], kind: type[Kind]) -> Kind:
         raise _malformed(error) from error
 
 
-def declared_size(request: Request) -> int | None:
-    """Return the bytes that Content-Length announces."""
-    declared = request.headers.get("content-length", "")
-    return int(declared) if declared.isdecimal() else None
-
-
 async def _read(request: Request, limit: int) -> bytes:
-    declared = declared_size(request)
-    if declared is not None and declared > limit:
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
         raise errors.BodyTooLarge(f"the body has {declared} bytes, more than the limit of {limit}")
     data = bytearray()
     async for part in request.stream():

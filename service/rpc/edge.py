@@ -47,7 +47,7 @@ def handler(
     """
 
     async def handle(raw: bytes, context: Context) -> bytes:
-        call = _call(context, len(raw), default_timeout, max_timeout)
+        call = _call(context, default_timeout, max_timeout)
         await _identify(context)
         try:
             answer = await method.answer(_parsed(method.request, raw), call)
@@ -62,10 +62,10 @@ def handler(
     return handle
 
 
-def _call(context: Context, size: int, default_timeout: float, max_timeout: float) -> Call:
+def _call(context: Context, default_timeout: float, max_timeout: float) -> Call:
     remaining = context.time_remaining()
     timeout = default_timeout if remaining is None else min(remaining, max_timeout)
-    return Call(TRANSPORT, asyncio.get_running_loop().time() + timeout, size)
+    return Call(TRANSPORT, asyncio.get_running_loop().time() + timeout)
 
 
 async def _identify(context: Context) -> None:

@@ -226,34 +226,6 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
 
 
-async def test_a_request_is_refused_unread_by_its_own_size_and_not_by_others() -> None:
-    """Ten bytes are a cell, ten cells a second; what waits has ten cells a row on average."""
-    queue, model = Queue(Budget(1, 99, 99_999)), KEYS[0].served.model
-    for _ in range(5):
-        answered = asked(queue, KEYS[0], [10])
-        answered.size = 100
-        queue.take(0.0)
-        queue.leave(answered)
-    for _ in range(10):
-        asked(queue, KEYS[0], [4])
-        asked(queue, KEYS[0], [16])
-    now = 0.0
-    for _ in range(6):
-        taken = queue.take(0.0)
-        asked(queue, KEYS[0], [taken[0].row.length])
-        now += taken[0].cells / 10
-        queue.observe(taken, 16, 1.0, now)
-    waits = {}
-    for size in (None, 40, 70, 100, 10_000):
-        with pytest.raises(errors.QueueFull, match="of waiting are ahead") as told:
-            queue.check_room(model, 0.1, size)
-        waits[size] = told.value.retry_after
-    assert waits[None] == waits[40] < waits[70] < waits[100] == waits[10_000]
-    queue.check_room(model, 2 * waits[70] + 0.1, 70)
-    with pytest.raises(errors.QueueFull):
-        queue.check_room(model, 2 * waits[70] + 0.1, 100)
-
-
 async def test_after_a_stall_nobody_is_refused_for_it() -> None:
     """A row takes a second, but for one that took a minute."""
     queue = Queue(Budget(1, 99, 99_999))
