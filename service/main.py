@@ -165,6 +165,7 @@ async def _rest(gateway: Gateway, metrics: Metrics, settings: Settings) -> Async
         log_config=None,
         access_log=False,
         lifespan="off",
+        proxy_headers=False,  # nothing asks who calls
         timeout_graceful_shutdown=1,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )

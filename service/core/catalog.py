@@ -89,6 +89,10 @@ class Catalog:
         """True once every model has been routable once; a model that comes later does not undo it."""
         return self._is_ready
 
+    def __contains__(self, name: str) -> bool:
+        """Tell whether there is a model of that name."""
+        return name in self._models
+
     def models(self) -> dict[str, list[VersionReport]]:
         """Return every model's versions, newest first."""
         return {name: self.versions(name) for name in sorted(self._models)}

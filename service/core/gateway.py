@@ -80,7 +80,7 @@ class Gateway:
         """Refuse a request that would wait too long; the doors ask before they read or convert it.
 
         Raises:
-            QueueFull: the queue has no room, or no time, for one more row, however short.
+            QueueFull: the queue has no room, or no time, for one more row, as long as others.
         """
         if self._draining:
             return  # which is what it will be told
@@ -148,7 +148,7 @@ class Gateway:
 
     def _known(self, ref: ModelRef) -> tuple[str, str]:
         """Return metric labels for a request that reached no version: only names that exist."""
-        return (ref.name if ref.name in self._catalog.models() else OTHER, NONE)
+        return (ref.name if ref.name in self._catalog else OTHER, NONE)
 
     async def _find(self, task: str, ref: ModelRef, call: Call) -> Served:
         if self._draining:

@@ -54,7 +54,7 @@ class ItemRunner:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def check_room(self, model: str, deadline: float) -> None:
-        """Raise QueueFull where one more row would be refused, however short."""
+        """Raise QueueFull where one more row, as long as others, would be refused."""
         self._scheduler.check_room(model, deadline)
 
     async def _submitted(

@@ -1,12 +1,14 @@
 """The rows that wait for a batch, and the choice of the next batch. A plain state object: no tasks.
 
-Owned by `service.core.scheduler`. Models share the backend's time; within a model each request has an equal
-share, by self-clocked fair queueing (Golestani, 1994, https://doi.org/10.1109/INFCOM.1994.337677): a row's
-tag is what its request has asked for so far, and the lowest tag leads the next batch. The rest of the batch
-is whoever is of like length, as many as the model's own cost says.
+Owned by `service.core.scheduler`. Models share the backend's time; within a model each request has its turn,
+by self-clocked fair queueing (Golestani, 1994, https://doi.org/10.1109/INFCOM.1994.337677) of rows: of
+requests of one row each, whoever came first leads the next batch; of one of many, the second row waits for
+the first rows of the others. The rest of the batch is whoever is of like length, as many as the model's own
+cost says.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +56,7 @@ class Caller:
 
     key: BatchKey
     deadline: float  # absolute, on the event loop's clock
-    tag: float = 0.0  # cells that fair turns would have served by the time of its last row
+    turn: int = 0  # of its last row: by then, everybody who came so early has had as many
     waiting: int = 0  # rows in the queue
     gone: bool = False
     late: bool = False
@@ -128,7 +130,7 @@ class _Line:
     """The waiting rows of one model."""
 
     used: float = 0.0  # seconds of the backend, as predicted when its batches left
-    clock: float = 0.0  # the tag of the row that led the last batch
+    turn: int = 0  # of the row that led the last batch
     size: int = 0  # rows
     cells: int = 0  # theirs
     callers: int = 0  # whose rows they are
@@ -136,17 +138,18 @@ class _Line:
     seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     # seconds from one such end to the next, whatever else had its turn in them, and cells
     pace: float = 0.0  # seconds a cell while others wait; 0: not known
+    interval: float = 0.0  # seconds from the end of a batch to that of the next
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
-    heap: list[tuple[float, int, Entry]] = field(default_factory=list)  # by tag, then by arrival
+    heap: list[tuple[int, int, Entry]] = field(default_factory=list)  # by turn, then by arrival
 
     def add(self, entry: Entry, number: int) -> None:
         caller = entry.caller
-        caller.tag += max(0.0, self.clock - caller.tag) + entry.cells
+        caller.turn = max(self.turn, caller.turn) + 1
         self.callers += not caller.waiting
         caller.waiting += 1
         self.size += 1
         self.cells += entry.cells
-        heappush(self.heap, (caller.tag, number, entry))
+        heappush(self.heap, (caller.turn, number, entry))
         self.rows.setdefault(entry.key, {}).setdefault(entry.row.length, {})[entry] = None
 
     def remove(self, entry: Entry) -> None:
@@ -179,9 +182,9 @@ class _Line:
         for other in sorted(by_length, key=lambda other: (abs(other - length), other)):
             yield from by_length[other]
 
-    def least(self) -> int:
-        """Return the cells of the smallest row; there is one."""
-        return min(next(iter(rows)).cells for lengths in self.rows.values() for rows in lengths.values())
+    def mean(self) -> float:
+        """Return the cells of a row, on average; there is one."""
+        return self.cells / self.size
 
     def observe(self, cells: int, now: float) -> None:
         """Learn from the end of a batch, if others have waited since the one before; else forget an old one.
@@ -194,21 +197,25 @@ class _Line:
             self.seen.popleft()
         self.since = now if self.size else None
         told = sorted(self.seen)[:-1] if len(self.seen) >= ENOUGH_SEEN else []
-        self.pace = sum(seconds for seconds, _ in told) / max(1, sum(cells for _, cells in told))
+        seconds = sum(seconds for seconds, _ in told)
+        self.pace = seconds / max(1, sum(cells for _, cells in told))
+        self.interval = seconds / max(1, len(told))
 
-    def wait(self, cells: int, caller: Caller | None = None) -> float:
-        """Return the seconds until a new row is done, if no other comes with an earlier turn.
+    def wait(self, caller: Caller | None = None) -> float:
+        """Return the seconds until a new row, of the usual length, is done if no other comes before its turn.
+
+        That is the work ahead, half a batch that is under way, and on average half of its own.
 
         Args:
             caller: whose row it is; a new one's if None.
         """
         if not self.size:
             return 0.0
-        turn, callers = float(cells), self.callers + 1
+        turns, callers = 1, self.callers + 1
         if caller is not None:
-            turn += max(0.0, caller.tag - self.clock)
+            turns += max(0, caller.turn - self.turn)
             callers -= caller.waiting > 0
-        return min(turn * callers, self.cells + cells) * self.pace
+        return min(turns * callers, self.size + 1) * self.mean() * self.pace + self.interval
 
 
 class Queue:
@@ -229,7 +236,7 @@ class Queue:
             QueueFull: its cells do not fit, or it would wait for most of the time that it has.
         """
         line = self._lines.setdefault(entry.key.served.model, _Line())
-        self._check_room(line, entry.cells, line.wait(entry.cells, entry.caller), entry.caller.deadline - now)
+        self._check_room(line, entry.cells, line.wait(entry.caller), entry.caller.deadline - now)
         if not line.size:  # who was away has not saved up turns
             line.used = max(line.used, self._used)
         line.add(entry, next(self._numbers))
@@ -237,7 +244,7 @@ class Queue:
         self.cells += entry.cells
 
     def check_room(self, model: str, left: float) -> None:
-        """Tell beforehand whether a new caller's row would be refused, be it the shortest.
+        """Tell beforehand whether a new caller's row would be refused, if it is as long as those that wait.
 
         Args:
             left: seconds to its deadline.
@@ -247,8 +254,7 @@ class Queue:
         """
         line = self._lines.get(model)
         if line is not None and line.size:
-            least = line.least()
-            self._check_room(line, least, line.wait(least), left)
+            self._check_room(line, math.ceil(line.mean()), line.wait(), left)
 
     def _check_room(self, line: _Line, cells: int, wait: float, left: float) -> None:
         if self.cells + cells > self._budget.queue_cells:
@@ -300,7 +306,7 @@ class Queue:
         chosen = chosen[: cost.best(lengths)]
         self._used = line.used
         line.used += cost.seconds(lengths[: len(chosen)])
-        line.clock = max(line.clock, line.heap[0][0])
+        line.turn = max(line.turn, line.heap[0][0])
         for entry in chosen:
             self._remove(line, entry)
         return chosen

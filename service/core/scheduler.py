@@ -84,7 +84,7 @@ class Scheduler:
         self._schedule()
 
     def check_room(self, model: str, deadline: float) -> None:
-        """Raise QueueFull where one more row would be refused, however short."""
+        """Raise QueueFull where one more row, as long as others, would be refused."""
         self._queue.check_room(model, deadline - asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:
