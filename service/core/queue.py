@@ -141,11 +141,16 @@ class _Line:
     interval: float = 0.0  # seconds from the end of a batch to that of the next
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
     heap: list[tuple[int, int, Entry]] = field(default_factory=list)  # by turn, then by arrival
+    firsts: deque[Entry] = field(
+        default_factory=deque
+    )  # of requests of which no other row waited, as they came
 
     def add(self, entry: Entry, number: int) -> None:
         caller = entry.caller
         caller.turn = max(self.turn, caller.turn) + 1
-        self.callers += not caller.waiting
+        if not caller.waiting:
+            self.callers += 1
+            self.firsts.append(entry)
         caller.waiting += 1
         self.size += 1
         self.cells += entry.cells
@@ -169,6 +174,7 @@ class _Line:
         if len(self.heap) > 2 * self.size + STALE:
             self.heap = [place for place in self.heap if place[2].waits]
             heapify(self.heap)
+            self.firsts = deque(entry for entry in self.firsts if entry.waits)
 
     def lead(self) -> Entry | None:
         """Return the row whose turn it is."""
@@ -201,12 +207,14 @@ class _Line:
         self.pace = seconds / max(1, sum(cells for _, cells in told))
         self.interval = seconds / max(1, len(told))
 
-    def wait(self, caller: Caller | None = None) -> float:
+    def wait(self, arrived: float, caller: Caller | None = None) -> float:
         """Return the seconds until a new row, of the usual length, is done if no other comes before its turn.
 
-        That is the work ahead, half a batch that is under way, and on average half of its own.
+        That is the work ahead, half a batch that is under way, and on average half of its own; and no less
+        than the oldest first row of a request has waited: what is learned shows a sudden rush too late.
 
         Args:
+            arrived: when it came, as `Entry` has it.
             caller: whose row it is; a new one's if None.
         """
         if not self.size:
@@ -215,7 +223,11 @@ class _Line:
         if caller is not None:
             turns += max(0, caller.turn - self.turn)
             callers -= caller.waiting > 0
-        return min(turns * callers, self.size + 1) * self.mean() * self.pace + self.interval
+        while self.firsts and not self.firsts[0].waits:
+            self.firsts.popleft()
+        oldest = arrived - self.firsts[0].arrived if self.firsts else 0.0
+        told = min(turns * callers, self.size + 1) * self.mean() * self.pace + self.interval
+        return max(told, oldest)
 
 
 class Queue:
@@ -236,17 +248,20 @@ class Queue:
             QueueFull: its cells do not fit, or it would wait for most of the time that it has.
         """
         line = self._lines.setdefault(entry.key.served.model, _Line())
-        self._check_room(line, entry.cells, line.wait(entry.caller), entry.caller.deadline - now)
+        self._check_room(
+            line, entry.cells, line.wait(entry.arrived, entry.caller), entry.caller.deadline - now
+        )
         if not line.size:  # who was away has not saved up turns
             line.used = max(line.used, self._used)
         line.add(entry, next(self._numbers))
         entry.caller.entries.append(entry)
         self.cells += entry.cells
 
-    def check_room(self, model: str, left: float) -> None:
+    def check_room(self, model: str, arrived: float, left: float) -> None:
         """Tell beforehand whether a new caller's row would be refused, if it is as long as those that wait.
 
         Args:
+            arrived: when it came, as `Entry` has it.
             left: seconds to its deadline.
 
         Raises:
@@ -254,7 +269,7 @@ class Queue:
         """
         line = self._lines.get(model)
         if line is not None and line.size:
-            self._check_room(line, math.ceil(line.mean()), line.wait(), left)
+            self._check_room(line, math.ceil(line.mean()), line.wait(arrived), left)
 
     def _check_room(self, line: _Line, cells: int, wait: float, left: float) -> None:
         if self.cells + cells > self._budget.queue_cells:

@@ -85,7 +85,7 @@ class Scheduler:
 
     def check_room(self, model: str, deadline: float) -> None:
         """Raise QueueFull where one more row, as long as others, would be refused."""
-        self._queue.check_room(model, deadline - asyncio.get_running_loop().time())
+        self._queue.check_room(model, perf_counter(), deadline - asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:
         """Look for batches when this turn of the loop is over: by then, all who come now have come."""

@@ -217,10 +217,10 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     asked(queue, KEYS[0], [10] * 39)
     for number in range(9):  # half of the time goes to something else
         queue.observe(queue.take(0.0), 10, 0.5, float(number))
-    queue.check_room(KEYS[0].served.model, 6.1)  # a new one is done after 3 seconds: after one of those
+    queue.check_room(KEYS[0].served.model, 0.0, 6.1)  # a new one is done after 3 seconds: after one of those
     for left in (5.9, 0.1):
         with pytest.raises(errors.QueueFull, match=r"3\.0 s of waiting are ahead"):
-            queue.check_room(KEYS[0].served.model, left)
+            queue.check_room(KEYS[0].served.model, 0.0, left)
     hurried = Caller(KEYS[0], 12.0)
     for _ in range(2):  # done after 3 and 5 seconds
         queue.append(entry_of(hurried, 10), 0.0)
@@ -240,7 +240,21 @@ async def test_after_a_stall_nobody_is_refused_for_it() -> None:
     asked(queue, KEYS[0], [10] * 20)
     for now in (0.0, 1.0, 2.0, 62.0, 63.0, 64.0):
         queue.observe(queue.take(0.0), 10, 1.0, now)
-    queue.check_room(KEYS[0].served.model, 6.1)  # done after 3 seconds
+    queue.check_room(KEYS[0].served.model, 0.0, 6.1)  # done after 3 seconds
+
+
+async def test_in_a_rush_nobody_is_let_in_to_wait_for_longer_than_others_have() -> None:
+    """No batch has ended yet. That a large request's rows wait for their turns tells of nobody else."""
+    queue, model = Queue(Budget(2, 99, 99_999)), KEYS[0].served.model
+    asked(queue, KEYS[0], [10] * 20)
+    queue.take(0.0)
+    queue.check_room(model, 9.0, 1.0)
+    asked(queue, KEYS[0], [10])
+    queue.check_room(model, 9.0, 18.1)
+    with pytest.raises(errors.QueueFull, match=r"9\.0 s of waiting are ahead"):
+        queue.check_room(model, 9.0, 17.9)
+    queue.take(0.0)
+    queue.check_room(model, 9.0, 1.0)
 
 
 @given(lengths)
