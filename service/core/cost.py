@@ -15,6 +15,8 @@ MEMORY = 0.98
 """What an observation weighs when the next has come: about the last fifty count."""
 SLACK = 0.01
 """Of the steps of the best batch: more rows for so little would only make others wait."""
+REST = 8
+"""One of so many rows is not left behind: it would cost another call, if nobody joins it."""
 TERMS, RIDGE = 4, 1e-6
 SETS = [list(kept) for size in range(1, TERMS + 1) for kept in combinations(range(TERMS), size)]
 BEYOND, LEAP, FADES = 2.0, 8.0, 0.99
@@ -75,6 +77,8 @@ class Cost:
         gained = steps - pace * seconds
         most = int(gained.argmax())
         best = int(np.argmax(gained >= gained[most] - SLACK * steps[most])) + 1
+        if REST * (len(lengths) - best) <= len(lengths):
+            best = len(lengths)
         self._chosen += 1
         if self._chosen % TRIAL:
             return best
