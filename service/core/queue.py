@@ -32,7 +32,7 @@ RECENT = 10
 ENOUGH_SEEN = 3
 """Batches to be seen before anybody is refused for the waiting ahead."""
 STALE = 64
-"""Places of rows that left, which the heap may hold beside as many as wait."""
+"""Places of rows that left, which the heap and the list of firsts may hold beside as many as wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,7 @@ class _Line:
     interval: float = 0.0  # seconds from the end of a batch to that of the next
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
     heap: list[tuple[int, int, Entry]] = field(default_factory=list)  # by turn, then by arrival
-    firsts: deque[Entry] = field(
-        default_factory=deque
-    )  # of requests of which no other row waited, as they came
+    firsts: deque[Entry] = field(default_factory=deque)  # rows of requests with no other; [0] waits
 
     def add(self, entry: Entry, number: int) -> None:
         caller = entry.caller
@@ -166,6 +164,8 @@ class _Line:
         if not self.size:
             self.since = None
         by_length = self.rows[entry.key]
+        while self.firsts and not self.firsts[0].waits:
+            self.firsts.popleft()
         del by_length[entry.row.length][entry]
         if not by_length[entry.row.length]:
             del by_length[entry.row.length]
@@ -174,6 +174,7 @@ class _Line:
         if len(self.heap) > 2 * self.size + STALE:
             self.heap = [place for place in self.heap if place[2].waits]
             heapify(self.heap)
+        if len(self.firsts) > 2 * self.callers + STALE:
             self.firsts = deque(entry for entry in self.firsts if entry.waits)
 
     def lead(self) -> Entry | None:
@@ -223,8 +224,6 @@ class _Line:
         if caller is not None:
             turns += max(0, caller.turn - self.turn)
             callers -= caller.waiting > 0
-        while self.firsts and not self.firsts[0].waits:
-            self.firsts.popleft()
         oldest = arrived - self.firsts[0].arrived if self.firsts else 0.0
         told = min(turns * callers, self.size + 1) * self.mean() * self.pace + self.interval
         return max(told, oldest)

@@ -1,5 +1,6 @@
 """The queue against a plain list: who is taken, who is refused, whose turn it is, what is learned."""
 
+import gc
 from collections.abc import Sequence
 from operator import truediv
 from typing import Any
@@ -176,6 +177,19 @@ async def test_of_requests_of_one_row_the_oldest_leads_however_long(rows: list[i
             batch = queue.take(0.0)
             assert batch[0] is waiting[0]
             waiting = [entry for entry in waiting if entry not in batch]
+
+
+async def test_a_row_that_has_left_is_not_kept() -> None:
+    queue = Queue(Budget(4, 999, 99_999))
+    for _ in range(500):
+        asked(queue, KEYS[0], [1])
+        queue.take(0.0)
+    patient = asked(queue, KEYS[0], [16])
+    for _ in range(500):
+        queue.leave(asked(queue, KEYS[0], [1]))
+    gc.collect()
+    assert patient.waiting
+    assert sum(isinstance(kept, Entry) for kept in gc.get_objects()) < 200
 
 
 async def test_models_share_the_time_and_not_the_batches() -> None:
