@@ -33,7 +33,7 @@ from service.settings import Settings, SettingsUnusable
 
 log = logging.getLogger(__name__)
 CALLS = 2
-"""Batches at each address of a model server: one computes, one is prepared."""
+"""Batches at each address of a model server, or on this process's GPU: one computes, one is prepared."""
 KEEP_ALIVE_SECONDS = 75
 """How long an idle REST connection is kept: longer than proxies keep theirs (nginx and AWS: 60), which would
 else send a request into one that is just being closed, and tell their caller 502."""
@@ -93,7 +93,8 @@ def make_backend(settings: Settings, metrics: Metrics) -> Backend:
     except ValueError as error:
         raise SettingsUnusable(str(error)) from error
     if not settings.tfserving_addresses:
-        return EmbeddedBackend(settings.root, threads=settings.slots or cores(), config=config)
+        slots = settings.slots or (CALLS if settings.device == "gpu" else cores())
+        return EmbeddedBackend(settings.root, threads=slots, config=config)
     return TfServingBackend(
         settings.tfserving_addresses,
         lambda: sorted(config.entries()) if config is not None else settings.model_names,

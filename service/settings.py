@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     slots: Count | None = Field(
         None,
         description="batches at once; absent: 2 at each address of TensorFlow Serving (one computes, one is "
-        "prepared), as many as this process has cores where it runs the models",
+        "prepared), as many as this process has cores where it runs the models, 2 where it does on a GPU",
     )
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
     drain_seconds: Seconds = Field(20.0, description="seconds that open requests may take on shutdown")

@@ -20,7 +20,9 @@ from service.backend.model_config import ModelConfigFile
 from service.backend.tfserving import TfServingBackend
 from service.contract.digest import digest_of
 from service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from service.main import make_backend
 from service.metrics import Metrics
+from service.settings import Settings
 from tests.tfserving.reload import ModelServer, config_file
 
 SERVING = "serving_default"
@@ -328,3 +330,14 @@ def test_a_config_file_that_cannot_be_used_is_told_by_name(tmp_path: Path, text:
     assert told in str(caught.value)
     with pytest.raises(ValueError, match="none"):
         ModelConfigFile(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [({}, 16), ({"device": "gpu"}, 2), ({"device": "gpu", "slots": 1}, 1)]
+)
+def test_batches_at_once_are_as_many_as_cores_and_few_on_a_gpu(
+    given: dict[str, Any], wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.main.cores", lambda: 16)
+    backend = make_backend(Settings(root=tmp_path, **given), Metrics(CollectorRegistry()))
+    assert backend.slots == wanted
