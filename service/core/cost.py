@@ -17,6 +17,8 @@ SLACK = 0.01
 """Of the steps of the best batch: more rows for so little would only make others wait."""
 REST = 8
 """One of so many rows is not left behind: it would cost another call, if nobody joins it."""
+SHORTEST = 1e-6
+"""Seconds that a batch takes at least: a clock may not tell the time before from the time after."""
 TERMS, RIDGE = 4, 1e-6
 SETS = [list(kept) for size in range(1, TERMS + 1) for kept in combinations(range(TERMS), size)]
 BEYOND, LEAP, FADES = 2.0, 8.0, 0.99
@@ -47,7 +49,8 @@ class Cost:
 
     def observe(self, rows: int, length: int, steps: int, seconds: float) -> None:
         """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took."""
-        terms = np.array([1.0, length, rows * length, steps]) / max(seconds, 1e-6)
+        seconds = max(seconds, SHORTEST)
+        terms = np.array([1.0, length, rows * length, steps]) / seconds
         self._target = MEMORY * self._target + terms
         self._normal = MEMORY * self._normal + np.outer(terms, terms)
         self.steps = MEMORY * self.steps + steps
@@ -73,8 +76,7 @@ class Cost:
             return min(len(lengths), int(LEAP * self.most))
         steps, seconds = np.cumsum(lengths), self._seconds(lengths)
         best_pace = float((steps / seconds).max())
-        pace = min(self.steps / self.taken, best_pace) if self.taken else best_pace
-        gained = steps - pace * seconds
+        gained = steps - min(self.steps / self.taken, best_pace) * seconds
         most = int(gained.argmax())
         best = int(np.argmax(gained >= gained[most] - SLACK * steps[most])) + 1
         if REST * (len(lengths) - best) <= len(lengths):

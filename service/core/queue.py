@@ -141,7 +141,7 @@ class _Line:
     interval: float = 0.0  # seconds from the end of a batch to that of the next
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
     heap: list[tuple[int, int, Entry]] = field(default_factory=list)  # by turn, then by arrival
-    firsts: deque[Entry] = field(default_factory=deque)  # rows of requests with no other; [0] waits
+    firsts: deque[Entry] = field(default_factory=deque)  # of requests of which no other row waited
 
     def add(self, entry: Entry, number: int) -> None:
         caller = entry.caller
@@ -164,13 +164,17 @@ class _Line:
         if not self.size:
             self.since = None
         by_length = self.rows[entry.key]
-        while self.firsts and not self.firsts[0].waits:
-            self.firsts.popleft()
         del by_length[entry.row.length][entry]
         if not by_length[entry.row.length]:
             del by_length[entry.row.length]
         if not by_length:
             del self.rows[entry.key]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of rows that have left: of all that are first, and of the others when they are many."""
+        while self.firsts and not self.firsts[0].waits:
+            self.firsts.popleft()
         if len(self.heap) > 2 * self.size + STALE:
             self.heap = [place for place in self.heap if place[2].waits]
             heapify(self.heap)
