@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest import FILE_NAME
 from tests.deploy.board import Board, Target, read_board, replaced
 from tests.deploy.drawing import Answers, Mark, draw
 from tests.deploy.load import Callers, service

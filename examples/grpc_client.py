@@ -9,6 +9,7 @@ import sys
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
 from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
 
 

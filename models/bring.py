@@ -12,14 +12,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.config import ConfigInvalid
-from models.contract import Contract, TakenCategories
-from models.draft import MANIFEST_OUTPUTS, Draft
-from models.drawing import draw_examples, masking_feature
-from models.fitting import Fit, fit, list_ports
-from models.keras_file import KerasFile, Port, load_keras
-from service.contract.features import SequenceEncoder
-from service.contract.manifest import (
+from seqserve.models.config import ConfigInvalid
+from seqserve.models.contract import Contract, TakenCategories
+from seqserve.models.draft import MANIFEST_OUTPUTS, Draft
+from seqserve.models.drawing import draw_examples, masking_feature
+from seqserve.models.fitting import Fit, fit, list_ports
+from seqserve.models.keras_file import KerasFile, Port, load_keras
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.manifest import (
     MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     Head,
@@ -30,7 +30,7 @@ from service.contract.manifest import (
     Signature,
     Tensor,
 )
-from service.errors import InvalidArgument
+from seqserve.service.errors import InvalidArgument
 
 BUCKETS = (8, 16, 32, 64, 128)
 FAR = 100.0

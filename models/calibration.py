@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from service.contract.heads import softmax_probabilities
-from service.contract.manifest import Softmax
-from service.contract.padding import Array
+from seqserve.service.contract.heads import softmax_probabilities
+from seqserve.service.contract.manifest import Softmax
+from seqserve.service.contract.padding import Array
 
 BINS = 15
 """Of equal width, as in the paper."""

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from models.masked import ConvBlock, mask_of, pooled, real_only
+from seqserve.models.masked import ConvBlock, mask_of, pooled, real_only
 
 
 @keras.saving.register_keras_serializable("seqserve")

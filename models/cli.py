@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.config import CONFIGS, ClassifierConfig, Config, ConfigInvalid, EventsConfig, load_config
-from service.contract.digest import sha256
-from service.errors import SeqserveError
+from seqserve.models.config import CONFIGS, ClassifierConfig, Config, ConfigInvalid, EventsConfig, load_config
+from seqserve.service.contract.digest import sha256
+from seqserve.service.errors import SeqserveError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 console = Console()
@@ -83,7 +83,7 @@ def evaluate(
 
     Example: python -m models evaluate build/models/helpdesk/1 --data helpdesk.csv --plot build/plots
     """
-    from models.evaluate import evaluate_version
+    from seqserve.models.evaluate import evaluate_version
 
     with _told():
         figures = asyncio.run(evaluate_version(folder, data, plot))
@@ -130,8 +130,8 @@ def crossvalidate(
 def _crossvalidate_events(
     config: EventsConfig, data: Path | None, folds: int, ways: str | None
 ) -> dict[str, Any]:
-    from models.crossvalidate import WAYS, parse_ways
-    from models.crossvalidate import crossvalidate as compare
+    from seqserve.models.crossvalidate import WAYS, parse_ways
+    from seqserve.models.crossvalidate import crossvalidate as compare
 
     report = compare(config, data, folds, WAYS if ways is None else parse_ways(ways), console)
     found = report.as_json()
@@ -141,9 +141,9 @@ def _crossvalidate_events(
 
 
 def _crossvalidate_series(config: ClassifierConfig, data: Path | None, folds: int) -> dict[str, Any]:
-    from models.crossvalidate_classes import crossvalidate_series
-    from models.evaluate.figures import as_json
-    from models.series import read_series
+    from seqserve.models.crossvalidate_classes import crossvalidate_series
+    from seqserve.models.evaluate.figures import as_json
+    from seqserve.models.series import read_series
 
     if data is None:
         raise ConfigInvalid("data.kind is series: give --data FILE.ts")
@@ -182,9 +182,9 @@ def export_keras(
     model: Path, contract: Path, root: Path, version: int | None, imports: list[Path], allow_leak: bool
 ) -> Path:
     """Export a user's model, telling what was found and checked; returns its directory."""
-    from models.bring import bring
-    from models.contract import load_contract
-    from models.export import export_version, next_version
+    from seqserve.models.bring import bring
+    from seqserve.models.contract import load_contract
+    from seqserve.models.export import export_version, next_version
 
     read = load_contract(contract)
     brought = bring(model, read, version or next_version(root, read.name), imports)
@@ -232,8 +232,8 @@ def check(
     On a GPU padding is held to the manifest's tolerance for it, as the goldens are.
     Example: python -m models check build/models/shop/1 --tfserving localhost:8500
     """
-    from models.check import check_version
-    from models.check.loaded import Server
+    from seqserve.models.check import check_version
+    from seqserve.models.check.loaded import Server
 
     with _told():
         host, _, port = (tfserving or ":").rpartition(":")
@@ -254,7 +254,7 @@ def publish(
     ] = None,
 ) -> None:
     """Copy a version to a model root, whole or not at all: a roll-out, or a roll-back under a new number."""
-    from models.export import publish as copy
+    from seqserve.models.export import publish as copy
 
     with _told():
         typer.echo(f"published {copy(source, root, version)}")
@@ -272,10 +272,10 @@ def _configuration(given: Path) -> Config:
 def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> Path:
     """Train, export and certify the next version of a configuration's model; returns its directory."""
     started = time.perf_counter()
-    from models.evaluate import measure
-    from models.export import export_version, next_version
-    from models.recipes import recipe_for
-    from models.train import fit, make_reproducible
+    from seqserve.models.evaluate import measure
+    from seqserve.models.export import export_version, next_version
+    from seqserve.models.recipes import recipe_for
+    from seqserve.models.train import fit, make_reproducible
 
     console.rule(f"{config.name}: training")
     make_reproducible(config.training.seed)
@@ -298,7 +298,7 @@ def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> 
 
 def _revision() -> str:
     """Return the version of this code, and the commit where it runs from a clone."""
-    version, clone = f"seqserve {metadata.version('seqserve')}", Path(__file__).parent.parent
+    version, clone = f"seqserve {metadata.version('seqserve')}", Path(__file__).resolve().parents[1]
     if not (clone / ".git").exists():  # installed: a repository around it would be another project's
         return version
     git = ["git", "-C", str(clone), "rev-parse", "--short=12", "HEAD"]
@@ -321,7 +321,7 @@ def _print_card(target: Path) -> None:
 
 
 def _card(target: Path) -> dict[str, Any]:
-    from service.contract.manifest import FILE_NAME, parse_manifest
+    from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
 
     return parse_manifest((target / "assets" / FILE_NAME).read_bytes()).card or {}
 

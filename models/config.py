@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.errors import Code, SeqserveError
+from seqserve.service.errors import Code, SeqserveError
 
 LONGEST_OUTPUT = 512
 """Pieces that a translation may have, whatever a caller asks."""

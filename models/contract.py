@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from models.config import ConfigInvalid, FeatureName, Name, Section, Width, faults_of, load_toml
-from service.contract.manifest import (
+from seqserve.models.config import ConfigInvalid, FeatureName, Name, Section, Width, faults_of, load_toml
+from seqserve.service.contract.manifest import (
     Categories,
     Elapsed,
     Feature,

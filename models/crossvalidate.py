@@ -16,20 +16,28 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from models.config import ConfigInvalid, EventsConfig, EventsData, TimeUse
-from models.data import END, Case
-from models.draft import Draft, tensor_spec
-from models.evaluate.figures import Figures, as_json
-from models.evaluate.prefixes import Prefix, Scores, differences_of, figures_of, pooled, prefixes_of, score
-from models.ngrams import MedianWait, WittenBell
-from models.recipes.events import EventsRecipe, features_of, read_cases
-from models.train import fit, make_reproducible
-from service.contract.features import UNIT_SECONDS, SequenceEncoder
-from service.contract.heads import answer_head, softmax_probabilities
-from service.contract.items import ValueAnswer
-from service.contract.manifest import PREDICT_SIGNATURE, Head, Softmax
-from service.contract.padding import Array, Row, bucket_of, pad_batch
-from service.errors import InvalidArgument
+from seqserve.models.config import ConfigInvalid, EventsConfig, EventsData, TimeUse
+from seqserve.models.data import END, Case
+from seqserve.models.draft import Draft, tensor_spec
+from seqserve.models.evaluate.figures import Figures, as_json
+from seqserve.models.evaluate.prefixes import (
+    Prefix,
+    Scores,
+    differences_of,
+    figures_of,
+    pooled,
+    prefixes_of,
+    score,
+)
+from seqserve.models.ngrams import MedianWait, WittenBell
+from seqserve.models.recipes.events import EventsRecipe, features_of, read_cases
+from seqserve.models.train import fit, make_reproducible
+from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
+from seqserve.service.contract.heads import answer_head, softmax_probabilities
+from seqserve.service.contract.items import ValueAnswer
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Head, Softmax
+from seqserve.service.contract.padding import Array, Row, bucket_of, pad_batch
+from seqserve.service.errors import InvalidArgument
 
 ORDERS = range(1, 6)
 WAYS: tuple[TimeUse, ...] = get_args(TimeUse)

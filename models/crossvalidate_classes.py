@@ -6,12 +6,12 @@
 import time
 from collections.abc import Sequence
 
-from models.calibration import calibrate, probabilities
-from models.config import ClassifierConfig
-from models.evaluate.classes import Judged, class_figures
-from models.evaluate.figures import Figures
-from models.recipes.classifier import CrossFitted, cross_fitted
-from models.series import Series
+from seqserve.models.calibration import calibrate, probabilities
+from seqserve.models.config import ClassifierConfig
+from seqserve.models.evaluate.classes import Judged, class_figures
+from seqserve.models.evaluate.figures import Figures
+from seqserve.models.recipes.classifier import CrossFitted, cross_fitted
+from seqserve.models.series import Series
 
 
 def crossvalidate_series(config: ClassifierConfig, series: Sequence[Series], folds: int) -> Figures:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from models.config import ConfigInvalid
-from service.contract.manifest import SpecialIds
+from seqserve.models.config import ConfigInvalid
+from seqserve.service.contract.manifest import SpecialIds
 
 COLUMNS = ("CaseID", "ActivityID", "CompleteTimestamp")
 AUTUMN_SECONDS = 3600.0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from service.contract.manifest import SpecialIds
+from seqserve.service.contract.manifest import SpecialIds
 
 State = Any
 """A nest of tensors (batch, …): whatever the model carries from step to step."""

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from service.contract.manifest import Manifest, Signature, Tensor
-from service.contract.padding import Array
+from seqserve.service.contract.manifest import Manifest, Signature, Tensor
+from seqserve.service.contract.padding import Array
 
 MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
 """What the signature `manifest` returns."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from models.config import ConfigInvalid
-from service import errors
-from service.contract.features import SequenceEncoder
-from service.contract.heads import sigmoid_probabilities, softmax_probabilities
-from service.contract.manifest import (
+from seqserve.models.config import ConfigInvalid
+from seqserve.service import errors
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.heads import sigmoid_probabilities, softmax_probabilities
+from seqserve.service.contract.manifest import (
     PREDICT_SIGNATURE,
     Categories,
     Elapsed,
@@ -25,7 +25,7 @@ from service.contract.manifest import (
     Sigmoid,
     Softmax,
 )
-from service.contract.padding import Array, Row, bucket_of, pad_batch, real_steps
+from seqserve.service.contract.padding import Array, Row, bucket_of, pad_batch, real_steps
 
 CANDIDATES = 32
 LONGEST = 40

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from models.config import Noise
+from seqserve.models.config import Noise
 
 STREAM = 0x5EED
 """The second word of every seed: another use of the same seeds would take another."""

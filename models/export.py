@@ -14,23 +14,23 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from models.check import check_version
-from models.check.loaded import Pipeline, name_and_version, pipeline
-from models.check.padding import PaddingLeak
-from models.config import ConfigInvalid
-from models.draft import Draft, tensor_spec
-from service import errors
-from service.contract.digest import check_digests, file_hashes
-from service.contract.manifest import (
+from seqserve.models.check import check_version
+from seqserve.models.check.loaded import Pipeline, name_and_version, pipeline
+from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.config import ConfigInvalid
+from seqserve.models.draft import Draft, tensor_spec
+from seqserve.service import errors
+from seqserve.service.contract.digest import check_digests, file_hashes
+from seqserve.service.contract.manifest import (
     FILE_NAME,
     MANIFEST_SIGNATURE,
     Example,
     Manifest,
     dump_manifest,
 )
-from service.contract.padding import pad_batch
-from service.core.golden import answers, body_of
-from service.core.types import Served
+from seqserve.service.contract.padding import pad_batch
+from seqserve.service.core.golden import answers, body_of
+from seqserve.service.core.types import Served
 
 WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 SECONDS = 120.0

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.config import RESERVED, ConfigInvalid
-from models.contract import Contract, TakenCategories, TakenFeature
-from models.keras_file import KerasFile, Port
-from service.contract.features import LARGEST
-from service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
+from seqserve.models.config import RESERVED, ConfigInvalid
+from seqserve.models.contract import Contract, TakenCategories, TakenFeature
+from seqserve.models.keras_file import KerasFile, Port
+from seqserve.service.contract.features import LARGEST
+from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
 
 WHOLE = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
 """Up to where each float has every whole number."""

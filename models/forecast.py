@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from models.dropout import Dropouts, MaskedStateLSTMCell, Masks, row_uniforms
+from seqserve.models.dropout import Dropouts, MaskedStateLSTMCell, Masks, row_uniforms
 
 LEVELS = (0.05, 0.5, 0.95)
 """The quantile levels of every head: the value and its 90 % interval."""

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Literal
 
-from models.data import END, Case
+from seqserve.models.data import END, Case
 
 Memory = Literal["basket", "declines"]
 COUNTED: Mapping[Memory, str] = {"basket": "cart", "declines": "decline"}

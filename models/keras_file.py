@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid
 
 WRAP = "save a Functional model instead: x = keras.Input(…); keras.Model(x, model(x)).save(…)"
 
@@ -91,6 +91,7 @@ def _defined(file: Path) -> Iterator[tuple[str, Any]]:
         raise ConfigInvalid(f"--import {file}: a Python file is wanted, FILE.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(file.stem, module)
+    sys.path.insert(0, str(file.resolve().parent))  # it imports what lies beside it, as a script does
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's own code

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.data import pad_right
-from models.train import Batch
-from service.contract.padding import Array
+from seqserve.models.data import pad_right
+from seqserve.models.train import Batch
+from seqserve.service.contract.padding import Array
 
 AT_ONCE = 256
 

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from models.layers import NEVER, Shape
+from seqserve.models.layers import NEVER, Shape
 
 MOMENTUM = 0.9  # Keras' 0.99 is for long trainings: after 200 batches it still remembers the initial values
 

@@ -11,8 +11,8 @@ from statistics import median
 
 import numpy as np
 
-from models.data import END
-from service.contract.padding import Array
+from seqserve.models.data import END
+from seqserve.service.contract.padding import Array
 
 START = "[START]"
 Context = tuple[str, ...]

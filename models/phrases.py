@@ -24,7 +24,7 @@ from babel.dates import format_date, format_time, get_datetime_format
 from babel.numbers import format_currency, format_decimal, format_percent
 from num2words import num2words
 
-from models.data import Pair
+from seqserve.models.data import Pair
 
 Split = Literal["train", "validation", "test"]
 Value = datetime.date | datetime.time | Decimal

@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from models.clock import DAY, Clock
-from models.config import TimeUse
-from models.layers import TimeAwareLSTMCell
+from seqserve.models.clock import DAY, Clock
+from seqserve.models.config import TimeUse
+from seqserve.models.layers import TimeAwareLSTMCell
 
 PAD = 0
 """The id of no event: what the mask is derived from."""

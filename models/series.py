@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.config import ConfigInvalid
-from service.contract.padding import Array
+from seqserve.models.config import ConfigInvalid
+from seqserve.service.contract.padding import Array
 
 
 @dataclass(frozen=True, slots=True)

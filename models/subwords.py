@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.contract.text import TextCodec
+from seqserve.service.contract.text import TextCodec
 
 CANDIDATES = 16
 

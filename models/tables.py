@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid
 
 
 @dataclass(frozen=True, slots=True, eq=False)

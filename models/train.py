@@ -19,8 +19,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models.config import Config, ConfigInvalid, Training
-from models.data import epoch_batches
+from seqserve.models.config import Config, ConfigInvalid, Training
+from seqserve.models.data import epoch_batches
 
 Batch = tuple[Any, Any, Any]  # inputs, targets, sample weights
 

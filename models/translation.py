@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from models.layers import BahdanauAttention
-from service.contract.manifest import SpecialIds
+from seqserve.models.layers import BahdanauAttention
+from seqserve.service.contract.manifest import SpecialIds
 
 State = tuple[tf.Tensor, ...]
 """The decoder's state, each (batch, units): hidden alone (GRU), or hidden and memory (LSTM)."""

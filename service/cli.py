@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.contract.digest import digest_of
-from service.contract.manifest import FILE_NAME, Manifest, parse_manifest
-from service.errors import SeqserveError
-from service.settings import Settings, SettingsUnusable
+from seqserve.service.contract.digest import digest_of
+from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service.errors import SeqserveError
+from seqserve.service.settings import Settings, SettingsUnusable
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 console = Console()
@@ -60,8 +60,8 @@ def serve(
     Versions that appear are examined and take over; those that vanish are unloaded.
     An option here wins over its environment variable.
     """
-    from service.logs import configure_logging
-    from service.main import run
+    from seqserve.service.logs import configure_logging
+    from seqserve.service.main import run
 
     options: dict[str, Any] = {"root": root, "host": host, "rest_port": rest_port, "grpc_port": grpc_port}
     options |= {"tfserving": tfserving, "models": models}
@@ -216,7 +216,7 @@ def _facts(folder: Path, manifest: Manifest, digest: str) -> dict[str, Any]:
 
 
 def _call(grpc: bool, address: str | None, method: str, *arguments: Any) -> Any:
-    from service.client import CallFailed, Client, GrpcClient, RestClient
+    from seqserve.service.client import CallFailed, Client, GrpcClient, RestClient
 
     client: Client = GrpcClient(address or GRPC_ADDRESS) if grpc else RestClient(address or REST_ADDRESS)
     try:

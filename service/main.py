@@ -17,19 +17,19 @@ import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from service.backend.base import Backend
-from service.backend.embedded import EmbeddedBackend, cores
-from service.backend.model_config import ModelConfigFile
-from service.backend.tfserving import TfServingBackend, Tls
-from service.core.catalog import Catalog
-from service.core.gateway import Gateway
-from service.core.items import ItemRunner
-from service.core.queue import Budget
-from service.core.scheduler import Scheduler
-from service.metrics import Metrics
-from service.rest.app import create_app
-from service.rpc.server import RpcServer
-from service.settings import Settings, SettingsUnusable
+from seqserve.service.backend.base import Backend
+from seqserve.service.backend.embedded import EmbeddedBackend, cores
+from seqserve.service.backend.model_config import ModelConfigFile
+from seqserve.service.backend.tfserving import TfServingBackend, Tls
+from seqserve.service.core.catalog import Catalog
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.queue import Budget
+from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest.app import create_app
+from seqserve.service.rpc.server import RpcServer
+from seqserve.service.settings import Settings, SettingsUnusable
 
 log = logging.getLogger(__name__)
 CALLS = 2

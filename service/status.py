@@ -5,8 +5,8 @@ The HTTP column is google.rpc.Code's documentation. REST's own reasons, which no
 
 import grpc
 
-from service import errors
-from service.errors import Code, SeqserveError
+from seqserve.service import errors
+from seqserve.service.errors import Code, SeqserveError
 
 TABLE: dict[Code, tuple[int, grpc.StatusCode]] = {
     Code.INVALID_ARGUMENT: (400, grpc.StatusCode.INVALID_ARGUMENT),

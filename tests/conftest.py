@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest import FILE_NAME
 from tests.tfserving.process import serving
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _texts(folder: Path, seed: int) -> Path:
-    from models.phrases import phrase_pairs
+    from seqserve.models.phrases import phrase_pairs
 
     for split, name, count in (("train", "train", 400), ("validation", "val", 40)):
         pairs = phrase_pairs(split, count, seed=seed)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def log_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _log(path: Path, renamed: dict[str, str]) -> Path:
     import datetime
 
-    from models.journeys import journeys
+    from seqserve.models.journeys import journeys
 
     start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     lines = ["CaseID,ActivityID,CompleteTimestamp"]
@@ -78,8 +78,8 @@ def _log(path: Path, renamed: dict[str, str]) -> Path:
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Path) -> Path:
     """A model root with a small `en-de` and a small `shop`, trained by the real command."""
-    from models.cli import train_model
-    from models.config import read_config
+    from seqserve.models.cli import train_model
+    from seqserve.models.config import read_config
 
     folder = tmp_path_factory.mktemp("models")
     train_model(read_config(TRANSLATION, "tests"), text_data, folder, resume=False)
@@ -90,8 +90,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Pa
 @pytest.fixture(scope="session")
 def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with other versions of both models: another vocabulary, other labels, in another order."""
-    from models.cli import train_model
-    from models.config import read_config
+    from seqserve.models.cli import train_model
+    from seqserve.models.config import read_config
 
     folder = tmp_path_factory.mktemp("successor")
     texts = _texts(tmp_path_factory.mktemp("other-texts"), seed=2)
@@ -116,8 +116,8 @@ def data_of(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data:
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory: pytest.TempPathFactory, data_of: dict[str, Path]) -> Path:
     """A root with one small model of each further kind: classifier, tagger, forecaster."""
-    from models.cli import train_model
-    from models.config import read_config
+    from seqserve.models.cli import train_model
+    from seqserve.models.config import read_config
     from tests.models.made import CLASSIFIER, TAGGER
     from tests.models.tables import FORECASTER
 

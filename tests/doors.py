@@ -12,15 +12,15 @@ import httpx
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
-from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from service.backend.base import Backend, Spec, Tensors
-from service.contract.padding import Array
-from service.errors import SeqserveError
-from service.main import Running, make_backend, running
-from service.metrics import Metrics
-from service.settings import Settings
+from seqserve.service.backend.base import Backend, Spec, Tensors
+from seqserve.service.contract.padding import Array
+from seqserve.service.errors import SeqserveError
+from seqserve.service.main import Running, make_backend, running
+from seqserve.service.metrics import Metrics
+from seqserve.service.settings import Settings
+from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
 from tests.tfserving.reload import ModelServer, config_file
 
 TEXT = "Tuesday, November 24, 2026"

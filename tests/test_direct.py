@@ -10,8 +10,8 @@ import pytest
 import sentencepiece
 import tensorflow as tf
 
-from service.contract.manifest import FILE_NAME
-from service.core.golden import first_difference
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.core.golden import first_difference
 from tests.doors import both_doors, predict, translate
 
 TEXTS = ["Tuesday, November 24, 2026", "9:05 AM", "one hundred and twelve", "$3,600.20", "12/1/31"]

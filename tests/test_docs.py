@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from service.contract.manifest import Manifest
-from service.errors import leaves
-from service.status import http_status
+from seqserve.service.contract.manifest import Manifest
+from seqserve.service.errors import leaves
+from seqserve.service.status import http_status
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -15,7 +15,7 @@ def test_every_reason_is_documented() -> None:
     rows = [
         f"| `{kind.reason}` | {kind.code} | {http_status(kind(''))} | {kind.__doc__} |"
         for kind in leaves()
-        if kind.__module__ == "service.errors"
+        if kind.__module__ == "seqserve.service.errors"
     ]
     page = (DOCS / "errors.md").read_text("utf-8")
     assert [line for line in page.splitlines() if line.startswith("| `")] == rows

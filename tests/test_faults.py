@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
 
-from service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
-from service.main import running
-from service.settings import Settings
+from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from seqserve.service.main import running
+from seqserve.service.settings import Settings
+from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
 from tests.backend.wire import Script, answer, server
 from tests.http import Connection, connections
 from tests.tfserving.process import serving

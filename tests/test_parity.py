@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from seqserve.v1 import translation_pb2_grpc
 
-from service import errors
-from service.core.golden import first_difference
-from service.errors import leaves
+from seqserve.service import errors
+from seqserve.service.core.golden import first_difference
+from seqserve.service.errors import leaves
+from seqserve.v1 import translation_pb2_grpc
 from tests.doors import (
     SHOP,
     TEXT,

@@ -129,7 +129,7 @@ def test_inspect_shows_a_version_without_a_service(root: Path, tmp_path: Path) -
 @pytest.mark.parametrize("command", ["", "serve", "translate", "predict", "models", "inspect"])
 def test_help_teaches(command: str) -> None:
     """Every command explains itself; `serve` names each setting with its default."""
-    from service.settings import Settings
+    from seqserve.service.settings import Settings
 
     shown = subprocess.run(
         [str(PROGRAM), *shlex.split(command), "--help"],
@@ -197,10 +197,10 @@ LIBRARIES = (
 def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
     """A fresh interpreter imports it without tensorflow or keras, about as fast as its libraries."""
     code = (
-        "import time; start = time.perf_counter(); import service.main, sys; "
+        "import time; start = time.perf_counter(); import seqserve.service.main, sys; "
         "print(time.perf_counter() - start, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
-    libraries = code.replace("service.main", LIBRARIES)
+    libraries = code.replace("seqserve.service.main", LIBRARIES)
     # as installed: with its byte code kept, which a machine's own settings may forbid
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     seen: dict[str, list[float]] = {code: [], libraries: []}

@@ -14,12 +14,12 @@ import httpx
 import pytest
 from sentencepiece import sentencepiece_model_pb2
 
-from models.check.loaded import pipeline
-from service.contract.digest import digest_of, file_hashes
-from service.contract.manifest import FILE_NAME
-from service.core.golden import answers, first_difference
-from service.main import Running, running
-from service.settings import Settings
+from seqserve.models.check.loaded import pipeline
+from seqserve.service.contract.digest import digest_of, file_hashes
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.core.golden import answers, first_difference
+from seqserve.service.main import Running, running
+from seqserve.service.settings import Settings
 from tests.http import Connection, connections
 from tests.tfserving.reload import ModelServer, config_file
 

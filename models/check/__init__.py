@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.check.eager import Function, check_eager
-from models.check.loaded import SECONDS, Server, pipeline
-from models.check.ops import check_ops
-from models.check.padding import check_padding
-from models.check.repeat import check_repeats
-from models.check.steps import check_step
-from service.contract.digest import check_digests
-from service.contract.manifest import STEP_SIGNATURE
-from service.core.golden import run_examples
+from seqserve.models.check.eager import Function, check_eager
+from seqserve.models.check.loaded import SECONDS, Server, pipeline
+from seqserve.models.check.ops import check_ops
+from seqserve.models.check.padding import check_padding
+from seqserve.models.check.repeat import check_repeats
+from seqserve.models.check.steps import check_step
+from seqserve.service.contract.digest import check_digests
+from seqserve.service.contract.manifest import STEP_SIGNATURE
+from seqserve.service.core.golden import run_examples
 
 
 def check_version(

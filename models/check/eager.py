@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from models.check.loaded import Pipeline
-from models.check.rows import Call, answered_alone, apart, example_rows
-from service.contract.padding import pad_batch
-from service.errors import FailedPrecondition
+from seqserve.models.check.loaded import Pipeline
+from seqserve.models.check.rows import Call, answered_alone, apart, example_rows
+from seqserve.service.contract.padding import pad_batch
+from seqserve.service.errors import FailedPrecondition
 
 Function = Callable[..., Mapping[str, Any]]
 

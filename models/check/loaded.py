@@ -13,20 +13,20 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from models.config import ConfigInvalid
-from service import errors
-from service.backend.base import Backend, Spec, State
-from service.backend.embedded import EmbeddedBackend
-from service.backend.tfserving import TfServingBackend
-from service.contract.digest import digest_of
-from service.contract.manifest import FILE_NAME
-from service.contract.padding import Array
-from service.core.catalog import make_served
-from service.core.items import ItemRunner
-from service.core.queue import Budget
-from service.core.scheduler import Scheduler
-from service.core.types import Outputs, Served
-from service.metrics import Metrics
+from seqserve.models.config import ConfigInvalid
+from seqserve.service import errors
+from seqserve.service.backend.base import Backend, Spec, State
+from seqserve.service.backend.embedded import EmbeddedBackend
+from seqserve.service.backend.tfserving import TfServingBackend
+from seqserve.service.contract.digest import digest_of
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.catalog import make_served
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.queue import Budget
+from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.types import Outputs, Served
+from seqserve.service.metrics import Metrics
 
 TOLERANCE = 1e-5
 SECONDS = 120.0

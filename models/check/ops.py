@@ -6,7 +6,7 @@ from pathlib import Path
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from service.errors import FailedPrecondition
+from seqserve.service.errors import FailedPrecondition
 
 
 class DeviceOnlyOp(FailedPrecondition):

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.check.loaded import TOLERANCE, Pipeline
-from models.check.rows import Call, answered, answered_alone, apart, example_rows
-from service.contract.manifest import Manifest
-from service.contract.padding import Row
-from service.core.types import Outputs
-from service.errors import FailedPrecondition
+from seqserve.models.check.loaded import TOLERANCE, Pipeline
+from seqserve.models.check.rows import Call, answered, answered_alone, apart, example_rows
+from seqserve.service.contract.manifest import Manifest
+from seqserve.service.contract.padding import Row
+from seqserve.service.core.types import Outputs
+from seqserve.service.errors import FailedPrecondition
 
 
 class PaddingLeak(FailedPrecondition):

@@ -6,9 +6,9 @@ Part of the certification.
 from collections.abc import Sequence
 from typing import Any
 
-from models.check.loaded import Pipeline
-from models.check.rows import Call, answered_alone, apart, example_rows
-from service.errors import FailedPrecondition
+from seqserve.models.check.loaded import Pipeline
+from seqserve.models.check.rows import Call, answered_alone, apart, example_rows
+from seqserve.service.errors import FailedPrecondition
 
 
 class AnswersVary(FailedPrecondition):

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from models.check.loaded import Pipeline, predict
-from service import errors
-from service.contract.manifest import Manifest, Signature, Tensor
-from service.contract.padding import Array, Row, pad_batch, real_steps
-from service.core.golden import body_of
-from service.core.types import BatchOptions, Outputs, Served
+from seqserve.models.check.loaded import Pipeline, predict
+from seqserve.service import errors
+from seqserve.service.contract.manifest import Manifest, Signature, Tensor
+from seqserve.service.contract.padding import Array, Row, pad_batch, real_steps
+from seqserve.service.core.golden import body_of
+from seqserve.service.core.types import BatchOptions, Outputs, Served
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.check.loaded import Pipeline, predict
-from models.check.rows import Call, answered_alone, example_rows, excess
-from service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE
-from service.contract.padding import Row
-from service.core.types import Outputs
-from service.errors import FailedPrecondition
+from seqserve.models.check.loaded import Pipeline, predict
+from seqserve.models.check.rows import Call, answered_alone, example_rows, excess
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE
+from seqserve.service.contract.padding import Row
+from seqserve.service.core.types import Outputs
+from seqserve.service.errors import FailedPrecondition
 
 
 class StepDiffers(FailedPrecondition):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from models.check.loaded import Pipeline, pipeline
-from models.config import (
+from seqserve.models.check.loaded import Pipeline, pipeline
+from seqserve.models.config import (
     ClassifierConfig,
     Config,
     ConfigInvalid,
@@ -18,8 +18,8 @@ from models.config import (
     TaggerConfig,
     read_config,
 )
-from models.evaluate import classes, events, forecasts, plots, tags, texts
-from models.evaluate.figures import Measured, as_json
+from seqserve.models.evaluate import classes, events, forecasts, plots, tags, texts
+from seqserve.models.evaluate.figures import Measured, as_json
 
 
 class Measurer(Protocol):

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from models.calibration import expected_error, reliability
-from models.check.loaded import Pipeline
-from models.config import ClassifierConfig
-from models.evaluate import plots
-from models.evaluate.figures import Figures, Groups, Measured, Pictures, figure, mean
-from models.evaluate.run import chunks, run
-from models.recipes.classifier import feature_of, read_split
-from models.series import Series, read_series
-from service.contract.digest import sha256
-from service.contract.items import ClassAnswer, PredictBody, Prediction
-from service.contract.padding import Array
+from seqserve.models.calibration import expected_error, reliability
+from seqserve.models.check.loaded import Pipeline
+from seqserve.models.config import ClassifierConfig
+from seqserve.models.evaluate import plots
+from seqserve.models.evaluate.figures import Figures, Groups, Measured, Pictures, figure, mean
+from seqserve.models.evaluate.run import chunks, run
+from seqserve.models.recipes.classifier import feature_of, read_split
+from seqserve.models.series import Series, read_series
+from seqserve.service.contract.digest import sha256
+from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction
+from seqserve.service.contract.padding import Array
 
 ALL_LABELS = 1000
 SMALLEST = 1e-9

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from models.check.loaded import Pipeline
-from models.config import ConfigInvalid, EventsConfig, TaggerConfig
-from models.data import Case
-from models.evaluate import plots
-from models.evaluate.figures import Measured, Pictures
-from models.evaluate.prefixes import figures_of, prefixes_of, score
-from models.evaluate.run import chunks, run
-from models.journeys import best_accuracy, journeys
-from models.recipes.events import features_of, read_cases
-from service.contract.digest import sha256
-from service.contract.items import ClassAnswer, PredictBody, Prediction, ValueAnswer
-from service.contract.manifest import Softmax
+from seqserve.models.check.loaded import Pipeline
+from seqserve.models.config import ConfigInvalid, EventsConfig, TaggerConfig
+from seqserve.models.data import Case
+from seqserve.models.evaluate import plots
+from seqserve.models.evaluate.figures import Measured, Pictures
+from seqserve.models.evaluate.prefixes import figures_of, prefixes_of, score
+from seqserve.models.evaluate.run import chunks, run
+from seqserve.models.journeys import best_accuracy, journeys
+from seqserve.models.recipes.events import features_of, read_cases
+from seqserve.service.contract.digest import sha256
+from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction, ValueAnswer
+from seqserve.service.contract.manifest import Softmax
 
 ALL_LABELS = 1000
 TEST_JOURNEYS = (1500, 3)  # how many, and a seed that training never used

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.contract.padding import Array
+from seqserve.service.contract.padding import Array
 
 DRAWS = 2000
 AT_ONCE = 100

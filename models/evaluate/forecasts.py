@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from models.check.loaded import Pipeline
-from models.config import ConfigInvalid, ForecasterConfig, ForecasterData
-from models.evaluate import plots
-from models.evaluate.figures import Figure, Measured, mean
-from models.evaluate.run import chunks, run
-from models.recipes.forecaster import WEEK, read_series, sampled_head
-from models.tables import Table, read_table
-from service.contract.digest import sha256
-from service.contract.items import HorizonAnswer, PredictBody, Prediction
-from service.contract.manifest import Numbers
-from service.contract.padding import Array
-from service.errors import SeqserveError
+from seqserve.models.check.loaded import Pipeline
+from seqserve.models.config import ConfigInvalid, ForecasterConfig, ForecasterData
+from seqserve.models.evaluate import plots
+from seqserve.models.evaluate.figures import Figure, Measured, mean
+from seqserve.models.evaluate.run import chunks, run
+from seqserve.models.recipes.forecaster import WEEK, read_series, sampled_head
+from seqserve.models.tables import Table, read_table
+from seqserve.service.contract.digest import sha256
+from seqserve.service.contract.items import HorizonAnswer, PredictBody, Prediction
+from seqserve.service.contract.manifest import Numbers
+from seqserve.service.contract.padding import Array
+from seqserve.service.errors import SeqserveError
 
 SAME = 1e-3
 """How much two writings of one number differ, relatively."""

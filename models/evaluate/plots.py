@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.contract.items import Translation
-from service.contract.padding import Array
+from seqserve.service.contract.items import Translation
+from seqserve.service.contract.padding import Array
 
 BINS = 15
 MOST_COLUMNS = 4

@@ -9,11 +9,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from models.config import EventsData
-from models.data import END, Case
-from models.evaluate.figures import Figure, Figures, figure, mean, ratio
-from service.contract.features import UNIT_SECONDS
-from service.contract.padding import Array
+from seqserve.models.config import EventsData
+from seqserve.models.data import END, Case
+from seqserve.models.evaluate.figures import Figure, Figures, figure, mean, ratio
+from seqserve.service.contract.features import UNIT_SECONDS
+from seqserve.service.contract.padding import Array
 
 LEAST_PROBABILITY = 1e-9
 """What the log loss takes for a truth that was given none: 20.7 nats."""

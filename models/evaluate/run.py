@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from models.check.loaded import SECONDS, Pipeline
-from service import errors
-from service.core.types import Body, Outcome
-from service.errors import SeqserveError
+from seqserve.models.check.loaded import SECONDS, Pipeline
+from seqserve.service import errors
+from seqserve.service.core.types import Body, Outcome
+from seqserve.service.errors import SeqserveError
 
 CHUNK = 512
 

@@ -8,14 +8,21 @@ from itertools import chain
 
 import numpy as np
 
-from models.check.loaded import Pipeline
-from models.config import TaggerConfig
-from models.data import Case
-from models.evaluate.classes import Judged, answer_of, class_figures, class_pictures, judge, predictions
-from models.evaluate.events import held_out, to_measure
-from models.evaluate.figures import Figures, Measured
-from models.recipes.tagger import times_of
-from service.contract.items import ClassAnswer, StepsAnswer
+from seqserve.models.check.loaded import Pipeline
+from seqserve.models.config import TaggerConfig
+from seqserve.models.data import Case
+from seqserve.models.evaluate.classes import (
+    Judged,
+    answer_of,
+    class_figures,
+    class_pictures,
+    judge,
+    predictions,
+)
+from seqserve.models.evaluate.events import held_out, to_measure
+from seqserve.models.evaluate.figures import Figures, Measured
+from seqserve.models.recipes.tagger import times_of
+from seqserve.service.contract.items import ClassAnswer, StepsAnswer
 
 __all__ = ["held_out", "measure", "to_measure"]
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from models.check.loaded import Pipeline
-from models.config import TranslationConfig
-from models.data import Pair
-from models.evaluate import plots
-from models.evaluate.figures import DRAWS, Figure, Figures, Measured, Pictures, mean
-from models.evaluate.run import chunks, run
-from models.recipes.translation import read_texts
-from service.contract.items import TranslateBody, Translation
+from seqserve.models.check.loaded import Pipeline
+from seqserve.models.config import TranslationConfig
+from seqserve.models.data import Pair
+from seqserve.models.evaluate import plots
+from seqserve.models.evaluate.figures import DRAWS, Figure, Figures, Measured, Pictures, mean
+from seqserve.models.evaluate.run import chunks, run
+from seqserve.models.recipes.translation import read_texts
+from seqserve.service.contract.items import TranslateBody, Translation
 
 BEAMS = 5
 

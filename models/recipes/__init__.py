@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from models.config import ClassifierConfig, Config, EventsConfig, ForecasterConfig, TaggerConfig
-from models.draft import Draft
-from models.train import Task
+from seqserve.models.config import ClassifierConfig, Config, EventsConfig, ForecasterConfig, TaggerConfig
+from seqserve.models.draft import Draft
+from seqserve.models.train import Task
 
 SPLITS = ("train", "val")
 
@@ -28,22 +28,22 @@ def recipe_for(config: Config, data: Path | None) -> Recipe:
         ConfigInvalid: the data is missing or cannot be read.
     """
     if isinstance(config, EventsConfig):
-        from models.recipes.events import EventsRecipe, read_cases
+        from seqserve.models.recipes.events import EventsRecipe, read_cases
 
         return EventsRecipe(config, *(read_cases(config.data, data, split) for split in SPLITS))
     if isinstance(config, ForecasterConfig):
-        from models.recipes.forecaster import ForecasterRecipe, read_series
+        from seqserve.models.recipes.forecaster import ForecasterRecipe, read_series
 
         return ForecasterRecipe(config, *(read_series(config.data, data, split) for split in SPLITS))
     if isinstance(config, ClassifierConfig):
-        from models.recipes.classifier import ClassifierRecipe, read_split
+        from seqserve.models.recipes.classifier import ClassifierRecipe, read_split
 
         return ClassifierRecipe(config, *(read_split(data, split) for split in SPLITS))
     if isinstance(config, TaggerConfig):
-        from models.recipes.events import read_cases
-        from models.recipes.tagger import TaggerRecipe
+        from seqserve.models.recipes.events import read_cases
+        from seqserve.models.recipes.tagger import TaggerRecipe
 
         return TaggerRecipe(config, *(read_cases(config.data, data, split) for split in SPLITS))
-    from models.recipes.translation import TranslationRecipe, read_texts
+    from seqserve.models.recipes.translation import TranslationRecipe, read_texts
 
     return TranslationRecipe(config, *(read_texts(config.data, data, split) for split in SPLITS))

@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from models.calibration import Calibration, calibrate, probabilities
-from models.classes import Classifier
-from models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
-from models.data import scale_of
-from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from models.labelled import (
+from seqserve.models.calibration import Calibration, calibrate, probabilities
+from seqserve.models.classes import Classifier
+from seqserve.models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
+from seqserve.models.data import scale_of
+from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
+from seqserve.models.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,
@@ -27,10 +27,10 @@ from models.labelled import (
     unsorted,
     validation_batches,
 )
-from models.series import Series, read_series, stratified
-from models.train import Rows, Task, fit, make_reproducible, schedule
-from service.contract.features import SequenceEncoder
-from service.contract.manifest import (
+from seqserve.models.series import Series, read_series, stratified
+from seqserve.models.train import Rows, Task, fit, make_reproducible, schedule
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.manifest import (
     MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     Limits,
@@ -41,7 +41,7 @@ from service.contract.manifest import (
     Softmax,
     Tensor,
 )
-from service.contract.padding import Array
+from seqserve.service.contract.padding import Array
 
 VALIDATION_PARTS = 10
 SPLIT_SEED = 0  # the split is the data's, whatever the training's seed

@@ -12,14 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
-from models.data import END, Case, pad_right, read_log, scale_of
-from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from models.journeys import EVENTS, journeys
-from models.sequence import PAD, EventModel
-from models.train import Batch, Rows, Task, schedule
-from service.contract.features import UNIT_SECONDS, SequenceEncoder
-from service.contract.manifest import (
+from seqserve.models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
+from seqserve.models.data import END, Case, pad_right, read_log, scale_of
+from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
+from seqserve.models.journeys import EVENTS, journeys
+from seqserve.models.sequence import PAD, EventModel
+from seqserve.models.train import Batch, Rows, Task, schedule
+from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
+from seqserve.service.contract.manifest import (
     MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     STEP_SIGNATURE,

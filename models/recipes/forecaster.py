@@ -7,16 +7,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.config import ConfigInvalid, ForecasterConfig, ForecasterData
-from models.data import scale_of
-from models.draft import MANIFEST_OUTPUTS, Draft
-from models.dropout import Dropouts, Place, noise_shape
-from models.forecast import LEVELS, Forecaster, PinballLoss, middle_mse
-from models.intervals import conformal_bound
-from models.tables import Table, read_table
-from models.train import Batch, Rows, Task, schedule
-from service.contract.features import SequenceEncoder
-from service.contract.manifest import (
+from seqserve.models.config import ConfigInvalid, ForecasterConfig, ForecasterData
+from seqserve.models.data import scale_of
+from seqserve.models.draft import MANIFEST_OUTPUTS, Draft
+from seqserve.models.dropout import Dropouts, Place, noise_shape
+from seqserve.models.forecast import LEVELS, Forecaster, PinballLoss, middle_mse
+from seqserve.models.intervals import conformal_bound
+from seqserve.models.tables import Table, read_table
+from seqserve.models.train import Batch, Rows, Task, schedule
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.manifest import (
     MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     Limits,

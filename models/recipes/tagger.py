@@ -16,12 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.calibration import Calibration, calibrate, probabilities
-from models.classes import Tagger
-from models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
-from models.data import Case, scale_of
-from models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from models.labelled import (
+from seqserve.models.calibration import Calibration, calibrate, probabilities
+from seqserve.models.classes import Tagger
+from seqserve.models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
+from seqserve.models.data import Case, scale_of
+from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
+from seqserve.models.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,
@@ -31,9 +31,9 @@ from models.labelled import (
     unsorted,
     validation_batches,
 )
-from models.train import Rows, Task, schedule
-from service.contract.features import UNIT_SECONDS, SequenceEncoder
-from service.contract.manifest import (
+from seqserve.models.train import Rows, Task, schedule
+from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
+from seqserve.service.contract.manifest import (
     MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     Elapsed,
@@ -44,7 +44,7 @@ from service.contract.manifest import (
     Softmax,
     Tensor,
 )
-from service.contract.padding import Array
+from seqserve.service.contract.padding import Array
 
 BANDS = 8
 JUDGING_PARTS = 5

@@ -9,15 +9,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
-from models.data import Pair, pad_right, read_pairs, train_tokenizer
-from models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
-from models.draft import MANIFEST_OUTPUTS, Draft, clearest
-from models.phrases import Split, phrase_pairs
-from models.subwords import Segmentations
-from models.train import Batch, Rows, Task, schedule
-from models.translation import Memory, SmoothedCrossEntropy, Translator
-from service.contract.manifest import (
+from seqserve.models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
+from seqserve.models.data import Pair, pad_right, read_pairs, train_tokenizer
+from seqserve.models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
+from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest
+from seqserve.models.phrases import Split, phrase_pairs
+from seqserve.models.subwords import Segmentations
+from seqserve.models.train import Batch, Rows, Task, schedule
+from seqserve.models.translation import Memory, SmoothedCrossEntropy, Translator
+from seqserve.service.contract.manifest import (
     MANIFEST_SIGNATURE,
     Decode,
     Limits,
@@ -28,7 +28,7 @@ from service.contract.manifest import (
     Tensor,
     Tokens,
 )
-from service.contract.text import TextCodec
+from seqserve.service.contract.text import TextCodec
 
 TOKENIZER = "tokenizer.model"
 SOURCE = "source_ids"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from service.contract.padding import Array
-from service.errors import SeqserveError
+from seqserve.service.contract.padding import Array
+from seqserve.service.errors import SeqserveError
 
 Tensors = Mapping[str, Array]
 

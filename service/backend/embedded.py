@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from service import errors
-from service.backend.base import Spec, State, Tensors, VersionState
-from service.backend.model_config import ModelConfigFile, ModelEntry
-from service.contract.digest import check_digests, digest_of
-from service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
-from service.contract.padding import Array
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, State, Tensors, VersionState
+from seqserve.service.backend.model_config import ModelConfigFile, ModelEntry
+from seqserve.service.contract.digest import check_digests, digest_of
+from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
+from seqserve.service.contract.padding import Array
 
 log = logging.getLogger(__name__)
 MANIFEST_SECONDS = 30.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
+
 from seqserve.tfserving.config_pb2 import ModelConfig, ModelServerConfig
 
 log = logging.getLogger(__name__)

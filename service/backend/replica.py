@@ -13,6 +13,13 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.wrappers_pb2 import Int64Value
+
+from seqserve.service import errors
+from seqserve.service.backend.base import State, VersionState
+from seqserve.service.contract.digest import digest_of
+from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
+from seqserve.service.errors import SeqserveError
+from seqserve.service.metrics import Metrics
 from seqserve.tfserving.predict_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
@@ -21,13 +28,6 @@ from seqserve.tfserving.predict_pb2 import (
     PredictRequest,
     PredictResponse,
 )
-
-from service import errors
-from service.backend.base import State, VersionState
-from service.contract.digest import digest_of
-from service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
-from service.errors import SeqserveError
-from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer", bound=Message)

@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+
+from seqserve.service.contract.padding import Array
 from seqserve.tfserving.predict_pb2 import (
     DT_BOOL,
     DT_DOUBLE,
@@ -14,8 +16,6 @@ from seqserve.tfserving.predict_pb2 import (
     TensorProto,
     TensorShapeProto,
 )
-
-from service.contract.padding import Array
 
 FIELDS: dict[int, tuple[str, type[np.generic]]] = {
     DT_FLOAT: ("float_val", np.float32),

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int64Value
-from seqserve.tfserving.predict_pb2 import ModelSpec, PredictRequest, PredictResponse
 
-from service import errors
-from service.backend.base import Spec, State, Tensors, VersionState
-from service.backend.replica import RETRY_SECONDS, Code, Key, Replica, translated
-from service.backend.tensors import from_wire, to_wire
-from service.contract.padding import Array
-from service.errors import SeqserveError
-from service.metrics import Metrics
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, State, Tensors, VersionState
+from seqserve.service.backend.replica import RETRY_SECONDS, Code, Key, Replica, translated
+from seqserve.service.backend.tensors import from_wire, to_wire
+from seqserve.service.contract.padding import Array
+from seqserve.service.errors import SeqserveError
+from seqserve.service.metrics import Metrics
+from seqserve.tfserving.predict_pb2 import ModelSpec, PredictRequest, PredictResponse
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 3

@@ -6,7 +6,7 @@ Both doors show it; the JSON of `GET /v1/models/{model}` is `as_json` of it.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from service.contract.manifest import Feature, Head, Manifest
+from seqserve.service.contract.manifest import Feature, Head, Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from service import errors
-from service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service import errors
+from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 
 
 def sha256(data: bytes) -> str:

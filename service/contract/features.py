@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from service import errors
-from service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, Tensor
-from service.contract.padding import NUMPY_TYPES, Array, Row
+from seqserve.service import errors
+from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, Tensor
+from seqserve.service.contract.padding import NUMPY_TYPES, Array, Row
 
 UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
 UNIT_SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from service.contract.items import (
+from seqserve.service.contract.items import (
     ClassAnswer,
     HeadAnswer,
     HorizonAnswer,
@@ -19,8 +19,8 @@ from service.contract.items import (
     StepsAnswer,
     ValueAnswer,
 )
-from service.contract.manifest import Head, Numeric, Sigmoid, Softmax
-from service.contract.padding import Array, real_steps
+from seqserve.service.contract.manifest import Head, Numeric, Sigmoid, Softmax
+from seqserve.service.contract.padding import Array, real_steps
 
 SUM_TOLERANCE = 0.01
 """How far probabilities may sum from 1 before the model is at fault: half precision stays well inside."""

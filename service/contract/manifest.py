@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.errors import ManifestInvalid
+from seqserve.service.errors import ManifestInvalid
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1

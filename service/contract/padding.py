@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.contract.manifest import Manifest, Signature, Tensor
+from seqserve.service.contract.manifest import Manifest, Signature, Tensor
 
 Array = npt.NDArray[Any]
 Options = Sequence[tuple[str, float]]

@@ -11,8 +11,8 @@ from typing import Any
 
 import sentencepiece
 
-from service.contract.manifest import SpecialIds, Tokens
-from service.errors import ManifestInvalid
+from seqserve.service.contract.manifest import SpecialIds, Tokens
+from seqserve.service.errors import ManifestInvalid
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.contract.padding import Array
-from service.contract.text import Words
+from seqserve.service.contract.padding import Array
+from seqserve.service.contract.text import Words
 
 Table = tuple[tuple[float, ...], ...]
 LONGEST_PERIOD = 4

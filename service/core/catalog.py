@@ -10,17 +10,17 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service import errors
-from service.backend.base import Backend, State, VersionState
-from service.contract.digest import digest_of, sha256
-from service.contract.manifest import FILE_NAME, Manifest, parse_manifest
-from service.core.golden import TRANSIENT, run_examples
-from service.core.items import ItemRunner
-from service.core.predict import PredictCodec
-from service.core.translate import TranslateCodec
-from service.core.types import Codec, ModelRef, Served
-from service.errors import SeqserveError
-from service.metrics import NONE, Metrics
+from seqserve.service import errors
+from seqserve.service.backend.base import Backend, State, VersionState
+from seqserve.service.contract.digest import digest_of, sha256
+from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service.core.golden import TRANSIENT, run_examples
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.predict import PredictCodec
+from seqserve.service.core.translate import TranslateCodec
+from seqserve.service.core.types import Codec, ModelRef, Served
+from seqserve.service.errors import SeqserveError
+from seqserve.service.metrics import NONE, Metrics
 
 log = logging.getLogger(__name__)
 ADMISSION_SECONDS = 60.0

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from service.contract.padding import Array
+from seqserve.service.contract.padding import Array
 
 MEMORY = 0.98
 """What an observation weighs when the next has come: about the last fifty count."""

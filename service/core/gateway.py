@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
-from service import errors
-from service.contract.items import FailedItem, Fault, Item, PredictBody, TranslateBody
-from service.core.catalog import Catalog, VersionReport
-from service.core.items import ItemRunner
-from service.core.types import Answered, Body, Call, ModelRef, Outcome, Served
-from service.errors import SeqserveError
-from service.metrics import NONE, OTHER, Metrics
+from seqserve.service import errors
+from seqserve.service.contract.items import FailedItem, Fault, Item, PredictBody, TranslateBody
+from seqserve.service.core.catalog import Catalog, VersionReport
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.types import Answered, Body, Call, ModelRef, Outcome, Served
+from seqserve.service.errors import SeqserveError
+from seqserve.service.metrics import NONE, OTHER, Metrics
 
 OK = "OK"
 NO_REASON = ""

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service import errors
-from service.contract.items import PredictBody, TranslateBody, answers_as_json
-from service.contract.manifest import Manifest
-from service.core.items import ItemRunner
-from service.core.types import Body, Served
-from service.errors import SeqserveError
+from seqserve.service import errors
+from seqserve.service.contract.items import PredictBody, TranslateBody, answers_as_json
+from seqserve.service.contract.manifest import Manifest
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.types import Body, Served
+from seqserve.service.errors import SeqserveError
 
 TRANSIENT = (
     errors.Unavailable,

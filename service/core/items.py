@@ -10,11 +10,11 @@ from time import perf_counter
 
 from prometheus_client import Histogram
 
-from service.core.queue import BatchKey, Caller, Entry
-from service.core.scheduler import Scheduler
-from service.core.types import Body, Encoded, Outcome, Plan, Served
-from service.errors import DeadlineExceeded, SeqserveError, Unexpected
-from service.metrics import Metrics
+from seqserve.service.core.queue import BatchKey, Caller, Entry
+from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.types import Body, Encoded, Outcome, Plan, Served
+from seqserve.service.errors import DeadlineExceeded, SeqserveError, Unexpected
+from seqserve.service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 TOGETHER = 128

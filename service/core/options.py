@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service import errors
-from service.contract.manifest import Manifest
-from service.contract.padding import NUMPY_TYPES, Array
-from service.core.types import BatchOptions
-from service.errors import Path
+from seqserve.service import errors
+from seqserve.service.contract.manifest import Manifest
+from seqserve.service.contract.padding import NUMPY_TYPES, Array
+from seqserve.service.core.types import BatchOptions
+from seqserve.service.errors import Path
 
 
 def check_range(name: str, value: float, minimum: float, maximum: float, path: Path = ()) -> None:

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service import errors
-from service.contract.features import SequenceEncoder
-from service.contract.heads import answer_head
-from service.contract.items import PredictBody, Prediction
-from service.contract.manifest import PREDICT_SIGNATURE, Head, Manifest
-from service.contract.padding import Array, Row
-from service.core.options import Given, check_range, option_inputs
-from service.core.types import BatchOptions, Encoded, Outputs
+from seqserve.service import errors
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.heads import answer_head
+from seqserve.service.contract.items import PredictBody, Prediction
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Head, Manifest
+from seqserve.service.contract.padding import Array, Row
+from seqserve.service.core.options import Given, check_range, option_inputs
+from seqserve.service.core.types import BatchOptions, Encoded, Outputs
 
 MOST_LABELS = 1000
 

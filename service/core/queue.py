@@ -16,10 +16,10 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from weakref import WeakKeyDictionary
 
-from service import errors
-from service.contract.padding import Row, padded_length
-from service.core.cost import Cost
-from service.core.types import BatchOptions, Outputs, Served
+from seqserve.service import errors
+from seqserve.service.contract.padding import Row, padded_length
+from seqserve.service.core.cost import Cost
+from seqserve.service.core.types import BatchOptions, Outputs, Served
 
 RETRY_SECONDS = 1.0
 LONGEST_RETRY = 60.0

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service import errors
-from service.contract.items import Alternative, Sampling, TranslateBody, Translation
-from service.contract.manifest import Decode, Manifest, Tokens
-from service.contract.padding import Array, Row
-from service.contract.text import TextCodec, Words
-from service.core.alignment import (
+from seqserve.service import errors
+from seqserve.service.contract.items import Alternative, Sampling, TranslateBody, Translation
+from seqserve.service.contract.manifest import Decode, Manifest, Tokens
+from seqserve.service.contract.padding import Array, Row
+from seqserve.service.contract.text import TextCodec, Words
+from seqserve.service.core.alignment import (
     Table,
     align_words,
     leaves_out,
@@ -23,8 +23,8 @@ from service.core.alignment import (
     replace_unknown,
     said_twice,
 )
-from service.core.options import Given, check_range, option_inputs
-from service.core.types import BatchOptions, Encoded, Outputs
+from seqserve.service.core.options import Given, check_range, option_inputs
+from seqserve.service.core.types import BatchOptions, Encoded, Outputs
 
 TRUNCATED = "TRUNCATED"
 HIGH_UNKNOWN = "HIGH_UNKNOWN"

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from service.contract.items import Item, PredictBody, TranslateBody
-from service.contract.manifest import Manifest
-from service.contract.padding import Array, Row
-from service.errors import SeqserveError
+from seqserve.service.contract.items import Item, PredictBody, TranslateBody
+from seqserve.service.contract.manifest import Manifest
+from seqserve.service.contract.padding import Array, Row
+from seqserve.service.errors import SeqserveError
 
 Outputs = Mapping[str, Array]
 """One row's outputs, without the batch axis."""

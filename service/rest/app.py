@@ -17,17 +17,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import errors
-from service.contract.items import PredictBody, TranslateBody, answers_as_json
-from service.core.gateway import Gateway
-from service.core.types import Answered, Call, ModelRef
-from service.logs import REQUEST_ID, request_id
-from service.metrics import Metrics
-from service.rest import openapi
-from service.rest.bodies import Kind, checked, read_json
-from service.rest.models import model_as_json
-from service.rest.problems import problem
-from service.settings import Settings
+from seqserve.service import errors
+from seqserve.service.contract.items import PredictBody, TranslateBody, answers_as_json
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.types import Answered, Call, ModelRef
+from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest import openapi
+from seqserve.service.rest.bodies import Kind, checked, read_json
+from seqserve.service.rest.models import model_as_json
+from seqserve.service.rest.problems import problem
+from seqserve.service.settings import Settings
 
 log = logging.getLogger(__name__)
 JSON = "application/json"

@@ -7,9 +7,9 @@ from fastapi import Request
 from pydantic import ValidationError
 from typing_extensions import TypeVar
 
-from service import errors
-from service.contract.items import Body
-from service.errors import Violation
+from seqserve.service import errors
+from seqserve.service.contract.items import Body
+from seqserve.service.errors import Violation
 
 Kind = TypeVar("Kind", bound=Body)
 MOST_FAULTS = 20

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from service.contract.describe import as_json, describe
-from service.core.catalog import VersionReport
-from service.core.gateway import ModelReport
+from seqserve.service.contract.describe import as_json, describe
+from seqserve.service.core.catalog import VersionReport
+from seqserve.service.core.gateway import ModelReport
 
 
 def model_as_json(report: ModelReport) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody, Translation
-from service.rest.problems import MEDIA_TYPE, SCHEMA
+from seqserve.service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody, Translation
+from seqserve.service.rest.problems import MEDIA_TYPE, SCHEMA
 
 VERSION = version("seqserve")
 DESCRIPTION = (

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import orjson
 from fastapi import Response
 
-from service.errors import Path, SeqserveError
-from service.logs import REQUEST_ID
-from service.status import http_status
+from seqserve.service.errors import Path, SeqserveError
+from seqserve.service.logs import REQUEST_ID
+from seqserve.service.status import http_status
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "urn:seqserve:reason:"

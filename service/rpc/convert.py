@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 from google.protobuf.message import Message
-from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
 
-from service.contract import items
-from service.contract.items import FailedItem, PredictBody, Sampling, TranslateBody
-from service.contract.padding import Array
-from service.core.types import Answered, ModelRef
-from service.rpc.faults import item_status
+from seqserve.service.contract import items
+from seqserve.service.contract.items import FailedItem, PredictBody, Sampling, TranslateBody
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.types import Answered, ModelRef
+from seqserve.service.rpc.faults import item_status
+from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
 
 # --- requests -------------------------------------------------------------------------------------
 

@@ -2,11 +2,10 @@
 
 from dataclasses import asdict
 
+from seqserve.service.contract.describe import describe
+from seqserve.service.core.catalog import Standing, VersionReport
+from seqserve.service.core.gateway import ModelReport
 from seqserve.v1 import model_pb2
-
-from service.contract.describe import describe
-from service.core.catalog import Standing, VersionReport
-from service.core.gateway import ModelReport
 
 STANDINGS = {
     Standing.LOADING: model_pb2.STANDING_LOADING,

@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from service import errors
-from service.core.types import Call
-from service.errors import SeqserveError
-from service.logs import REQUEST_ID, request_id
-from service.rpc.faults import call_status
-from service.status import grpc_status
+from seqserve.service import errors
+from seqserve.service.core.types import Call
+from seqserve.service.errors import SeqserveError
+from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.rpc.faults import call_status
+from seqserve.service.status import grpc_status
 
 log = logging.getLogger(__name__)
 TRANSPORT = "grpc"

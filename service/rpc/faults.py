@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from seqserve.v1 import translation_pb2
 
-from service.contract.items import Fault
-from service.errors import Code, Path, SeqserveError, Violation
-from service.status import TABLE, grpc_status
+from seqserve.service.contract.items import Fault
+from seqserve.service.errors import Code, Path, SeqserveError, Violation
+from seqserve.service.status import TABLE, grpc_status
+from seqserve.v1 import translation_pb2
 
 DOMAIN = "seqserve"
 LEFT_OUT = "violations_left_out"

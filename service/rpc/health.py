@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from grpc_health.v1 import health, health_pb2
 
-from service.core.gateway import Gateway
+from seqserve.service.core.gateway import Gateway
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

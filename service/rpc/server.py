@@ -4,11 +4,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from service.core.gateway import Gateway
-from service.rpc.edge import handler
-from service.rpc.health import Health
-from service.rpc.servicers import services
-from service.settings import Settings
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.rpc.edge import handler
+from seqserve.service.rpc.health import Health
+from seqserve.service.rpc.servicers import services
+from seqserve.service.settings import Settings
 
 
 class RpcServer:

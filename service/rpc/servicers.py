@@ -1,11 +1,10 @@
 """The services of `seqserve.v1`: convert, call the gateway, convert back. Served by `service.rpc.server`."""
 
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.types import Call
+from seqserve.service.rpc import convert, describe
+from seqserve.service.rpc.edge import Method
 from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
-
-from service.core.gateway import Gateway
-from service.core.types import Call
-from service.rpc import convert, describe
-from service.rpc.edge import Method
 
 TRANSLATION = translation_pb2.DESCRIPTOR.services_by_name["TranslationService"].full_name
 SEQUENCE = sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name

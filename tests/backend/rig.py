@@ -10,11 +10,11 @@ import grpc
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from service import errors
-from service.backend.base import Spec, VersionState
-from service.backend.tfserving import TfServingBackend
-from service.contract.digest import digest_of
-from service.metrics import Metrics
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, VersionState
+from seqserve.service.backend.tfserving import TfServingBackend
+from seqserve.service.contract.digest import digest_of
+from seqserve.service.metrics import Metrics
 from tests.backend.wire import Script
 
 Code = grpc.StatusCode

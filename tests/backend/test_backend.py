@@ -13,16 +13,16 @@ import pytest
 import tensorflow as tf
 from prometheus_client import CollectorRegistry
 
-from service import errors
-from service.backend.base import Backend, Spec, State
-from service.backend.embedded import EmbeddedBackend
-from service.backend.model_config import ModelConfigFile
-from service.backend.tfserving import TfServingBackend
-from service.contract.digest import digest_of
-from service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
-from service.main import make_backend
-from service.metrics import Metrics
-from service.settings import Settings
+from seqserve.service import errors
+from seqserve.service.backend.base import Backend, Spec, State
+from seqserve.service.backend.embedded import EmbeddedBackend
+from seqserve.service.backend.model_config import ModelConfigFile
+from seqserve.service.backend.tfserving import TfServingBackend
+from seqserve.service.contract.digest import digest_of
+from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from seqserve.service.main import make_backend
+from seqserve.service.metrics import Metrics
+from seqserve.service.settings import Settings
 from tests.tfserving.reload import ModelServer, config_file
 
 SERVING = "serving_default"
@@ -239,7 +239,7 @@ def hide(version: Path) -> None:
 def unload(version: Path) -> None:
     """Break the graph and make the digests match, so that only loading can tell."""
     (version / "saved_model.pb").write_bytes(b"\x0a\x00")
-    from service.contract.digest import file_hashes
+    from seqserve.service.contract.digest import file_hashes
 
     path = version / "assets" / FILE_NAME
     manifest = parse_manifest(path.read_bytes())
@@ -338,6 +338,6 @@ def test_a_config_file_that_cannot_be_used_is_told_by_name(tmp_path: Path, text:
 def test_batches_at_once_are_as_many_as_cores_and_few_on_a_gpu(
     given: dict[str, Any], wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.main.cores", lambda: 16)
+    monkeypatch.setattr("seqserve.service.main.cores", lambda: 16)
     backend = make_backend(Settings(root=tmp_path, **given), Metrics(CollectorRegistry()))
     assert backend.slots == wanted

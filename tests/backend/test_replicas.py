@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
-from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
 
-from service import errors
-from service.backend.base import State
-from service.backend.tfserving import RetryBudget, TfServingBackend
-from service.metrics import Metrics
+from seqserve.service import errors
+from seqserve.service.backend.base import State
+from seqserve.service.backend.tfserving import RetryBudget, TfServingBackend
+from seqserve.service.metrics import Metrics
+from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
 from tests.backend.rig import Code, X, backend, changed, soon, spec, told, until, until_calls
 from tests.backend.wire import GONE, Held, Refuses, Script, answer, server
 
@@ -247,7 +247,7 @@ async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
 
 async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its batches count as used for as long as they hang, so the address that answers still gets its own."""
-    monkeypatch.setattr("service.backend.replica.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("seqserve.service.backend.replica.LOOK_SECONDS", 0.2)
     good, bad = Script(), Script(predict=Held())
     async with server(good) as a, server(bad) as b, backend(a, b) as tfs:
         await tfs.versions("m")

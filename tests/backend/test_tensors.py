@@ -6,10 +6,10 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from seqserve.tfserving.predict_pb2 import TensorProto
 from tensorflow.core.framework import tensor_pb2
 
-from service.backend.tensors import from_wire, to_wire
+from seqserve.service.backend.tensors import from_wire, to_wire
+from seqserve.tfserving.predict_pb2 import TensorProto
 
 KINDS = [np.bool_, np.int32, np.int64, np.float32, np.float64]
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)

@@ -8,12 +8,12 @@ import grpc
 import numpy as np
 import pytest
 import trustme
-from seqserve.tfserving.predict_pb2 import ModelVersionStatus, PredictRequest, PredictResponse
 
-from service import errors
-from service.backend.base import State, VersionState
-from service.backend.tfserving import Tls
-from service.contract.digest import digest_of
+from seqserve.service import errors
+from seqserve.service.backend.base import State, VersionState
+from seqserve.service.backend.tfserving import Tls
+from seqserve.service.contract.digest import digest_of
+from seqserve.tfserving.predict_pb2 import ModelVersionStatus, PredictRequest, PredictResponse
 from tests.backend.rig import Code, X, backend, soon, spec
 from tests.backend.wire import Refuses, Script, answer, server
 

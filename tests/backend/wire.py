@@ -12,6 +12,10 @@ from typing import Any
 import grpc
 import numpy as np
 from google.protobuf.wrappers_pb2 import Int64Value
+
+from seqserve.service.backend.tensors import to_wire
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.padding import Array
 from seqserve.tfserving.predict_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
@@ -21,10 +25,6 @@ from seqserve.tfserving.predict_pb2 import (
     PredictResponse,
     StatusProto,
 )
-
-from service.backend.tensors import to_wire
-from service.contract.manifest import FILE_NAME
-from service.contract.padding import Array
 
 AVAILABLE = ModelVersionStatus.AVAILABLE
 

@@ -4,8 +4,8 @@
 as many rows as may be, whatever their lengths.
 """
 
-from service.core import scheduler
-from service.core.queue import Budget, Caller, Entry, Queue
+from seqserve.service.core import scheduler
+from seqserve.service.core.queue import Budget, Caller, Entry, Queue
 
 
 class FirstCome(Queue):
@@ -44,7 +44,7 @@ class FirstCome(Queue):
 
 
 if __name__ == "__main__":
-    from service.cli import app
+    from seqserve.service.cli import app
 
     scheduler.Queue = FirstCome  # type: ignore[misc, attr-defined]
     app()

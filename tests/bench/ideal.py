@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from service.backend.base import Spec
-from service.backend.embedded import EmbeddedBackend
-from service.contract.manifest import FILE_NAME, parse_manifest
-from service.contract.padding import Row, bucket_of, pad_batch
-from service.core.catalog import make_served
-from service.core.golden import body_of
-from service.core.types import Served
+from seqserve.service.backend.base import Spec
+from seqserve.service.backend.embedded import EmbeddedBackend
+from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
+from seqserve.service.contract.padding import Row, bucket_of, pad_batch
+from seqserve.service.core.catalog import make_served
+from seqserve.service.core.golden import body_of
+from seqserve.service.core.types import Served
 from tests.bench.ceiling import SIZES, Table
 
 ROWS = 64

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from seqserve.v1 import sequence_pb2, translation_pb2
 
+from seqserve.v1 import sequence_pb2, translation_pb2
 from tests.bench.clients import http
 from tests.bench.processes import REPOSITORY, NotStarted
 

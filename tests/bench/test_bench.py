@@ -8,8 +8,8 @@ import orjson
 import pytest
 from rich.console import Console
 
-from models.translation import Translator
-from service.contract.manifest import SpecialIds
+from seqserve.models.translation import Translator
+from seqserve.service.contract.manifest import SpecialIds
 from tests.bench import made
 from tests.bench.ceiling import SIZES, Table, ceiling_rate, ideal_rate
 from tests.bench.clients import Load

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from models.journeys import journeys
-from models.phrases import phrase_pairs
-from service.contract.manifest import FILE_NAME
+from seqserve.models.journeys import journeys
+from seqserve.models.phrases import phrase_pairs
+from seqserve.service.contract.manifest import FILE_NAME
 from tests.bench.peers import PEERS, Task
 from tests.bench.peers.fastapi_plain import make_app
 from tests.bench.peers.keras_eager import EagerTranslation

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import grpc
 import numpy as np
+
 from seqserve.tfserving import predict_pb2 as pb
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"

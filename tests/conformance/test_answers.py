@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from seqserve.tfserving import predict_pb2 as pb
 
+from seqserve.tfserving import predict_pb2 as pb
 from tests.conformance.calls import LISTS, Call, Client, entries, tensor
 from tests.conformance.modules import MANIFEST, SERVING
 from tests.conformance.roots import LABELS

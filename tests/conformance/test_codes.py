@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
-from seqserve.tfserving import predict_pb2 as pb
 
+from seqserve.tfserving import predict_pb2 as pb
 from tests.conformance.calls import PREDICT, STATUS, Call, Client, refusal, tensor
 
 VERSION_77 = pb.ModelSpec(name="demo", version={"value": 77})

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.backend.tfserving import TfServingBackend
-from service.core.catalog import Catalog, Standing, VersionReport
-from service.core.items import ItemRunner
-from service.core.queue import Budget
-from service.core.scheduler import Scheduler
-from service.errors import BackendUnavailable
-from service.metrics import Metrics
+from seqserve.service.backend.tfserving import TfServingBackend
+from seqserve.service.core.catalog import Catalog, Standing, VersionReport
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.queue import Budget
+from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.errors import BackendUnavailable
+from seqserve.service.metrics import Metrics
 from tests.conformance.roots import ADDRESS, DEVICE, MODELS
 from tests.tfserving.reload import ModelServer, config_file
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from service.contract.manifest import Tokens
-from service.contract.text import TextCodec
+from seqserve.service.contract.manifest import Tokens
+from seqserve.service.contract.text import TextCodec
 
 SENTENCES = (
     "two dogs run fast",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.contract.heads import answer_head, softmax_probabilities
-from service.contract.items import (
+from seqserve.service.contract.heads import answer_head, softmax_probabilities
+from seqserve.service.contract.items import (
     ClassAnswer,
     HorizonAnswer,
     Interval,
@@ -18,7 +18,7 @@ from service.contract.items import (
     StepsAnswer,
     ValueAnswer,
 )
-from service.contract.manifest import Head, Numeric, Sigmoid, Softmax
+from seqserve.service.contract.manifest import Head, Numeric, Sigmoid, Softmax
 
 NAN, INF = math.nan, math.inf
 LABELS = ("a", "b", "c")

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from service.contract.digest import changed_files, digest_of, sha256
-from service.contract.manifest import (
+from seqserve.service.contract.digest import changed_files, digest_of, sha256
+from seqserve.service.contract.manifest import (
     Categories,
     Elapsed,
     Manifest,
@@ -21,7 +21,7 @@ from service.contract.manifest import (
     dump_manifest,
     parse_manifest,
 )
-from service.errors import ManifestInvalid
+from seqserve.service.errors import ManifestInvalid
 
 Golden = Callable[[str], bytes]
 Plain = Callable[[str], dict[str, Any]]

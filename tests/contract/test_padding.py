@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.contract.manifest import Limits, Manifest, MaskInput, Numbers, Numeric, Option, Signature, Tensor
-from service.contract.padding import Row, bucket_of, pad_batch, real_steps
+from seqserve.service.contract.manifest import (
+    Limits,
+    Manifest,
+    MaskInput,
+    Numbers,
+    Numeric,
+    Option,
+    Signature,
+    Tensor,
+)
+from seqserve.service.contract.padding import Row, bucket_of, pad_batch, real_steps
 
 PADS = {"ids": -3, "table": 0.25}
 

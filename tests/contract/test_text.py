@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.contract.manifest import SpecialIds, Tokens
-from service.contract.text import TextCodec, Words
-from service.errors import ManifestInvalid
+from seqserve.service.contract.manifest import SpecialIds, Tokens
+from seqserve.service.contract.text import TextCodec, Words
+from seqserve.service.errors import ManifestInvalid
 
 ALPHABET = "abcdefghilmnorstuvzäßéà,"  # every one of them is in the sentences that the tokenizer saw
 ANY_TEXT = st.text(st.characters(), max_size=40)  # lone surrogates included

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from service.contract.manifest import Tokens
-from service.contract.text import TextCodec
+from seqserve.service.contract.manifest import Tokens
+from seqserve.service.contract.text import TextCodec
 from tests.core.loop import LOOPS
 
 SENTENCES = ("two dogs run fast", "a cat sits on the mat", "zwei hunde rennen schnell", "déjà vu")

@@ -11,21 +11,21 @@ from unittest.mock import patch
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from service import errors
-from service.backend.base import Spec, State, Tensors, VersionState
-from service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
-from service.contract.padding import Array, Row
-from service.core import gateway as gateway_module
-from service.core import items as items_module
-from service.core import scheduler as scheduler_module
-from service.core.catalog import Catalog
-from service.core.gateway import Gateway
-from service.core.items import ItemRunner
-from service.core.predict import PredictCodec
-from service.core.queue import BatchKey, Budget
-from service.core.scheduler import Scheduler
-from service.core.types import BatchOptions, Call, Outputs, Served
-from service.metrics import Metrics
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, State, Tensors, VersionState
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
+from seqserve.service.contract.padding import Array, Row
+from seqserve.service.core import gateway as gateway_module
+from seqserve.service.core import items as items_module
+from seqserve.service.core import scheduler as scheduler_module
+from seqserve.service.core.catalog import Catalog
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.predict import PredictCodec
+from seqserve.service.core.queue import BatchKey, Budget
+from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.types import BatchOptions, Call, Outputs, Served
+from seqserve.service.metrics import Metrics
 
 Function = Callable[[Spec, Tensors], dict[str, Array]]
 BUDGET = Budget(rows=8, cells=64, queue_cells=100_000)

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from service import errors
-from service.backend.base import Spec, State, Tensors
-from service.contract.digest import sha256
-from service.contract.items import PredictBody, Prediction
-from service.contract.padding import Array
-from service.core.catalog import Standing
-from service.core.queue import Budget
-from service.core.types import ModelRef
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, State, Tensors
+from seqserve.service.contract.digest import sha256
+from seqserve.service.contract.items import PredictBody, Prediction
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.catalog import Standing
+from seqserve.service.core.queue import Budget
+from seqserve.service.core.types import ModelRef
 from tests.core.fakes import (
     Core,
     as_files,

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import errors
-from service.backend.base import Spec, Tensors
-from service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody
-from service.contract.padding import Array
-from service.core.queue import Budget
-from service.core.types import Answered, ModelRef
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, Tensors
+from seqserve.service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.queue import Budget
+from seqserve.service.core.types import Answered, ModelRef
 from tests.core.fakes import (
     POISON,
     Core,

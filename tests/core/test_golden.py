@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.golden import first_difference
+from seqserve.service.core.golden import first_difference
 
 TOLERANCE = 1e-3
 numbers = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)

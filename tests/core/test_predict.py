@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import errors
-from service.contract.items import ClassAnswer, PredictBody, Prediction
-from service.contract.padding import Array
-from service.core.predict import PredictCodec, PredictPlan
+from seqserve.service import errors
+from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.predict import PredictCodec, PredictPlan
 from tests.core.fakes import NEVER, parsed, running, sequence_manifest, served, total, totals
 
 CODEC = PredictCodec(parsed(sequence_manifest()))

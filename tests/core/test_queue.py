@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service import errors
-from service.contract.manifest import PREDICT_SIGNATURE
-from service.core.cost import REST, SLACK, TRIAL, Cost
-from service.core.queue import BatchKey, Budget, Caller, Entry, Queue
-from service.core.types import Served
+from seqserve.service import errors
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE
+from seqserve.service.core.cost import REST, SLACK, TRIAL, Cost
+from seqserve.service.core.queue import BatchKey, Budget, Caller, Entry, Queue
+from seqserve.service.core.types import Served
 from tests.core.fakes import NEVER, parsed, row, served, translation_manifest
 
 SHARED = served()

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service import errors
-from service.backend.base import Spec, Tensors
-from service.contract.padding import Array
-from service.core.queue import Budget
-from service.core.types import BatchOptions, Outputs, Served
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, Tensors
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.queue import Budget
+from seqserve.service.core.types import BatchOptions, Outputs, Served
 from tests.core.fakes import (
     BUDGET,
     NEVER,

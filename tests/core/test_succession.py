@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service import errors
-from service.backend.base import Spec, Tensors
-from service.contract.items import PredictBody
-from service.contract.padding import Array
-from service.core.types import ModelRef
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, Tensors
+from seqserve.service.contract.items import PredictBody
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.types import ModelRef
 from tests.core.fakes import NEVER, Core, call, running, series, settle
 from tests.core.test_catalog import TOTAL, TOTALS, X, answer, version, weights
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import errors
-from service.backend.base import Spec
-from service.contract.items import TranslateBody, Translation
-from service.contract.padding import Array
-from service.contract.text import TextCodec, Words
-from service.core.alignment import align_words, leaves_out, repeats, replace_unknown
-from service.core.translate import TranslateCodec, TranslatePlan
-from service.core.types import Encoded, Outputs
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec
+from seqserve.service.contract.items import TranslateBody, Translation
+from seqserve.service.contract.padding import Array
+from seqserve.service.contract.text import TextCodec, Words
+from seqserve.service.core.alignment import align_words, leaves_out, repeats, replace_unknown
+from seqserve.service.core.translate import TranslateCodec, TranslatePlan
+from seqserve.service.core.types import Encoded, Outputs
 from tests.core.fakes import echo, parsed, translation_manifest
 
 WORDS = ("two", "dogs", "run", "fast", "mat", "hunde")

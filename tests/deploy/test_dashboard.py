@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.main import _registry
-from service.metrics import Metrics
+from seqserve.service.main import _registry
+from seqserve.service.metrics import Metrics
 from tests.deploy.board import COLUMNS, DEPLOY, Row, read_board, read_yaml, selectors
 
 ENDINGS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}

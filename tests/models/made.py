@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.series import Series
+from seqserve.models.series import Series
 
 PITCHES = {"low": 0.3, "middle": 0.8, "high": 1.6}  # radians a step
 CLASSIFIER: dict[str, Any] = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from models.cli import export_keras
-from service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.models.cli import export_keras
+from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 from tests.doors import Row, both_doors, predict
 from tests.tfserving.reload import ModelServer
 

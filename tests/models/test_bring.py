@@ -15,12 +15,12 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from models.check import check_version
-from models.check.loaded import Server
-from models.check.padding import PaddingLeak
-from models.config import ConfigInvalid
-from service import errors
-from service.contract.manifest import FILE_NAME
+from seqserve.models.check import check_version
+from seqserve.models.check.loaded import Server
+from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.config import ConfigInvalid
+from seqserve.service import errors
+from seqserve.service.contract.manifest import FILE_NAME
 from tests.doors import predict
 from tests.models.own import HEAD, IDS, NUMBERS, answers, called, classifier, export, manifest_of, tables
 from tests.tfserving.reload import ModelServer, config_file

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from models.check.eager import GraphDiffers
-from models.check.padding import PaddingLeak
-from models.check.repeat import AnswersVary
-from models.config import ConfigInvalid
-from models.evaluate import evaluate_version
+from seqserve.models.check.eager import GraphDiffers
+from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.check.repeat import AnswersVary
+from seqserve.models.config import ConfigInvalid
+from seqserve.models.evaluate import evaluate_version
 from tests.models.own import HEAD, IDS, NUMBERS, classifier, export, manifest_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving

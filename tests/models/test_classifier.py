@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from models.calibration import calibrate, calibration_error, fitted_temperature, probabilities
-from models.check import check_version
-from models.cli import app, train_model
-from models.config import ClassifierConfig, ConfigInvalid, read_config
-from models.crossvalidate_classes import crossvalidate_series
-from models.evaluate import evaluate_version
-from models.evaluate.classes import Judged, class_figures
-from models.evaluate.figures import Figure
-from models.recipes import recipe_for
-from models.series import Series, read_series, stratified
+from seqserve.models.calibration import calibrate, calibration_error, fitted_temperature, probabilities
+from seqserve.models.check import check_version
+from seqserve.models.cli import app, train_model
+from seqserve.models.config import ClassifierConfig, ConfigInvalid, read_config
+from seqserve.models.crossvalidate_classes import crossvalidate_series
+from seqserve.models.evaluate import evaluate_version
+from seqserve.models.evaluate.classes import Judged, class_figures
+from seqserve.models.evaluate.figures import Figure
+from seqserve.models.recipes import recipe_for
+from seqserve.models.series import Series, read_series, stratified
 from tests.models.made import CLASSIFIER, PITCHES, waves, write_series
 
 Trained = tuple[Path, Path]

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from models.cli import app
-from models.config import ConfigInvalid, EventsData
-from models.crossvalidate import make_folds, parse_ways
-from models.data import END, Case
-from models.evaluate.prefixes import differences_of, figures_of, prefixes_of, score
+from seqserve.models.cli import app
+from seqserve.models.config import ConfigInvalid, EventsData
+from seqserve.models.crossvalidate import make_folds, parse_ways
+from seqserve.models.data import END, Case
+from seqserve.models.evaluate.prefixes import differences_of, figures_of, prefixes_of, score
 
 DAY = 86400.0
 DATA = EventsData(kind="log")

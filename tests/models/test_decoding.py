@@ -15,11 +15,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import decoding
-from models.decoding import Bounds, Decoded, Sampler, beam, greedy, sample, uniforms
-from models.recipes.translation import advance_of
-from models.translation import Translator
-from service.contract.manifest import SpecialIds
+from seqserve.models import decoding
+from seqserve.models.decoding import Bounds, Decoded, Sampler, beam, greedy, sample, uniforms
+from seqserve.models.recipes.translation import advance_of
+from seqserve.models.translation import Translator
+from seqserve.service.contract.manifest import SpecialIds
 
 SPECIAL = SpecialIds()
 VOCABULARY = 9

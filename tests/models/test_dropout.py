@@ -10,9 +10,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config import Noise
-from models.dropout import Dropouts, MaskedStateLSTMCell, Masks, Place, noise_shape, row_uniforms
-from models.forecast import Forecaster
+from seqserve.models.config import Noise
+from seqserve.models.dropout import Dropouts, MaskedStateLSTMCell, Masks, Place, noise_shape, row_uniforms
+from seqserve.models.forecast import Forecaster
 
 STEPS, COLUMNS, UNITS, ROWS, RATE = 8, 5, 6, 40, 0.4
 NOTHING = Place(0.0, (1, 1))

@@ -7,10 +7,10 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from models.cli import app
-from models.evaluate.figures import Figure, as_json, figure, mean
-from models.evaluate.texts import Chrf, corpus_figures
-from service.contract.manifest import FILE_NAME, parse_manifest
+from seqserve.models.cli import app
+from seqserve.models.evaluate.figures import Figure, as_json, figure, mean
+from seqserve.models.evaluate.texts import Chrf, corpus_figures
+from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
 
 
 def test_the_interval_of_a_mean_is_the_textbook_one() -> None:

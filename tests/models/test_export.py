@@ -14,14 +14,14 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models.check import check_version
-from models.check.loaded import Server
-from models.check.ops import DeviceOnlyOp, check_ops
-from models.check.padding import PaddingLeak
-from models.draft import Draft, clearest
-from models.export import WARMUP, VersionExists, export_version, publish
-from service import errors
-from service.contract.manifest import (
+from seqserve.models.check import check_version
+from seqserve.models.check.loaded import Server
+from seqserve.models.check.ops import DeviceOnlyOp, check_ops
+from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.draft import Draft, clearest
+from seqserve.models.export import WARMUP, VersionExists, export_version, publish
+from seqserve.service import errors
+from seqserve.service.contract.manifest import (
     FILE_NAME,
     PREDICT_SIGNATURE,
     Categories,

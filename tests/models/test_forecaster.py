@@ -13,17 +13,17 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.check import check_version
-from models.cli import train_model
-from models.config import CONFIGS, ConfigInvalid, ForecasterConfig, read_config
-from models.dropout import Dropouts, Place
-from models.evaluate import evaluate_version
-from models.evaluate.forecasts import to_measure
-from models.forecast import Forecaster
-from models.intervals import conformal_bound
-from models.recipes import recipe_for
-from models.tables import read_table
-from service.contract.manifest import FILE_NAME, PREDICT_SIGNATURE, Manifest, parse_manifest
+from seqserve.models.check import check_version
+from seqserve.models.cli import train_model
+from seqserve.models.config import CONFIGS, ConfigInvalid, ForecasterConfig, read_config
+from seqserve.models.dropout import Dropouts, Place
+from seqserve.models.evaluate import evaluate_version
+from seqserve.models.evaluate.forecasts import to_measure
+from seqserve.models.forecast import Forecaster
+from seqserve.models.intervals import conformal_bound
+from seqserve.models.recipes import recipe_for
+from seqserve.models.tables import read_table
+from seqserve.service.contract.manifest import FILE_NAME, PREDICT_SIGNATURE, Manifest, parse_manifest
 from tests.models.tables import FORECASTER, SEASON, write_table
 
 DATA = FORECASTER["data"]

@@ -6,8 +6,8 @@ from statistics import NormalDist, fmean, stdev
 
 import pytest
 
-from models.data import END, Case
-from models.journeys import EVENTS, LAW, LONGEST, SPREAD, best_accuracy, journeys, next_probabilities
+from seqserve.models.data import END, Case
+from seqserve.models.journeys import EVENTS, LAW, LONGEST, SPREAD, best_accuracy, journeys, next_probabilities
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layers import BahdanauAttention, TimeAwareLSTMCell
-from models.translation import Translator
+from seqserve.models.layers import BahdanauAttention, TimeAwareLSTMCell
+from seqserve.models.translation import Translator
 
 SPECIAL = {"pad": 0, "unknown": 1, "start": 2, "end": 3}
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.classes import Classifier, Tagger
-from models.masked import MOMENTUM, ConvBlock, MaskedBatchNormalization, MaskedConv1D, pooled
+from seqserve.models.classes import Classifier, Tagger
+from seqserve.models.masked import MOMENTUM, ConvBlock, MaskedBatchNormalization, MaskedConv1D, pooled
 
 WIDTH = 3
 EPSILON = 1e-3

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ngrams import MedianWait, WittenBell
+from seqserve.models.ngrams import MedianWait, WittenBell
 
 LABELS = ("a", "b", "c")
 sequences = st.lists(st.sampled_from(LABELS), max_size=6)

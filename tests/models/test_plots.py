@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.evaluate import plots
-from service.contract.items import Translation
+from seqserve.models.evaluate import plots
+from seqserve.service.contract.items import Translation
 
 
 def test_attention_is_drawn_word_by_word(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.check import check_version
-from models.check.steps import StepDiffers
-from models.cli import train_model
-from models.clock import Clock
-from models.config import ConfigInvalid, EventsConfig, TimeUse, read_config
-from models.data import Case
-from models.export import export_version
-from models.recipes.events import EventsRecipe, features_of
-from models.sequence import EventModel
-from service.contract.features import UNSEEN_EVENT_TYPE, SequenceEncoder
-from service.contract.manifest import FILE_NAME, Elapsed, parse_manifest
-from service.errors import UnknownCategory
+from seqserve.models.check import check_version
+from seqserve.models.check.steps import StepDiffers
+from seqserve.models.cli import train_model
+from seqserve.models.clock import Clock
+from seqserve.models.config import ConfigInvalid, EventsConfig, TimeUse, read_config
+from seqserve.models.data import Case
+from seqserve.models.export import export_version
+from seqserve.models.recipes.events import EventsRecipe, features_of
+from seqserve.models.sequence import EventModel
+from seqserve.service.contract.features import UNSEEN_EVENT_TYPE, SequenceEncoder
+from seqserve.service.contract.manifest import FILE_NAME, Elapsed, parse_manifest
+from seqserve.service.errors import UnknownCategory
 
 WAYS = get_args(TimeUse)
 EVENTS = np.array([[2, 4, 1, 3]])

@@ -5,11 +5,11 @@ import collections
 import numpy as np
 import pytest
 
-from models.data import train_tokenizer
-from models.phrases import phrase_pairs
-from models.subwords import CANDIDATES, Segmentations
-from service.contract.manifest import SpecialIds, Tokens
-from service.contract.text import TextCodec
+from seqserve.models.data import train_tokenizer
+from seqserve.models.phrases import phrase_pairs
+from seqserve.models.subwords import CANDIDATES, Segmentations
+from seqserve.service.contract.manifest import SpecialIds, Tokens
+from seqserve.service.contract.text import TextCodec
 
 TEXT = "twenty-first of November"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.check import check_version
-from models.cli import train_model
-from models.config import ConfigInvalid, TaggerConfig, read_config
-from models.data import Case, read_log
-from models.evaluate import evaluate_version
-from models.labelled import LabelledRow, RealAccuracy, batch_of, logits_of
-from models.recipes.tagger import TaggerRecipe, baseline
+from seqserve.models.check import check_version
+from seqserve.models.cli import train_model
+from seqserve.models.config import ConfigInvalid, TaggerConfig, read_config
+from seqserve.models.data import Case, read_log
+from seqserve.models.evaluate import evaluate_version
+from seqserve.models.labelled import LabelledRow, RealAccuracy, batch_of, logits_of
+from seqserve.models.recipes.tagger import TaggerRecipe, baseline
 from tests.models.made import TAGGER
 
 

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from models.config import ConfigInvalid, load_config, read_config
-from models.data import epoch_batches, read_log, read_pairs, scale_of
-from models.recipes import recipe_for
-from models.train import fit, make_reproducible
+from seqserve.models.config import ConfigInvalid, load_config, read_config
+from seqserve.models.data import epoch_batches, read_log, read_pairs, scale_of
+from seqserve.models.recipes import recipe_for
+from seqserve.models.train import fit, make_reproducible
 
 CONFIG = """
 name = "shop"

@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 import sentencepiece
 from prometheus_client import CollectorRegistry
-from seqserve.v1 import model_pb2_grpc, sequence_pb2_grpc, translation_pb2_grpc
 
-from service import errors
-from service.backend.base import Spec, State, Tensors, VersionState
-from service.contract.items import PredictBody
-from service.contract.padding import Array
-from service.core.catalog import Catalog
-from service.core.gateway import Gateway
-from service.core.items import ItemRunner
-from service.core.queue import Budget
-from service.core.scheduler import Scheduler
-from service.core.types import Answered, Call, ModelRef
-from service.metrics import Metrics
-from service.rpc.server import RpcServer
-from service.settings import Settings
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, State, Tensors, VersionState
+from seqserve.service.contract.items import PredictBody
+from seqserve.service.contract.padding import Array
+from seqserve.service.core.catalog import Catalog
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.queue import Budget
+from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.types import Answered, Call, ModelRef
+from seqserve.service.metrics import Metrics
+from seqserve.service.rpc.server import RpcServer
+from seqserve.service.settings import Settings
+from seqserve.v1 import model_pb2_grpc, sequence_pb2_grpc, translation_pb2_grpc
 
 SEQUENCE: dict[str, Any] = {
     "task": "sequence",

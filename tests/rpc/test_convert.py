@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
-from seqserve.v1 import sequence_pb2, translation_pb2
 
-from service import errors
-from service.contract import items
-from service.contract.features import SequenceEncoder
-from service.contract.items import PredictBody, Sampling, TranslateBody, answers_as_json
-from service.contract.manifest import parse_manifest
-from service.core.types import Answered
-from service.rpc import convert
+from seqserve.service import errors
+from seqserve.service.contract import items
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.items import PredictBody, Sampling, TranslateBody, answers_as_json
+from seqserve.service.contract.manifest import parse_manifest
+from seqserve.service.core.types import Answered
+from seqserve.service.rpc import convert
+from seqserve.v1 import sequence_pb2, translation_pb2
 
 OPTIONS = {
     "beam_size": 4,

@@ -12,12 +12,12 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
 
-from service import errors
-from service.logs import JsonFormatter
-from service.rpc.server import RpcServer
-from service.settings import Settings
+from seqserve.service import errors
+from seqserve.service.logs import JsonFormatter
+from seqserve.service.rpc.server import RpcServer
+from seqserve.service.settings import Settings
+from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
 
 DETAILS = "grpc-status-details-bin"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -231,7 +231,7 @@ async def test_the_request_id_comes_back(start: Any) -> None:
 @pytest.fixture
 def log_lines() -> Iterator[io.StringIO]:
     """Return what the calls' logger writes, as it is written in service."""
-    handler, logger = logging.StreamHandler(io.StringIO()), logging.getLogger("service.rpc.edge")
+    handler, logger = logging.StreamHandler(io.StringIO()), logging.getLogger("seqserve.service.rpc.edge")
     handler.setFormatter(JsonFormatter())
     logger.addHandler(handler)
     yield handler.stream

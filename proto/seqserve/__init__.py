@@ -1,1 +1,0 @@
-"""The wire messages of seqserve. Generated code: `make proto` writes it from the `.proto` files beside it."""
