@@ -1,9 +1,6 @@
-"""The command line of training and export: `python -m models --help`."""
+"""`python -m models …` in a clone: the commands of training and shipping that `seqserve` has too."""
 
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow: it greets otherwise
 
 from seqserve.models.cli import app
 

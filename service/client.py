@@ -1,4 +1,4 @@
-"""A small client of a running service, through either door. Used by the command line."""
+"""A small client of a running service, through either door."""
 
 import json
 import urllib.error
@@ -20,11 +20,11 @@ SECONDS = 60.0
 
 
 class CallFailed(Exception):
-    """The service answered with an error, or not at all; the text is fit to be shown."""
+    """The service answered with an error, or not at all; the text can be shown to a user."""
 
 
 class Client(Protocol):
-    """What the command line asks of a service; answers in the JSON form of their door."""
+    """What the command line asks of a service; answers are in the JSON form of the door."""
 
     def models(self) -> list[dict[str, Any]]:
         """Return every model."""
@@ -44,18 +44,18 @@ class RestClient:
 
     def models(self) -> list[dict[str, Any]]:
         """Return every model."""
-        found: list[dict[str, Any]] = self._call("", None)["models"]
-        return found
+        models: list[dict[str, Any]] = self._call("", None)["models"]
+        return models
 
     def translate(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return a translation, or an `error`, for each text."""
-        found: list[dict[str, Any]] = self._call(f"/{model}:translate", body)["translations"]
-        return found
+        translations: list[dict[str, Any]] = self._call(f"/{model}:translate", body)["translations"]
+        return translations
 
     def predict(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return a prediction, or an `error`, for each sequence."""
-        found: list[dict[str, Any]] = self._call(f"/{model}:predict", body)["predictions"]
-        return found
+        predictions: list[dict[str, Any]] = self._call(f"/{model}:predict", body)["predictions"]
+        return predictions
 
     def _call(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
@@ -68,7 +68,8 @@ class RestClient:
         except urllib.error.HTTPError as error:
             raise CallFailed(_problem(error)) from None
         except (OSError, HTTPException, ValueError) as error:
-            raise CallFailed(f"no service speaks HTTP at {self._base}: {error}") from None
+            why = getattr(error, "reason", error)  # what urllib wraps says it better
+            raise CallFailed(f"no service answers at {self._base}: {why}") from None
 
 
 def _problem(error: urllib.error.HTTPError) -> str:
@@ -90,8 +91,8 @@ class GrpcClient:
     def models(self) -> list[dict[str, Any]]:
         """Return every model."""
         stub = model_pb2_grpc.ModelServiceStub(self._channel)
-        found: list[dict[str, Any]] = self._call(stub.ListModels, model_pb2.ListModelsRequest())["models"]
-        return found
+        models: list[dict[str, Any]] = self._call(stub.ListModels, model_pb2.ListModelsRequest())["models"]
+        return models
 
     def translate(self, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return a translation, or an `error`, for each text."""
@@ -114,10 +115,10 @@ class GrpcClient:
             answer = method(request, timeout=SECONDS)
         except grpc.RpcError as error:
             raise CallFailed(_grpc_reason(error, self._address)) from None
-        found: dict[str, Any] = MessageToDict(
+        as_json: dict[str, Any] = MessageToDict(
             answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        return found
+        return as_json
 
 
 def _message(content: dict[str, Any], empty: Message) -> Any:

@@ -1,6 +1,6 @@
 """Every setting of the gateway, and the only reader of the environment (prefix SEQSERVE_).
 
-Built once by `service.cli`; `seqserve serve --help` prints this table.
+`seqserve serve --help` prints this table.
 """
 
 from pathlib import Path

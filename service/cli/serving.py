@@ -1,0 +1,103 @@
+"""`seqserve serve`: settings from options and environment; when the service is ready, calls to paste."""
+
+import json
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from seqserve.service.cli.show import console, failed
+from seqserve.service.contract.manifest import Manifest
+from seqserve.service.settings import Settings, SettingsUnusable
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+def _settings_help() -> str:
+    """Return every setting's variable, default and meaning."""
+    lines = [
+        f"{(Settings.model_config['env_prefix'] + name).upper()}={field.default}  {field.description}"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "Settings, read from the environment:\n\n" + "\n\n".join(lines)
+
+
+@app.command(epilog=_settings_help())
+def serve(
+    root: Annotated[Path | None, typer.Option(help="folder of MODEL/VERSION directories")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    rest_port: Annotated[int | None, typer.Option(help="REST port; 0 takes a free one")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one")] = None,
+    tfserving: Annotated[
+        str | None, typer.Option(help="HOST:PORT,… of TensorFlow Serving, which then runs the models")
+    ] = None,
+    models: Annotated[str | None, typer.Option(help="NAME,… of the models at TensorFlow Serving")] = None,
+) -> None:
+    """Serve models over REST and gRPC until SIGTERM or Ctrl-C.
+
+    This process runs the models in a folder, or TensorFlow Serving runs its own. New versions are examined
+    and take over; versions that disappear are unloaded. An option here wins over its environment variable.
+
+    Example: seqserve serve --root build/models
+
+    Example: seqserve serve --tfserving localhost:8500 --models en-de,shop
+    """
+    from seqserve.service.logs import configure_logging
+    from seqserve.service.main import run
+
+    options: dict[str, Any] = {"root": root, "host": host, "rest_port": rest_port, "grpc_port": grpc_port}
+    options |= {"tfserving": tfserving, "models": models}
+    settings = _settings({name: value for name, value in options.items() if value is not None})
+    configure_logging(settings.log_level)
+    try:
+        run(settings, lambda started: _greet(started, settings))
+    except SettingsUnusable as error:
+        raise failed(f"settings: {error}") from None
+    except OSError as error:  # only binding lets one through
+        raise failed(f"cannot listen on {settings.host}: {error}") from None
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """Return the settings, if this installation can do what they ask for."""
+    try:
+        settings = Settings(**options)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise failed(f"settings: {faults}") from None
+    if not settings.tfserving_addresses and find_spec("tensorflow") is None:
+        raise failed(
+            "without --tfserving the models run in this process, which needs TensorFlow: "
+            "pip install 'seqserve[embedded]'"
+        )
+    return settings
+
+
+def _greet(started: Any, settings: Settings) -> None:
+    """Print where the service listens and, from the models' own examples, calls to paste."""
+    base = f"http://{settings.host}:{started.rest_port}"
+    typer.echo(f"\nREST on {base} (docs: {base}/docs), gRPC on {settings.host}:{started.grpc_port}")
+    reports = started.gateway.models()
+    if not reports:
+        where = settings.model_config_file or settings.tfserving or settings.root
+        console.print(f"No model at {where} yet: seqserve demo, or seqserve train --help", style="yellow")
+    for report in reports:
+        if report.current is None:
+            console.print(f"{report.name}: no version can be called", style="yellow")
+        elif report.current.manifest.examples:
+            _print_calls(report.name, report.current.manifest, base, f"{settings.host}:{started.grpc_port}")
+    console.print()
+
+
+def _print_calls(name: str, manifest: Manifest, base: str, address: str) -> None:
+    verb = "translate" if manifest.task == "translation" else "predict"
+    request = manifest.examples[len(manifest.examples) // 2].request
+    body = shlex.quote(json.dumps(request, ensure_ascii=False))
+    item = request["texts"][0] if verb == "translate" else json.dumps(request["sequences"][0])
+    header = shlex.quote("Content-Type: application/json")
+    program = shlex.quote(sys.argv[0])
+    typer.echo(f"\ncurl -s {base}/v1/models/{name}:{verb} -H {header} -d {body}")
+    typer.echo(f"{program} {verb} --grpc --address {address} --model {name} {shlex.quote(item)}")
