@@ -25,7 +25,7 @@ $(BENCH_VENV)/.done: requirements/bench.txt
 	touch $@
 
 demo: setup  ## train the two demo models, where they are missing
-	$(BIN)/python -m models demo --out $(ROOT)
+	$(BIN)/seqserve demo --out $(ROOT)
 
 serve: demo  ## serve them: REST on 8000, gRPC on 9000
 	$(BIN)/seqserve serve --root $(ROOT)

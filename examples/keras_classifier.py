@@ -1,7 +1,7 @@
 """Train a plain Keras classifier, then serve it: all that seqserve needs besides is keras_classifier.toml.
 
     python examples/keras_classifier.py build/gestures.keras
-    python -m models export build/gestures.keras --contract examples/keras_classifier.toml --out build/models
+    seqserve export build/gestures.keras --contract examples/keras_classifier.toml --out build/models
 
 The data are generated: the acceleration of a hand that waves, circles or pushes, three numbers a step, 12 to
 40 steps. The model is what one writes without seqserve in mind: padding of zeros, Masking, LSTM, softmax.
