@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from seqserve.service.cli import COMMANDS
 from tests.tfserving.reload import ModelServer, config_file
 
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "seqserve"
+HEAVY = {"keras", "tensorflow", "numpy", "fastapi", "uvicorn", "seqserve.models", "seqserve.service.settings"}
 
 
 @dataclass
@@ -126,9 +128,9 @@ def test_inspect_shows_a_version_without_a_service(root: Path, tmp_path: Path) -
     assert run(str(PROGRAM), "inspect", str(tmp_path)).returncode == 1
 
 
-@pytest.mark.parametrize("command", ["", "serve", "translate", "predict", "models", "inspect"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_teaches(command: str) -> None:
-    """Every command explains itself; `serve` names each setting with its default."""
+    """Every command explains itself by an example; `serve` names each setting with its default."""
     from seqserve.service.settings import Settings
 
     shown = subprocess.run(
@@ -139,9 +141,28 @@ def test_help_teaches(command: str) -> None:
         env={**os.environ, "COLUMNS": "200"},
     ).stdout
     assert "Usage" in shown
+    assert command == "" or f"Example: seqserve {command} " in shown
     if command == "serve":
         for name, setting in Settings.model_fields.items():
             assert f"SEQSERVE_{name.upper()}={setting.default}" in shown
+
+
+def test_a_mistyped_command_is_guessed() -> None:
+    """The table's names are offered without importing what they stand for."""
+    mistyped = run(str(PROGRAM), "trian")
+    assert mistyped.returncode == 2
+    assert "Did you mean 'train'?" in mistyped.stderr
+
+
+def test_calls_of_a_service_import_little(service: Service) -> None:
+    """`seqserve models` waits for nothing that serving or training needs."""
+    code = (
+        "import sys; from seqserve.service.cli import app; app(standalone_mode=False); "
+        f"print({HEAVY} & {{*sys.modules}})"
+    )
+    listed = run(sys.executable, "-c", code, "models", "--address", service.rest)
+    assert "en-de" in listed.stdout
+    assert listed.stdout.endswith("set()\n")
 
 
 def test_training_commands_explain_themselves() -> None:

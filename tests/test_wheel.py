@@ -1,0 +1,217 @@
+"""The wheel, installed, in a folder where a user has a `models`, a `service` and a `proto` of their own."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from seqserve.models.cli.show import EXTRA
+from seqserve.service.cli import COMMANDS
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
+REPOSITORY = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+VERSION = PYPROJECT["project"]["version"]
+SOURCES = ("proto", "models", "service")  # and what lies beside them: as deploy/Dockerfile.* take them
+FILES = ("pyproject.toml", "README.md", "LICENSE")
+LAYERS = """
+from keras import layers
+
+from models import FACTOR
+from service import times
+
+class Own(layers.Layer):
+    def call(self, x):
+        return times(x, FACTOR)
+"""
+CONTRACT = """
+name = "own"
+[features.x]
+kind = "numbers"
+columns = ["u", "v"]
+[heads.label]
+kind = "softmax"
+labels = ["a", "b", "c"]
+scores = "probabilities"
+"""
+
+
+def call(*command: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, in a folder."""
+    env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        list(map(str, command)), cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def pip(*arguments: str | Path) -> None:
+    """Run pip without any index."""
+    done = call(sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check", "--no-index")
+    assert done.returncode == 0, done.stderr
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A virtual environment that has the wheel."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def seqserve(self) -> Path:
+        """Its command."""
+        return self.folder / "bin" / "seqserve"
+
+
+def install(wheel: Path, folder: Path, packages: list[Path]) -> Installed:
+    """Install the wheel into a new virtual environment that sees these folders of packages as well."""
+    assert call(sys.executable, "-m", "venv", "--without-pip", folder).returncode == 0
+    installed = Installed(folder)
+    pip("--python", installed.python, "install", "--no-deps", wheel)
+    # only now: pip would take the project, as it is installed for development, for an older wheel of it
+    site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
+    Path(site, "beside.pth").write_text("".join(f"{path}\n" for path in packages))
+    return installed
+
+
+def packages_here() -> list[Path]:
+    """Return the folders of packages that the tests run with, without what is installed for development."""
+    return [Path(path) for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree, built from a copy, so that nothing of an earlier build gets in."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in SOURCES:
+        no_bytecode = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=no_bytecode)
+    for name in FILES:
+        shutil.copy(REPOSITORY / name, source)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel with everything that it may need."""
+    return install(wheel, tmp_path_factory.mktemp("full") / "venv", packages_here())
+
+
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel without its extras."""
+    beside = tmp_path_factory.mktemp("packages")
+    for package in (path for folder in packages_here() for path in folder.iterdir()):
+        link = beside / package.name
+        if not package.name.lower().startswith(EXTRA) and not link.exists():
+            link.symlink_to(package)
+    return install(wheel, tmp_path_factory.mktemp("bare") / "venv", [beside])
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: modules named as this project's folders are, a model, its layer and its contract."""
+    import keras
+    from keras import layers
+
+    folder = tmp_path_factory.mktemp("users")
+    for name in ("models", "proto"):
+        (folder / name).mkdir()
+    (folder / "models" / "__init__.py").write_text("FACTOR = 0.5\n")
+    (folder / "service.py").write_text("def times(x, factor):\n    return x * factor\n")
+    (folder / "proto" / "__init__.py").write_text("raise RuntimeError('nobody asked for this')\n")
+    (folder / "layers.py").write_text(LAYERS)
+    (folder / "own.toml").write_text(CONTRACT)
+    own = type("Own", (layers.Layer,), {"call": lambda self, x: x * 0.5})
+    keras.utils.set_random_seed(3)
+    body = [own(), layers.Masking(0.0), layers.LSTM(4), layers.Dense(3, activation="softmax")]
+    keras.Sequential([keras.Input((None, 2)), *body]).save(folder / "own.keras")
+    return folder
+
+
+def test_the_wheel_holds_seqserve_alone(wheel: Path) -> None:
+    """No top-level name that a user may have; no __init__.py, so that another distribution may add to it."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names} == {"seqserve", f"seqserve-{VERSION}.dist-info"}
+    assert {"seqserve/service/main.py", "seqserve/models/configs/demo_events.toml"} <= set(names)
+    assert "seqserve/__init__.py" not in names
+
+
+def test_every_command_comes_from_the_wheel(installed: Installed, users: Path) -> None:
+    """Each row of the table can be imported; help lists all in their panels."""
+    shown = call(installed.seqserve, "--help", folder=users)
+    assert shown.returncode == 0, shown.stderr
+    listed = re.findall(r"^│ ([a-z]+)  +\S", shown.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+    assert {place.panel for place in COMMANDS.values()} == set(re.findall(r"─ (\w+ and \w+) ─", shown.stdout))
+    code = "import seqserve.service.cli as c, seqserve.models as m; print(c.__file__, m.__file__)"
+    for file in call(installed.python, "-c", code, folder=users).stdout.split():
+        assert Path(file).is_relative_to(installed.folder)
+    assert call(installed.seqserve, "--version", folder=users).stdout == f"seqserve {VERSION}\n"
+
+
+def test_a_service_that_is_not_there_is_one_line(bare: Installed, users: Path) -> None:
+    """`seqserve models` needs no extra; where nothing listens it says which address does not answer."""
+    with socket.socket() as bound:  # a port that nobody listens on
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        done = call(bare.seqserve, "models", "--address", address, folder=users)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"no service answers at http://{address}" in done.stderr
+
+
+@pytest.mark.parametrize("way", ["wheel", "clone"])
+def test_an_imported_file_may_import_the_users_own_models(
+    installed: Installed, users: Path, tmp_path: Path, way: str
+) -> None:
+    """The wheel in the user's folder, and a clone whose own folders have the names of the user's modules."""
+    command = [installed.seqserve] if way == "wheel" else [sys.executable, "-m", "models"]
+    given = ["--contract", users / "own.toml", "--import", users / "layers.py", "--out", tmp_path]
+    folder = users if way == "wheel" else REPOSITORY
+    done = call(*command, "export", users / "own.keras", *given, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "own" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train helpdesk --out root",
+        "evaluate root/own/1",
+        "crossvalidate helpdesk",
+        "demo",
+        "export own.keras --contract own.toml --out root",
+        "check root/own/1",
+        "publish root/own/1 other",
+        "serve",
+    ],
+)
+def test_without_its_extra_a_command_says_what_to_install(bare: Installed, users: Path, command: str) -> None:
+    """One line with the command for pip, status 1, nothing else."""
+    done = call(bare.seqserve, *command.split(), folder=users)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    extra = "embedded" if command == "serve" else "models"
+    assert done.stderr.endswith(f"pip install 'seqserve[{extra}]'\n")
+
+
+def test_the_extra_is_the_projects() -> None:
+    """What is looked for before a command runs is what pip installs for the extra."""
+    listed = PYPROJECT["project"]["optional-dependencies"]["models"]
+    names = {re.match(r"[a-z0-9-]+", requirement)[0] for requirement in listed}  # type: ignore[index]
+    modules = {name.replace("-", "_").removesuffix("_api") for name in names}
+    assert modules == set(EXTRA)
