@@ -36,7 +36,7 @@ def errors_shown() -> Iterator[None]:
     """Run a command: without the extra, or at an error of ours, it ends with one line and status 1."""
     missing = [module for module in EXTRA if find_spec(module) is None]
     if missing:
-        raise _failed("NOT_INSTALLED", f"no {', '.join(missing)} here: pip install 'seqserve[models]'")
+        raise _failed("error", f"not installed: {', '.join(missing)}; pip install 'seqserve[models]'")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it greets otherwise
     try:
         yield
