@@ -33,7 +33,7 @@ serve: demo  ## serve them: REST on 8000, gRPC on 9000
 test: setup lint  ## lint, types, import rules, then every test
 	$(BIN)/pytest
 
-# QUICK=1: the short run, some minutes. BENCH="--only a,b --report docs": options; BENCH=--help tells them.
+# QUICK=1: the short run, some minutes. BENCH="--only a,b --report docs": options; BENCH=--help lists them.
 bench: setup $(if $(QUICK),,$(BENCH_VENV)/.done)  ## how fast the service is, beside what the model allows and beside others
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 
@@ -59,8 +59,8 @@ lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs u
 compose-test: setup  ## build the images and run docker-compose.yml on a Docker engine, from start to end
 	$(BIN)/python deploy/compose_test.py
 
-# DEVICE=cpu: by the tolerance for CPUs. With SEQSERVE_TEST_TFSERVING_ROOT=DIR, the root that the server runs on
-# as `python -m tests.conformance DIR` tells, the conformance suite runs too.
+# DEVICE=cpu: by the tolerance for CPUs. With SEQSERVE_TEST_TFSERVING_ROOT=DIR, the root that the server was started
+# on as `python -m tests.conformance DIR` prints, the conformance suite runs too.
 gpu-smoke: setup  ## golden examples at a running TensorFlow Serving: needs ADDRESS=HOST:8500 MODELS=en-de,shop
 	@test -n "$(ADDRESS)" -a -n "$(MODELS)" || { \
 	    echo "make gpu-smoke needs ADDRESS=HOST:PORT of a running TensorFlow Serving (its gRPC port) and" >&2; \

@@ -1,6 +1,6 @@
 """The Docker engine, the composition and its base images, for compose_test.py.
 
-Images that cannot be pulled are made here under the very names that the files ask for, and said to be: the
+Images that cannot be pulled are made here under the names that the files ask for, and the output says so: the
 Python base by debootstrap, Debian's Prometheus, and in TensorFlow Serving's place the project's test server.
 """
 
@@ -64,17 +64,17 @@ def docker(*arguments: str, seconds: float = 60, **options: Any) -> str:
 
 def waited(what: str, probe: Callable[[], Any], seconds: float) -> Any:
     """Call `probe` until it returns something true, and return that; says every 10 s that it still waits."""
-    began = told = time.monotonic()
-    while not (found := probe()):
+    began = said = time.monotonic()
+    while not (answer := probe()):
         now = time.monotonic()
         if now - began > seconds:
             raise Failed(f"{what}: not within {seconds:.0f} s")
-        if now - told >= 10:
-            told = now
+        if now - said >= 10:
+            said = now
             say(f"waiting for {what} ({now - began:.0f} of at most {seconds:.0f} s)")
         time.sleep(0.25)
     say(f"{what} after {time.monotonic() - began:.1f} s")
-    return found
+    return answer
 
 
 def call(url: str, body: Any = None, seconds: float = 30) -> Any:
@@ -176,10 +176,10 @@ class Images:
     def there(self, name: str) -> bool:
         """Say whether an image is here, pulling it where that works. A stand-in is none."""
         label = '{{index .Config.Labels "seqserve.standin"}}'
-        found = subprocess.run(
+        inspected = subprocess.run(
             ["docker", "image", "inspect", "-f", label, name], capture_output=True, text=True, check=False
         )
-        if found.returncode == 0 and found.stdout.strip() in ("", "<no value>"):
+        if inspected.returncode == 0 and inspected.stdout.strip() in ("", "<no value>"):
             say(f"{name} is on this machine")
             return True
         try:
@@ -237,10 +237,10 @@ def _kept(name: str) -> str:
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text, re.MULTILINE)
-    if found is None:
+    match = re.search(pattern, text, re.MULTILINE)
+    if match is None:
         raise Failed(f"no {pattern} in the files")
-    return found[1]
+    return match[1]
 
 
 def _trim(root: Path) -> None:

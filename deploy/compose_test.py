@@ -1,8 +1,8 @@
 """`make compose-test`: docker-compose.yml, unchanged, on a real Docker engine, from build to shutdown.
 
-Where images cannot be pulled, stand-ins are made under their names (compose_engine.py) and said to be. Those
-names are taken back at the end, so that no later `docker-compose up` meets them. Grafana runs where it can be
-pulled.
+Where images cannot be pulled, stand-ins are made under their names (compose_engine.py), and the output says
+so. Those names are removed at the end, so that no later `docker-compose up` uses them. Grafana runs where its
+image can be pulled.
 
 Environment: COMPOSE, the command (`docker-compose`); TFSERVING_IMAGE, in place of the pinned one; REST_PORT,
 GRPC_PORT, PROMETHEUS_PORT, GRAFANA_PORT, free ones if unset; DEBIAN_MIRROR for debootstrap; PIP_INDEX_URL and
@@ -67,9 +67,9 @@ def check_size(images: Images) -> float:
         beyond <= MOST_BEYOND_BASE_MB,
         f"the gateway's image is {beyond:.0f} MB beyond its base, of at most {MOST_BEYOND_BASE_MB}",
     )
-    finding = "import importlib.util as u; print([n for n in ('tensorflow', 'keras') if u.find_spec(n)])"
-    found = docker("run", "--rm", "--entrypoint", "python", gateway, "-c", finding)
-    require(found == "[]", "neither tensorflow nor keras is in the gateway's image")
+    looking = "import importlib.util as u; print([n for n in ('tensorflow', 'keras') if u.find_spec(n)])"
+    listed = docker("run", "--rm", "--entrypoint", "python", gateway, "-c", looking)
+    require(listed == "[]", "neither tensorflow nor keras is in the gateway's image")
     return beyond
 
 
@@ -160,7 +160,7 @@ def _shell(compose: Composition, verb: str, item: str) -> str:
 
 
 def check_new_version(compose: Composition) -> None:
-    """Publish a copy as version 2: the gateway goes over to it, and every call in between is answered."""
+    """Publish a copy as version 2: the gateway switches to it, and every call in between is answered."""
     trainer = ("--profile", "train", "run", "-T", "--rm", "trainer")
     publishing = compose.start(*trainer, "publish", "/models/en-de/1", "/models")
     calls, until = 1, time.monotonic() + 90
@@ -174,15 +174,15 @@ def check_new_version(compose: Composition) -> None:
 
 
 def check_prometheus(compose: Composition) -> None:
-    """Both targets are scraped, and the calls of both doors are found."""
+    """Both targets are scraped, and the calls of both doors are counted."""
     for query in (
         'up{job="seqserve"} == 1',
         'up{job="tfserving"} == 1',
         'seqserve_requests_total{model="en-de",transport="rest",code="OK"}',
         'seqserve_requests_total{model="en-de",transport="grpc",code="OK"}',
     ):
-        found = waited(f"Prometheus has {query}", partial(_queried, compose, query), 60)
-        say(f"   {found[0]['value'][1]} at {found[0]['metric'].get('instance')}")
+        series = waited(f"Prometheus has {query}", partial(_queried, compose, query), 60)
+        say(f"   {series[0]['value'][1]} at {series[0]['metric'].get('instance')}")
 
 
 def _queried(compose: Composition, query: str) -> Any:
@@ -242,7 +242,7 @@ def main() -> int:
         scenario(compose, images)
         say("compose-test passed")
         return 0
-    except Exception as failure:  # an answer of another form than expected is a failure too
+    except Exception as failure:  # an answer of an unexpected form is a failure too
         say(f"FAILED: {failure if isinstance(failure, Failed) else repr(failure)}")
         logs = [*compose.command, "logs", "--tail=40"]
         print(subprocess.run(logs, env=compose.env, capture_output=True, text=True).stdout)

@@ -1,7 +1,7 @@
 """`make overview-picture`: docs/overview.png, the Overview board's queries answered during a test load.
 
 Needs Debian's prometheus. The gateway and Prometheus are real; the test server (tests/tfserving) stands in
-TensorFlow Serving's place, and matplotlib in Grafana's.
+TensorFlow Serving's place, and matplotlib draws in Grafana's.
 """
 
 import argparse
@@ -33,7 +33,7 @@ class Story:
     models: Path
     marks: list[Mark] = field(default_factory=list)
 
-    async def tell(self) -> None:
+    async def play(self) -> None:
         """Play every part."""
         await self._part("quiet", 15, self._quiet)
         await self._part("busy", 20, self._busy)
@@ -44,12 +44,12 @@ class Story:
         await self._part("shop 2 published, refused", 14, self._busy)
         await self._part("quiet", 10, self._quiet)
 
-    async def _part(self, name: str, seconds: float, play: Callable[[], Awaitable[None]]) -> None:
+    async def _part(self, name: str, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         self.marks.append(Mark(time.time(), name))
         print(f"{name}: {seconds} s", flush=True)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            await play()
+            await act()
 
     async def _quiet(self) -> None:
         await self.callers.calm()
@@ -81,8 +81,8 @@ async def answered(prom: Prometheus, board: Board, start: float, end: float) -> 
 
     async def ask(target: Target) -> list[tuple[str, dict[str, str], list[tuple[float, float]]]]:
         expr = replaced(target.expr, WINDOW)
-        found = await (prom.now(expr) if target.instant else prom.since(expr, start, end, STEP))
-        return [(target.named(series.labels), series.labels, series.points) for series in found]
+        answer = await (prom.now(expr) if target.instant else prom.since(expr, start, end, STEP))
+        return [(target.named(series.labels), series.labels, series.points) for series in answer]
 
     return {
         panel.title: [series for target in panel.targets for series in await ask(target)]
@@ -98,7 +98,7 @@ async def make(root: Path, out: Path, folder: Path) -> None:
     board = read_board()
     async with service(models, folder) as callers, prometheus(folder, callers.targets, INTERVAL) as prom:
         story = Story(callers, models)
-        await story.tell()
+        await story.play()
         start, end = story.marks[0].at + FIRST_SECONDS, time.time()
         answers = await answered(prom, board, start, end)
     draw(board, answers, story.marks, out)

@@ -23,11 +23,11 @@ def translate(channel: grpc.Channel, text: str) -> None:
     if result.WhichOneof("outcome") == "error":
         print("this text failed:", result.error.message)
         return
-    found = result.translation
-    print(f"{found.text}  (score {found.score:.3f}, {response.model.name} version {response.model.version})")
-    for word, row in zip(found.target_tokens, found.alignment, strict=True):
+    best = result.translation
+    print(f"{best.text}  (score {best.score:.3f}, {response.model.name} version {response.model.version})")
+    for word, row in zip(best.target_tokens, best.alignment, strict=True):
         weights = list(row.weights)
-        print(f"  {word:12} <- {found.source_tokens[weights.index(max(weights))]}")
+        print(f"  {word:12} <- {best.source_tokens[weights.index(max(weights))]}")
 
 
 def predict(channel: grpc.Channel) -> None:
