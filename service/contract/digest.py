@@ -28,10 +28,15 @@ def changed_files(manifest: Manifest, hashes: Mapping[str, str]) -> Iterable[str
             yield path
 
 
+def version_files(folder: Path) -> list[Path]:
+    """Return every file of a version's directory, in order of path."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def file_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a version but its manifest, by relative path."""
     manifest = folder / "assets" / FILE_NAME
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest)
+    files = (path for path in version_files(folder) if path != manifest)
     return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in files}
 
 
