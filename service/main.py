@@ -80,8 +80,11 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         await gateway.drain(settings.drain_seconds)
 
 
-def make_backend(settings: Settings, metrics: Metrics) -> Backend:
+def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[], int] = cores) -> Backend:
     """Return TensorFlow Serving where the settings name it, else the models in this process.
+
+    Args:
+        count_cores: tells how many batches are run at once in this process, without a GPU.
 
     Raises:
         SettingsUnusable: a file that the settings name cannot be read.
@@ -93,7 +96,7 @@ def make_backend(settings: Settings, metrics: Metrics) -> Backend:
     except ValueError as error:
         raise SettingsUnusable(str(error)) from error
     if not settings.tfserving_addresses:
-        slots = settings.slots or (CALLS if settings.device == "gpu" else cores())
+        slots = settings.slots or (CALLS if settings.device == "gpu" else count_cores())
         return EmbeddedBackend(settings.root, threads=slots, config=config)
     return TfServingBackend(
         settings.tfserving_addresses,

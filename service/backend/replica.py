@@ -89,9 +89,20 @@ class Replica:
     """One address. `held` says which versions it has, by the digest of the manifest that it gives itself.
 
     What is held is good for one connection: another server, with another content, may come back.
+
+    Args:
+        calls: how many batches the address gets at once.
+        look_seconds: how long it may take to answer a question about a model.
     """
 
-    def __init__(self, address: str, channel: grpc.aio.Channel, calls: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        address: str,
+        channel: grpc.aio.Channel,
+        calls: int,
+        metrics: Metrics,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
         self.address = address
         self.held: dict[Key, str | SeqserveError] = {}
         self.looked_at: set[str] = set()  # the models of which `held` tells
@@ -105,6 +116,7 @@ class Replica:
         self._reported: dict[Key, int] = {}  # the error code of versions that failed to load
         self._channel = channel
         self._metrics = metrics
+        self._look_seconds = look_seconds
         self._watch = asyncio.create_task(self._follow(), name=f"channel {address}")
 
     @property
@@ -142,7 +154,7 @@ class Replica:
         request = GetModelStatusRequest(model_spec=ModelSpec(name=model))
         try:
             async with self._asking:
-                reply = await self._call(STATUS, request, GetModelStatusResponse, LOOK_SECONDS)
+                reply = await self._call(STATUS, request, GetModelStatusResponse, self._look_seconds)
             told = list(reply.model_version_status)
             self.is_silent = False
         except grpc.aio.AioRpcError as error:
@@ -225,7 +237,7 @@ class Replica:
         spec = ModelSpec(name=model, version_label=label, signature_name=MANIFEST_SIGNATURE)
         request = PredictRequest(model_spec=spec, output_filter=["names"])
         try:
-            reply = await self._call(PREDICT, request, PredictResponse, LOOK_SECONDS)
+            reply = await self._call(PREDICT, request, PredictResponse, self._look_seconds)
         except grpc.aio.AioRpcError as error:
             if str(error.details()).startswith(NO_LABEL):
                 raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}") from error

@@ -18,7 +18,7 @@ from google.protobuf.wrappers_pb2 import Int64Value
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
-from seqserve.service.backend.replica import RETRY_SECONDS, Code, Key, Replica, translated
+from seqserve.service.backend.replica import LOOK_SECONDS, RETRY_SECONDS, Code, Key, Replica, translated
 from seqserve.service.backend.tensors import from_wire, to_wire
 from seqserve.service.contract.padding import Array
 from seqserve.service.errors import SeqserveError
@@ -95,6 +95,7 @@ class TfServingBackend:
         addresses: HOST:PORT each; a host with several addresses is several replicas (IPv4 if it has any).
         names: called at each look, so that a model config file may change.
         calls: how many batches an address gets at once.
+        look_seconds: how long an address may take to answer a question about a model.
     """
 
     def __init__(
@@ -105,12 +106,14 @@ class TfServingBackend:
         *,
         calls: int = 2,
         tls: Tls | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._addresses = addresses
         self._names = names
         self._metrics = metrics
         self._calls = calls
         self._tls = tls
+        self._look_seconds = look_seconds
         self._replicas: dict[tuple[str, str], Replica] = {}  # by (address as given, address as resolved)
         self._leaving: set[asyncio.Task[None]] = set()  # addresses that are no more, with calls under way
         self._unresolved: set[str] = set()
@@ -267,7 +270,7 @@ class TfServingBackend:
 
     def _replica(self, address: str, target: str) -> Replica:
         channel = self._channel(_host_and_port(address)[0], target)
-        return Replica(target, channel, self._calls, self._metrics)
+        return Replica(target, channel, self._calls, self._metrics, self._look_seconds)
 
     def _channel(self, host: str, target: str) -> grpc.aio.Channel:
         if self._tls is None:

@@ -336,8 +336,8 @@ def test_a_config_file_that_cannot_be_used_is_told_by_name(tmp_path: Path, text:
     ("given", "wanted"), [({}, 16), ({"device": "gpu"}, 2), ({"device": "gpu", "slots": 1}, 1)]
 )
 def test_batches_at_once_are_as_many_as_cores_and_few_on_a_gpu(
-    given: dict[str, Any], wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], wanted: int, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("seqserve.service.main.cores", lambda: 16)
-    backend = make_backend(Settings(root=tmp_path, **given), Metrics(CollectorRegistry()))
+    settings = Settings(root=tmp_path, **given)
+    backend = make_backend(settings, Metrics(CollectorRegistry()), count_cores=lambda: 16)
     assert backend.slots == wanted

@@ -245,11 +245,10 @@ async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
             await asking
 
 
-async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_that_hangs_leaves_the_others_their_slots() -> None:
     """Its batches count as used for as long as they hang, so the address that answers still gets its own."""
-    monkeypatch.setattr("seqserve.service.backend.replica.LOOK_SECONDS", 0.2)
     good, bad = Script(), Script(predict=Held())
-    async with server(good) as a, server(bad) as b, backend(a, b) as tfs:
+    async with server(good) as a, server(bad) as b, backend(a, b, look_seconds=0.2) as tfs:
         await tfs.versions("m")
         assert tfs.slots == 4
         stuck = [asyncio.create_task(tfs.predict(spec(), X, soon())) for _ in range(4)]
