@@ -107,8 +107,12 @@ def test_nothing_is_lost(golden: Golden, task: str) -> None:
 INPUTS = ("signatures", "serving_default", "inputs")
 STEP = ("signatures", "step")
 DROP = object()
+SEED = {"option": "seed", "default": 0, "minimum": 0, "maximum": 9}
 CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
-    ("sequence", ("schema_version",), 2, "schema_version"),
+    ("sequence", ("schema_version",), 2, "schema_version: Value error, this seqserve reads schema 1, not 2"),
+    ("sequence", ("schema_version",), 0, "schema_version"),
+    ("sequence", ("schema_version",), True, "schema_version"),
+    ("sequence", ("schema_version",), "1", "schema_version"),
     ("sequence", ("version",), 0, "version"),
     ("sequence", ("name",), DROP, "name"),
     ("sequence", ("task",), "translation", "decode"),
@@ -120,6 +124,7 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("buckets",), [16, 16, 128], "buckets"),
     ("sequence", ("buckets",), [25, 50], "padding"),
     ("translation", ("mask_from",), "target", "mask_from"),
+    ("sequence", ("mask_from",), "activity", "mask_from: 'activity' goes with mask: derived"),
     ("sequence", ("mask",), {"input": "lengths"}, "serving_default.inputs.mask"),
     ("sequence", (*INPUTS, "mask"), DROP, "mask.input"),
     ("translation", ("signatures", "beam"), DROP, "'beam'"),
@@ -141,6 +146,10 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("sequence", (*STEP, "inputs", "state", "axes"), ["unit", "batch"], "state.state: inputs"),
     ("sequence", (*STEP, "inputs", "activity", "axes"), ["batch", "time"], "inputs.activity"),
     ("sequence", ("options", "seed", "default"), -1, "options.seed"),
+    ("sequence", ("options", "heat"), SEED, "options.heat: not an input of any signature"),
+    ("sequence", ("options", "minutes"), SEED, "serving_default.inputs.minutes: more than one"),
+    ("sequence", ("options", "mask"), SEED, "serving_default.inputs.mask: more than one"),
+    ("sequence", (*INPUTS, "seed", "axes"), ["batch", "unit"], "serving_default.inputs.seed"),
     ("sequence", ("limits", "sequence_steps"), DROP, "limits.sequence_steps"),
     ("sequence", ("limits", "sequence_steps"), 51, "limits.sequence_steps"),
     ("translation", ("limits", "text_characters"), DROP, "limits.text_characters"),
@@ -148,6 +157,19 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("decode", "signatures"), {}, "decode.signatures"),
     ("translation", ("decode", "signatures", "fast"), "greedy", "decode.signatures"),
     ("translation", ("decode", "default_length"), 129, "default_length"),
+    ("translation", ("decode", "default_length"), 32, "decode.default_length: 32, but options.max_length"),
+    ("translation", ("decode", "max_length"), 256, "decode.max_length: 256, but options.max_length"),
+    ("translation", ("decode", "max_beams"), 4, "decode.max_beams: 4, but options.beam_size"),
+    (
+        "translation",
+        ("decode", "special_ids"),
+        {"end": 4},
+        "decode.special_ids: not those of features.source",
+    ),
+    ("translation", ("profile",), {"pieces_per_word": "2"}, "profile.pieces_per_word"),
+    ("translation", ("profile",), {"pieces_per_word": 0}, "profile.pieces_per_word"),
+    ("translation", ("profile",), {"pieces_per_word": True}, "profile.pieces_per_word"),
+    ("sequence", ("profile", "ranges"), [[0, 1]], "profile.ranges"),
     ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
     ("sequence", ("features", "activity", "labels"), [], "features.activity"),
     ("sequence", ("features", "activity", "unknown"), "reject", "unknown_id"),
@@ -190,6 +212,34 @@ def test_contradictions(
     with pytest.raises(ManifestInvalid, match=r"^manifest\.json: ") as caught:
         parse_manifest(orjson.dumps(plain))
     assert named in str(caught.value)
+
+
+def test_absent_fields_of_decoding_are_those_of_the_text(plain_manifest: Plain) -> None:
+    """One vocabulary is both source and target: its special ids are said once, or twice and alike."""
+    plain = plain_manifest("translation")
+    ids = {"pad": 0, "unknown": 1, "start": 5, "end": 6}
+    plain["features"]["source"]["special_ids"] = ids
+    assert "special_ids" not in plain["decode"]
+    once = parse_manifest(orjson.dumps(plain))
+    assert once.decode is not None
+    assert once.decode.special_ids == SpecialIds(**ids)
+    assert once.decode.max_length == 128
+    plain["decode"]["special_ids"] = ids
+    twice = parse_manifest(orjson.dumps(plain))
+    assert twice == once
+    assert dump_manifest(twice) == dump_manifest(once)
+
+
+def test_a_length_that_no_option_feeds_is_the_models_own(plain_manifest: Plain) -> None:
+    """Without an option for it nothing contradicts what decoding says."""
+    plain = plain_manifest("translation")
+    del plain["options"]["max_length"]
+    for signature in ("greedy", "beam", "sample"):
+        del plain["signatures"][signature]["inputs"]["max_length"]
+    plain["decode"]["default_length"] = 32
+    found = parse_manifest(orjson.dumps(plain))
+    assert found.decode is not None
+    assert found.decode.default_length == 32
 
 
 @pytest.mark.parametrize(
