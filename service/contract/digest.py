@@ -1,7 +1,4 @@
-"""What makes a version one thing: the SHA-256 of every file, listed by the manifest, whose own is the digest.
-
-Used by export and certification, by the embedded backend, and by the catalog.
-"""
+"""A version's digest: its manifest lists the SHA-256 of every other file, and its own stands for them all."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

@@ -83,7 +83,7 @@ class Signature(Part):
 
 
 class MaskInput(Part):
-    """The graph is told which steps are real: a bool (batch, time) mask, or int lengths (batch)."""
+    """An input says which steps are real: a bool (batch, time) mask, or int lengths (batch)."""
 
     input: str
 
@@ -278,7 +278,7 @@ class Manifest(Part):
     name: str
     version: Positive
     signatures: dict[str, Signature]
-    mask: Literal["derived", "none"] | MaskInput = "derived"  # none: no value of an input means "no step"
+    mask: Literal["derived", "none"] | MaskInput = "derived"  # none: no value stands for "no step"
     mask_from: str | None = None  # the input whose pad value the graph masks by, where mask is derived
     padding: Literal["right", "left"] = "right"
     batching: Literal["shared", "single"] = "shared"

@@ -1,6 +1,6 @@
 """Text to piece ids and back, by SentencePiece; words and the pieces that make them.
 
-The same class encodes the training data (`models.data`) and the requests (`service.core.translate`).
+Training data and requests are encoded by the same class.
 SentencePiece: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226.
 """
 
@@ -40,7 +40,7 @@ class TextCodec:
 
     @property
     def special_ids(self) -> SpecialIds:
-        """The ids that are no text."""
+        """The ids that are not text."""
         return self._spec.special_ids
 
     @property

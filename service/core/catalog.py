@@ -57,7 +57,7 @@ class Catalog:
         return self._find(name).reports()
 
     def current(self, name: str) -> Served | None:
-        """Return the version that answers a call which names none; None where there is none."""
+        """Return the version that answers a call without version and label; None if none can be called."""
         return self._find(name).current()
 
     async def resolve(self, ref: ModelRef) -> Served:

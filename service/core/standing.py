@@ -61,7 +61,7 @@ class ModelStanding:
         return [self._versions[number].report for number in sorted(self._versions, reverse=True)]
 
     def current(self) -> Served | None:
-        """Return the version that answers a call which names none; None where there is none."""
+        """Return the version that answers a call without version and label; None if none can be called."""
         return next((report.served for report in self.reports() if report.served is not None), None)
 
     def has_changed(self, state: VersionState) -> bool:

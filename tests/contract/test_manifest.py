@@ -29,33 +29,33 @@ Plain = Callable[[str], dict[str, Any]]
 
 def test_golden_translation(golden: Golden) -> None:
     """A translation manifest of schema 1 means what it meant when it was written."""
-    found = parse_manifest(golden("translation"))
-    assert (found.task, found.name, found.version, found.schema_version) == ("translation", "en-de", 3, 1)
-    assert found.features == {"source": Tokens(tokenizer="tokenizers/en.model")}
-    assert found.features["source"] == Tokens(
+    got = parse_manifest(golden("translation"))
+    assert (got.task, got.name, got.version, got.schema_version) == ("translation", "en-de", 3, 1)
+    assert got.features == {"source": Tokens(tokenizer="tokenizers/en.model")}
+    assert got.features["source"] == Tokens(
         tokenizer="tokenizers/en.model",
         special_ids=SpecialIds(pad=0, unknown=1, start=2, end=3),
         normalization="nmt_nfkc",
         add_end=True,
     )
-    assert found.decode is not None
-    assert found.decode.special_ids == SpecialIds(pad=0, unknown=1, start=2, end=3)
-    assert (found.decode.max_beams, found.decode.default_length, found.decode.max_length) == (8, 64, 128)
-    assert found.serving_signatures == ["beam", "greedy", "sample"]
-    assert (found.mask_input, found.masking_input) == (None, "source")
-    assert (found.padding, found.batching) == ("right", "shared")
-    assert found.options["seed"].maximum == 2**63 - 1
-    assert found.signatures["sample"].inputs["temperature"].axes == ("batch",)
-    assert found.signatures["beam"].inputs["source"].pad_value == 0
-    assert (found.tolerance.cpu, found.tolerance.gpu) == (1e-4, 5e-3)
-    assert found.buckets == (16, 32, 64, 128)
-    assert found.examples[0].items == [{"text": "zwei hunde rennen", "score": -0.41}]
+    assert got.decode is not None
+    assert got.decode.special_ids == SpecialIds(pad=0, unknown=1, start=2, end=3)
+    assert (got.decode.max_beams, got.decode.default_length, got.decode.max_length) == (8, 64, 128)
+    assert got.serving_signatures == ["beam", "greedy", "sample"]
+    assert (got.mask_input, got.masking_input) == (None, "source")
+    assert (got.padding, got.batching) == ("right", "shared")
+    assert got.options["seed"].maximum == 2**63 - 1
+    assert got.signatures["sample"].inputs["temperature"].axes == ("batch",)
+    assert got.signatures["beam"].inputs["source"].pad_value == 0
+    assert (got.tolerance.cpu, got.tolerance.gpu) == (1e-4, 5e-3)
+    assert got.buckets == (16, 32, 64, 128)
+    assert got.examples[0].items == [{"text": "zwei hunde rennen", "score": -0.41}]
 
 
 def test_golden_sequence(golden: Golden) -> None:
     """A sequence manifest of schema 1 means what it meant when it was written."""
-    found = parse_manifest(golden("sequence"))
-    assert found.features == {
+    got = parse_manifest(golden("sequence"))
+    assert got.features == {
         "activity": Categories(labels=("Assign", "Wait", "7"), first_id=2, unknown="map", unknown_id=1),
         "amount": Numbers(
             width=2, mean=(10.0, 0.0), scale=(2.0, 4.5), columns=("price", "tax"), units=("EUR", "EUR")
@@ -63,7 +63,7 @@ def test_golden_sequence(golden: Golden) -> None:
         "minutes": Elapsed(unit="minutes", origin="last", transform="log1p", scale=3.0),
     }
     three = ("Assign", "Wait", "Resolve")
-    assert found.heads == {
+    assert got.heads == {
         "next_activity": Softmax(labels=three, scores="logits", temperature=1.25, per="sequence"),
         "alarms": Sigmoid(labels=("late", "lost"), scores="probabilities", thresholds=(0.5, 0.2), per="step"),
         "minutes_to_next": Numeric(
@@ -78,12 +78,12 @@ def test_golden_sequence(golden: Golden) -> None:
             unit="kW", columns=("north", "south"), mean=(0.0, 1.0), scale=(1.0, 2.0), per="horizon"
         ),
     }
-    assert found.serving_signatures == ["serving_default"]
-    assert (found.mask_input, found.masking_input) == ("mask", None)
-    assert (found.padding, found.batching, found.limits.sequence_steps) == ("left", "single", 40)
-    assert found.signatures["serving_default"].inputs["minutes"].pad_value == -1.5
-    assert found.signatures["step"].state == {"state": (1, 48)}
-    assert (found.tolerance.cpu, found.tolerance.gpu) == (1e-5, 2e-3)
+    assert got.serving_signatures == ["serving_default"]
+    assert (got.mask_input, got.masking_input) == ("mask", None)
+    assert (got.padding, got.batching, got.limits.sequence_steps) == ("left", "single", 40)
+    assert got.signatures["serving_default"].inputs["minutes"].pad_value == -1.5
+    assert got.signatures["step"].state == {"state": (1, 48)}
+    assert (got.tolerance.cpu, got.tolerance.gpu) == (1e-5, 2e-3)
 
 
 def _contains(whole: Any, part: Any) -> bool:
@@ -237,9 +237,9 @@ def test_a_length_that_no_option_feeds_is_the_models_own(plain_manifest: Plain) 
     for signature in ("greedy", "beam", "sample"):
         del plain["signatures"][signature]["inputs"]["max_length"]
     plain["decode"]["default_length"] = 32
-    found = parse_manifest(orjson.dumps(plain))
-    assert found.decode is not None
-    assert found.decode.default_length == 32
+    got = parse_manifest(orjson.dumps(plain))
+    assert got.decode is not None
+    assert got.decode.default_length == 32
 
 
 @pytest.mark.parametrize(
