@@ -1,7 +1,7 @@
 """What the parts of a manifest say of each other, checked: signatures, what feeds them, decoding, the mask.
 
-Each part's own fields are checked by `manifest`. Whatever nothing reads, or another field contradicts, is
-refused here by a ValueError that names the field, so that a manifest never says what the model does not do.
+Each part checks its own fields in `manifest`. Here a field that another one contradicts, or that leads to
+nothing, is refused with its name, so that a manifest does not say what the model does not do.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,25 @@ DECODED = ("ids", "lengths", "scores", "attention")
 
 
 def check_consistency(manifest: "Manifest") -> None:
-    """Compare the parts of a manifest; raises ValueError with the field at fault."""
-    for name in manifest.serving_signatures:
-        if name not in manifest.signatures:
-            raise ValueError(f"signatures: {name!r} is called but not listed")
-        for fault in _faults_of_signature(manifest, manifest.signatures[name]):
-            raise ValueError(f"signatures.{name}.{fault}")
-        for fault in _faults_against_signature(manifest, name):
-            raise ValueError(fault)
-    for fault in (*_faults_of_mask(manifest), *_faults_of_options(manifest), *_faults_of_profile(manifest)):
+    """Compare the parts of a manifest; raises ValueError with the first field at fault."""
+    fault = next(_faults(manifest), None)
+    if fault is not None:
         raise ValueError(fault)
+
+
+def _faults(manifest: "Manifest") -> Iterator[str]:
+    for name in manifest.serving_signatures:
+        signature = manifest.signatures.get(name)
+        if signature is None:
+            yield f"signatures: {name!r} is called but not listed"
+            continue
+        yield from (f"signatures.{name}.{fault}" for fault in _faults_of_signature(manifest, signature))
+        yield from _not_in_signature(manifest, name, signature)
+    yield from _faults_of_mask(manifest)
+    yield from _faults_of_options(manifest)
+    yield from _faults_of_profile(manifest)
     if manifest.decode is not None:
-        for fault in _faults_of_decode(manifest, manifest.decode):
-            raise ValueError(f"decode.{fault}")
+        yield from (f"decode.{fault}" for fault in _faults_of_decode(manifest, manifest.decode))
 
 
 def _faults_of_signature(manifest: "Manifest", signature: "Signature") -> Iterator[str]:
@@ -36,7 +42,7 @@ def _faults_of_signature(manifest: "Manifest", signature: "Signature") -> Iterat
         if not any(sources):
             yield f"inputs.{name}: no feature, option or mask feeds it"
         if sum(sources) > 1:
-            yield f"inputs.{name}: more than one of feature, option and mask feed it"
+            yield f"inputs.{name}: fed by more than one of feature, option and mask"
         if "time" in tensor.axes and name != manifest.mask_input and tensor.pad_value is None:
             yield f"inputs.{name}: has a time axis and no pad_value"
         if name in manifest.features:
@@ -48,8 +54,7 @@ def _faults_of_signature(manifest: "Manifest", signature: "Signature") -> Iterat
             yield f"outputs: {output!r} is missing"
 
 
-def _faults_against_signature(manifest: "Manifest", name: str) -> Iterator[str]:
-    signature = manifest.signatures[name]
+def _not_in_signature(manifest: "Manifest", name: str, signature: "Signature") -> Iterator[str]:
     if manifest.mask_input is not None and manifest.mask_input not in signature.inputs:
         yield f"mask.input: {manifest.mask_input!r} is not an input of signature {name!r}"
     for feature in manifest.features:
