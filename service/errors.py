@@ -3,7 +3,7 @@
 Raised everywhere below the transports; turned into HTTP and gRPC by `service.status` alone.
 
     SeqserveError
-      ├── InvalidArgument      the caller can mend it: one item's text, a feature, an option, the body
+      ├── InvalidArgument      the caller can fix it: one item's text, a feature, an option, the body
       ├── NotFound             no such model, version, label or route
       ├── FailedPrecondition   the model is there but cannot do this, or was refused
       ├── ResourceExhausted    too much is queued; come back later
@@ -174,7 +174,7 @@ class ModelNotFound(NotFound):
 
 
 class VersionNotFound(NotFound):
-    """The model has no such version, or no longer."""
+    """The model has no such version, or no longer has it."""
 
     reason = "VERSION_NOT_FOUND"
 
@@ -303,7 +303,7 @@ class PadCollision(InvalidArgument):
 
 
 class QueueFull(ResourceExhausted):
-    """Too much is waiting already, or for so long that the deadline would pass; retry after the hint."""
+    """Too much is waiting already, or the wait would outlast the deadline; retry after the hint."""
 
     reason = "QUEUE_FULL"
 

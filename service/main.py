@@ -1,6 +1,6 @@
 """The composition root: build everything, start both doors, drain and stop on SIGTERM or SIGINT.
 
-`seqserve serve` calls `run`; tests and `models` use `running`, which is the same without signals.
+`run` serves until a signal; `running` is the same without signals, for callers that stop it themselves.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 CALLS = 2
 """Batches at each address of a model server, or on this process's GPU: one computes, one is prepared."""
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle REST connection is kept: longer than proxies keep theirs (nginx and AWS: 60), which would
-else send a request into one that is just being closed, and tell their caller 502."""
+"""How long an idle REST connection is kept: longer than proxies keep theirs (nginx and AWS: 60). Otherwise a
+proxy may send a request on a connection that is just being closed, and answer its caller with 502."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
 
     Raises:
         SettingsUnusable: a file that the settings name cannot be read.
-        OSError: a port cannot be had.
+        OSError: a port cannot be bound.
     """
     metrics = Metrics(_registry())
     backend = backend or make_backend(settings, metrics)
@@ -67,7 +67,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     runner = ItemRunner(scheduler, metrics)
     catalog = Catalog(backend, runner, metrics, settings.device)
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
-    # left in the order of lines from below: what still answers outlives what feeds it
+    # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
         _rest(gateway, metrics, settings) as rest_port,
@@ -80,8 +80,11 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         await gateway.drain(settings.drain_seconds)
 
 
-def make_backend(settings: Settings, metrics: Metrics) -> Backend:
+def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[], int] = cores) -> Backend:
     """Return TensorFlow Serving where the settings name it, else the models in this process.
+
+    Args:
+        count_cores: returns how many batches to run at once in this process where it has no GPU.
 
     Raises:
         SettingsUnusable: a file that the settings name cannot be read.
@@ -93,7 +96,7 @@ def make_backend(settings: Settings, metrics: Metrics) -> Backend:
     except ValueError as error:
         raise SettingsUnusable(str(error)) from error
     if not settings.tfserving_addresses:
-        slots = settings.slots or (CALLS if settings.device == "gpu" else cores())
+        slots = settings.slots or (CALLS if settings.device == "gpu" else count_cores())
         return EmbeddedBackend(settings.root, threads=slots, config=config)
     return TfServingBackend(
         settings.tfserving_addresses,
@@ -197,7 +200,7 @@ async def _until_signalled(settings: Settings, on_start: Callable[[Running], Non
             on_start(service)
             started.set()
             gc.collect()
-            gc.freeze()  # TensorFlow stays: looking through its objects took 280 ms, again and again
+            gc.freeze()  # else every full collection walks all objects of TensorFlow: 280 ms
             await stop.wait()
             log.info("draining")
 

@@ -1,4 +1,4 @@
-"""Every metric: name, labels, buckets. One object a process, handed to whoever counts.
+"""Every metric: name, labels, buckets. One object for each process, passed to whatever counts.
 
 Labels come from closed sets only: models and versions of the catalog (`_other` for names it does not
 have), codes and reasons of the error table. Series of retired versions are removed.
@@ -81,7 +81,7 @@ class Metrics:
         return cast(Family, child)
 
     def clear_standing(self, model: str, version: str) -> None:
-        """Remove what says that a version can be called or is refused; its counts go on."""
+        """Remove the series that say whether a version can be called or is refused; its counts go on."""
         for family in (self.version_info, self.version_refused):
             family.remove_by_labels({"model": model, "version": version})
 

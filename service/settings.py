@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     rest_port: Port = Field(8000, description="REST port; 0 takes a free one")
     grpc_port: Port = Field(9000, description="gRPC port; 0 takes a free one")
     default_timeout: Seconds = Field(30.0, description="seconds a request may take if it names no timeout")
-    max_timeout: Seconds = Field(300.0, description="seconds a request gets at most, whatever it asks")
+    max_timeout: Seconds = Field(300.0, description="seconds a request gets at most, whatever it asks for")
     backend_timeout: Seconds = Field(30.0, description="seconds one batch may take")
     max_message_bytes: Count = Field(16 * 2**20, description="largest request, in bytes, on either door")
     max_items: Count = Field(1024, description="most texts or sequences in one request")
@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     max_queue_cells: Count = Field(262_144, description="most cells waiting; past it QUEUE_FULL, 429")
     slots: Count | None = Field(
         None,
-        description="batches at once; absent: 2 at each address of TensorFlow Serving (one computes, one is "
-        "prepared), as many as this process has cores where it runs the models, 2 where it does on a GPU",
+        description="batches run at once; absent: 2 at each address of TensorFlow Serving (one computes, one "
+        "is prepared), or for models in this process one for each of its cores, 2 on a GPU",
     )
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
     drain_seconds: Seconds = Field(20.0, description="seconds that open requests may take on shutdown")
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
 
 
 class SettingsUnusable(Exception):
-    """What the settings name cannot be used; the message says what and why."""
+    """A file that the settings name cannot be used; the message says which and why."""
 
 
 def _names(listed: str) -> list[str]:

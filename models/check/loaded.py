@@ -21,7 +21,7 @@ from seqserve.service.backend.tfserving import TfServingBackend
 from seqserve.service.contract.digest import digest_of
 from seqserve.service.contract.manifest import FILE_NAME
 from seqserve.service.contract.padding import Array
-from seqserve.service.core.catalog import make_served
+from seqserve.service.core.examine import make_served
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.scheduler import Scheduler

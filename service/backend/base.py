@@ -1,6 +1,6 @@
 """The seam below the scheduler: tensors by name, absolute deadlines, versions pinned.
 
-Implemented by `embedded` (in-process SavedModels), by `tfserving`, and by the tests' callable fake.
+`embedded` runs SavedModels in this process, `tfserving` calls a model server; the tests have a callable fake.
 """
 
 from collections.abc import Hashable, Mapping
@@ -15,7 +15,7 @@ Tensors = Mapping[str, Array]
 
 
 class State(StrEnum):
-    """What a backend says of a version it has."""
+    """How a version stands at a backend."""
 
     LOADING = "LOADING"
     AVAILABLE = "AVAILABLE"
@@ -24,7 +24,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """One version at the backend. A new `stamp` under the same number means another content."""
+    """One version at the backend. A new `stamp` under the same number means other content."""
 
     version: int
     state: State
@@ -36,7 +36,7 @@ class VersionState:
 class Spec:
     """What is called: a signature of one pinned version.
 
-    `digest` is of the manifest that encoded the rows: another content under the same number is not called.
+    `digest` is of the manifest that encoded the rows: other content under the same number is not called.
     """
 
     model: str
@@ -56,14 +56,14 @@ class Backend(Protocol):
         """Return the names of the models that it is to serve."""
 
     async def versions(self, model: str) -> list[VersionState]:
-        """Return what there is of a model; none where it is unknown."""
+        """Return the versions of a model; none where the model is unknown."""
 
     async def label(self, model: str, label: str) -> int:
         """Return the version that a label stands for.
 
         Raises:
             LabelNotFound: the model has no such label.
-            BackendUnavailable: nobody can tell now.
+            BackendUnavailable: no model server can be asked now.
         """
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
@@ -72,7 +72,7 @@ class Backend(Protocol):
         Raises:
             ManifestMissing: the version has no signature `manifest`.
             BackendBatchingOn: the model server batches by itself.
-            VersionNotFound: the version is not there, or no longer.
+            VersionNotFound: the version is not there, or is gone.
         """
 
     async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
@@ -83,10 +83,10 @@ class Backend(Protocol):
             deadline: absolute, on the event loop's clock; the run is stopped then.
 
         Raises:
-            VersionNotFound: the version is not there, no longer, or not with that digest.
+            VersionNotFound: the version is not there, is gone, or has another digest.
             BackendFailed: the model failed on these inputs.
             BackendUnavailable, DeadlineExceeded: as named.
         """
 
     async def close(self) -> None:
-        """Let go of everything held."""
+        """Release everything that is held."""

@@ -1,6 +1,6 @@
 """TensorFlow Serving's model config file: one file names the models for the server and for the gateway.
 
-Format and meaning: https://www.tensorflow.org/tfx/serving/serving_config. Read by both backends.
+Format and meaning: https://www.tensorflow.org/tfx/serving/serving_config.
 """
 
 import logging
@@ -17,26 +17,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model: where its versions lie, which of them are kept, and what they are called."""
+    """One model: where its versions lie, which of them are kept, and the labels that versions have."""
 
     name: str
     folder: Path
-    latest: int | None = 2  # None: every one, or those of `specific`
+    latest: int | None = 2  # how many of the newest; None: all, or those of `specific`
     specific: frozenset[int] | None = None
     labels: Mapping[str, int] = field(default_factory=dict)
 
     def kept(self, numbers: Sequence[int]) -> list[int]:
-        """Choose from the version numbers, newest first, as the policy says."""
+        """Return those of the version numbers, newest first, that the policy keeps."""
         if self.specific is not None:
             return [number for number in numbers if number in self.specific]
         return list(numbers[: self.latest])
 
 
 class ModelConfigFile:
-    """The file, read again whenever it changes; a change that cannot be read is logged and left aside."""
+    """The file, read again whenever it changes; a change that cannot be read is logged, and has no effect."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file; raises ValueError, naming it, where that fails."""
+        """Read the file; raises ValueError, naming the file, where that fails."""
         self._path = path
         self._stamp = self._stat()
         self._entries = read_model_config(path)

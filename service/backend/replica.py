@@ -1,7 +1,7 @@
 """One address of the model server: its channel, the versions it is known to have, the calls under way there.
 
-Called by `service.backend.tfserving`, which chooses among replicas. What fails here is gRPC's own error;
-`translated` makes it ours, by one table, and keeps the server's words, which name graph nodes, in the log.
+`service.backend.tfserving` chooses among replicas. What fails here is gRPC's own error; `translated` makes it
+ours, by one table, and keeps the server's words, which name graph nodes, in the log.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 LOOKS = 4
 """Questions about models at once: each takes one of the server's threads."""
 LOOK_SECONDS = 2.0
+"""How long such a question may take before the address counts as silent."""
 MANIFEST_SECONDS = 10.0
 Code = grpc.StatusCode
 READY = grpc.ChannelConnectivity.READY
@@ -54,7 +55,7 @@ ERRORS: Mapping[grpc.StatusCode, type[SeqserveError]] = {
 }
 """The model server's code and our error. Every other code: the model failed on this input."""
 WORDS: Mapping[type[SeqserveError], str] = {
-    errors.VersionNotFound: "is not there, or no longer",
+    errors.VersionNotFound: "is not there, or is gone",
     errors.DeadlineExceeded: "did not answer in time",
     errors.BackendUnavailable: "cannot be reached, or has no room to compute",
     errors.BackendFailed: "failed on this input",
@@ -63,11 +64,11 @@ BATCHING_ON = "Batching Run() must have at least one input tensor"
 """What a server that batches says to a signature without inputs (its source, batching_util.h)."""
 GONE = "Servable not found for request"
 """What the server says of a model or version that it does not have (seen on TensorFlow Serving 2.19)."""
-RETRY_SECONDS = 1.0
 NO_LABEL = "Unrecognized servable version label"
 """What it says of a label that it does not have (seen likewise)."""
+RETRY_SECONDS = 1.0
 SHORTEST_SECONDS = 0.005
-"""Less is not sent: TensorFlow Serving takes whole milliseconds, and 0 of them for no limit."""
+"""A shorter timeout is not sent: TensorFlow Serving reads whole milliseconds, and takes 0 for no limit."""
 
 
 def translated(error: grpc.aio.AioRpcError, where: str, address: str) -> SeqserveError:
@@ -81,20 +82,31 @@ def translated(error: grpc.aio.AioRpcError, where: str, address: str) -> Seqserv
 
 
 def _is_gone(error: grpc.aio.AioRpcError) -> bool:
-    """Tell whether the server has no such version; a graph that misses a file is NOT_FOUND too."""
+    """Return whether the server has no such version; a graph that misses a file is NOT_FOUND too."""
     return error.code() is Code.NOT_FOUND and str(error.details()).startswith(GONE)
 
 
 class Replica:
     """One address. `held` says which versions it has, by the digest of the manifest that it gives itself.
 
-    What is held is good for one connection: another server, with another content, may come back.
+    What is held is good for one connection only: the next one may reach a server with other content.
+
+    Args:
+        calls: how many batches the address gets at once.
+        look_seconds: how long it may take to answer a question about a model.
     """
 
-    def __init__(self, address: str, channel: grpc.aio.Channel, calls: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        address: str,
+        channel: grpc.aio.Channel,
+        calls: int,
+        metrics: Metrics,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
         self.address = address
         self.held: dict[Key, str | SeqserveError] = {}
-        self.looked_at: set[str] = set()  # the models of which `held` tells
+        self.looked_at: set[str] = set()  # the models whose versions are all in `held`
         self.is_silent = False
         self.in_flight = 0
         self.last_call = 0.0  # on the loop's clock
@@ -105,6 +117,7 @@ class Replica:
         self._reported: dict[Key, int] = {}  # the error code of versions that failed to load
         self._channel = channel
         self._metrics = metrics
+        self._look_seconds = look_seconds
         self._watch = asyncio.create_task(self._follow(), name=f"channel {address}")
 
     @property
@@ -113,11 +126,11 @@ class Replica:
         return not self.is_silent and self._is_connected()
 
     def has(self, key: Key, digest: str) -> bool:
-        """Tell whether a version, with that very content, can be called here now."""
+        """Return whether a version, with that very content, can be called here now."""
         return not self._closed and self._is_connected() and self.held.get(key) == digest
 
     def known(self, model: str) -> list[VersionState]:
-        """Return what a look would, by what is held: for an address that was too busy to tell."""
+        """Return what `look` would, from what is held: for an address that was too busy to answer."""
         held = self.held.items() if self._is_connected() else ()
         return [
             VersionState(version, State.AVAILABLE, stamp=digest)
@@ -142,23 +155,23 @@ class Replica:
         request = GetModelStatusRequest(model_spec=ModelSpec(name=model))
         try:
             async with self._asking:
-                reply = await self._call(STATUS, request, GetModelStatusResponse, LOOK_SECONDS)
-            told = list(reply.model_version_status)
+                reply = await self._call(STATUS, request, GetModelStatusResponse, self._look_seconds)
+            statuses = list(reply.model_version_status)
             self.is_silent = False
         except grpc.aio.AioRpcError as error:
             self.is_silent = error.code() is not Code.NOT_FOUND
             if self.is_silent:
                 raise
-            told = []
+            statuses = []
         finally:
             if not self._closed:
                 self._metrics.backend_up.labels(self.address).set(self.is_up)
-        there = {(model, status.version) for status in told if status.state == ModelVersionStatus.AVAILABLE}
-        for gone in [key for key in self.held if key[0] == model and key not in there]:
+        available = {(model, s.version) for s in statuses if s.state == ModelVersionStatus.AVAILABLE}
+        for gone in [key for key in self.held if key[0] == model and key not in available]:
             del self.held[gone]
         connection = self._connection
-        asked = await asyncio.gather(*(self._state(model, status) for status in told))
-        states = [state for state in asked if state is not None]
+        examined = await asyncio.gather(*(self._state(model, status) for status in statuses))
+        states = [state for state in examined if state is not None]
         if connection == self._connection and not any(state.state is State.LOADING for state in states):
             self.looked_at.add(model)
         return states
@@ -167,8 +180,8 @@ class Replica:
         """Call the model once there is room here, until `deadline` on the loop's clock.
 
         Returns:
-            None where the version, as `digest` names it, had gone by the time there was room, or where the
-            connection ended meanwhile: then a server with another content may have answered.
+            None where the version, as `digest` names it, was gone by the time there was room, or where the
+            connection ended meanwhile: then a server with other content may have answered.
 
         Raises:
             AioRpcError: as the server or the channel says.
@@ -217,7 +230,7 @@ class Replica:
             raise errors.ManifestInvalid(f"{where}: its contract files cannot be told apart") from error
 
     async def version_of(self, model: str, label: str) -> int:
-        """Return the version that the server gives a label to: it says which one answered.
+        """Return the version that the server gives a label to: its answer names the version that ran.
 
         Raises:
             LabelNotFound; what `translated` makes of anything else.
@@ -225,26 +238,27 @@ class Replica:
         spec = ModelSpec(name=model, version_label=label, signature_name=MANIFEST_SIGNATURE)
         request = PredictRequest(model_spec=spec, output_filter=["names"])
         try:
-            reply = await self._call(PREDICT, request, PredictResponse, LOOK_SECONDS)
+            reply = await self._call(PREDICT, request, PredictResponse, self._look_seconds)
         except grpc.aio.AioRpcError as error:
             if str(error.details()).startswith(NO_LABEL):
                 raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}") from error
             raise _unreadable(error, f"{model} label {label[:60]}", self.address) from error
         return reply.model_spec.version.value
 
-    async def _state(self, model: str, told: ModelVersionStatus) -> VersionState | None:
-        """Return what is to be known of a version; None where it has ended well."""
-        match told.state:
+    async def _state(self, model: str, version: ModelVersionStatus) -> VersionState | None:
+        """Return a version's state; None where it has ended without an error."""
+        number, status = version.version, version.status
+        match version.state:
             case ModelVersionStatus.AVAILABLE:
-                return await self._available(model, told.version)
-            case ModelVersionStatus.END if told.status.error_code:
-                if self._reported.get((model, told.version)) != told.status.error_code:
-                    self._reported[model, told.version] = told.status.error_code
-                    log.warning("%s: %s version %d: %s", self.address, model, told.version, told.status)
+                return await self._available(model, number)
+            case ModelVersionStatus.END if status.error_code:
+                if self._reported.get((model, number)) != status.error_code:
+                    self._reported[model, number] = status.error_code
+                    log.warning("%s: %s version %d: %s", self.address, model, number, status)
                 fault = errors.BackendFailed("the model server could not load it; its log has the reason")
-                return VersionState(told.version, State.FAILED, fault)
+                return VersionState(number, State.FAILED, fault)
             case ModelVersionStatus.START | ModelVersionStatus.LOADING:
-                return VersionState(told.version, State.LOADING)
+                return VersionState(number, State.LOADING)
         return None
 
     async def _available(self, model: str, version: int) -> VersionState:
@@ -278,10 +292,10 @@ class Replica:
     async def _call(self, path: str, request: Message, answer: type[Answer], seconds: float) -> Answer:
         started, code = perf_counter(), Code.CANCELLED
         if self._closed:
-            raise _lost("the address is no more")
-        self._is_connected()  # else this very call would connect, and what was held would seem good
+            raise _lost("the address has been given up")
+        self._is_connected()  # else this call would reconnect, and what was held would seem valid
         try:
-            # the bytes are read here: what cannot be parsed is the model server's fault, not grpc's
+            # parsed here: bytes that are no message are the model server's fault, not grpc's
             call = self._channel.unary_unary(path, type(request).SerializeToString, None)
             data = await call(request, timeout=max(0.0, seconds))
             code = Code.OK
@@ -294,7 +308,7 @@ class Replica:
             if task is not None and task.cancelling():
                 raise
             code = Code.UNAVAILABLE
-            raise _lost("the channel was closed") from None  # nobody cancelled us
+            raise _lost("the channel was closed") from None  # the task itself was not cancelled
         except DecodeError as error:
             log.warning("%s answered bytes that are no message", self.address)
             raise errors.BackendFailed("the model server answered bytes that are no message") from error
@@ -303,7 +317,7 @@ class Replica:
                 self._metrics.backend_seconds.labels(code.name).observe(perf_counter() - started)
 
     def _is_connected(self) -> bool:
-        """Tell; where there is no connection, nothing is held any more."""
+        """Return whether there is a connection; where there is none, nothing is held any more."""
         is_connected = self._channel.get_state() is READY
         if not is_connected:
             self._forget()
@@ -326,8 +340,8 @@ class Replica:
 
 def _lost(why: str) -> grpc.aio.AioRpcError:
     """Return what grpc should have raised."""
-    told = grpc.aio.Metadata()
-    return grpc.aio.AioRpcError(Code.UNAVAILABLE, told, told, why, None)
+    none = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(Code.UNAVAILABLE, none, none, why, None)
 
 
 def _unreadable(error: grpc.aio.AioRpcError, where: str, address: str) -> SeqserveError:

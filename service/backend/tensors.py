@@ -1,4 +1,4 @@
-"""NumPy arrays as TensorFlow's wire tensors, and back. Called by `service.backend.tfserving`."""
+"""NumPy arrays as TensorFlow's wire tensors, and back."""
 
 import math
 
@@ -25,12 +25,12 @@ FIELDS: dict[int, tuple[str, type[np.generic]]] = {
     DT_BOOL: ("bool_val", np.bool_),
     DT_STRING: ("string_val", np.object_),
 }
-"""Wire type: the message's field for its entries, and what they are in NumPy."""
+"""By wire type: the message's field for its entries, and their NumPy type."""
 TYPES: dict[np.dtype[np.generic], int] = {np.dtype(kind): wire for wire, (_, kind) in FIELDS.items()}
 
 
 def to_wire(array: Array) -> TensorProto:
-    """Return an array as the message that TensorFlow reads; its numbers go as one block of bytes.
+    """Return an array as the message that TensorFlow reads; numbers are sent as one block of bytes.
 
     Raises:
         KeyError: an element type that no input of a manifest can have.

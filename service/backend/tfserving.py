@@ -18,7 +18,7 @@ from google.protobuf.wrappers_pb2 import Int64Value
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
-from seqserve.service.backend.replica import RETRY_SECONDS, Code, Key, Replica, translated
+from seqserve.service.backend.replica import LOOK_SECONDS, RETRY_SECONDS, Code, Key, Replica, translated
 from seqserve.service.backend.tensors import from_wire, to_wire
 from seqserve.service.contract.padding import Array
 from seqserve.service.errors import SeqserveError
@@ -30,22 +30,22 @@ ATTEMPTS = 3
 LEAVE_SECONDS = 60.0
 RESOLVE_SECONDS = 2.0
 LARGEST_MESSAGE = 2**31 - 1
-"""TensorFlow Serving's own limit; grpc's default of 4 MB for answers is soon met by alignments."""
+"""TensorFlow Serving's own limit; answers with alignments soon exceed grpc's default of 4 MB."""
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", LARGEST_MESSAGE),
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
-    ("grpc.keepalive_time_ms", 10_000),  # a peer that hangs is found, though TCP would not tell for minutes
+    ("grpc.keepalive_time_ms", 10_000),  # detects a peer that hangs, which TCP would take minutes to do
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),  # an address that comes back is used again within a second
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),  # grpc's own would take a call to a server whose content nobody has seen
+    ("grpc.enable_retries", 0),  # grpc's own might call a server whose content has not been examined
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What the channels trust and show, as PEM; `cert` and `key` for mutual TLS."""
+    """The certificates of the channels, as PEM: the authority to trust, and for mutual TLS our own."""
 
     ca: bytes
     cert: bytes | None = None
@@ -54,8 +54,8 @@ class Tls:
     @classmethod
     def read(cls, ca: Path, cert: Path | None, key: Path | None) -> "Tls":
         """Read the files; raises ValueError, naming the one that cannot be read."""
-        mine = (_pem(path) if path is not None else None for path in (cert, key))
-        return cls(_pem(ca), *mine)
+        own = (_pem(path) if path is not None else None for path in (cert, key))
+        return cls(_pem(ca), *own)
 
 
 def _pem(path: Path) -> bytes:
@@ -66,7 +66,7 @@ def _pem(path: Path) -> bytes:
 
 
 class RetryBudget:
-    """Bounds retries to a tenth of the calls, with ten in hand: a dying server is not called to death.
+    """Bounds retries to a tenth of the calls, with ten to begin with, so that they do not kill a weak server.
 
     After gRPC's retry throttling (gRFC A6).
     """
@@ -81,7 +81,7 @@ class RetryBudget:
         self._tokens = min(self.MOST, self._tokens + 1)
 
     def spend(self) -> bool:
-        """Take a retry's price, or tell that there is none left."""
+        """Take a retry's price; return False where too little is left."""
         if self._tokens < self.PRICE:
             return False
         self._tokens -= self.PRICE
@@ -95,6 +95,7 @@ class TfServingBackend:
         addresses: HOST:PORT each; a host with several addresses is several replicas (IPv4 if it has any).
         names: called at each look, so that a model config file may change.
         calls: how many batches an address gets at once.
+        look_seconds: how long an address may take to answer a question about a model.
     """
 
     def __init__(
@@ -105,36 +106,38 @@ class TfServingBackend:
         *,
         calls: int = 2,
         tls: Tls | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._addresses = addresses
         self._names = names
         self._metrics = metrics
         self._calls = calls
         self._tls = tls
+        self._look_seconds = look_seconds
         self._replicas: dict[tuple[str, str], Replica] = {}  # by (address as given, address as resolved)
-        self._leaving: set[asyncio.Task[None]] = set()  # addresses that are no more, with calls under way
+        self._leaving: set[asyncio.Task[None]] = set()  # given up, and closed once their calls have ended
         self._unresolved: set[str] = set()
         self._budget = RetryBudget()
-        self._arrivals: dict[Key, int] = {}  # the how-manieth arrival a version's present stay is
-        self._arrival = itertools.count()
+        self._arrivals: dict[Key, int] = {}  # a serial number for each time that a version appears
+        self._arrival_numbers = itertools.count()
 
     @property
     def slots(self) -> int:
-        """Some batches for each address that answers, and those that hang at one that does not."""
+        """The batches that the answering addresses may get, and those under way at the silent ones."""
         replicas = self._replicas.values()
         used = (self._calls if r.is_up else min(self._calls, r.in_flight) for r in replicas)
         return max(self._calls, sum(used))
 
     async def models(self) -> list[str]:
-        """Return the configured names, after finding out which addresses there are now."""
+        """Return the configured names, after resolving the addresses anew."""
         await self._resolve()
         return list(self._names())
 
     async def versions(self, model: str) -> list[VersionState]:
         """Return the versions that any address has, newest first.
 
-        A version is AVAILABLE where one address can run it. Its stamp changes when its content does, and
-        when it comes back after no address had it: then its examples are to be run again.
+        A version is AVAILABLE where at least one address can run it. Its stamp changes when its content does,
+        and when it comes back after no address had it: then its examples must be run again.
 
         Raises:
             BackendUnavailable: no address answers.
@@ -142,17 +145,17 @@ class TfServingBackend:
         self._forget_lost(model)
         replicas = list(self._replicas.values())
         looks = await asyncio.gather(*(r.look(model) for r in replicas), return_exceptions=True)
-        told: dict[int, list[VersionState]] = {}
+        states: dict[int, list[VersionState]] = {}
         for replica, look in zip(replicas, looks, strict=True):
             if isinstance(look, BaseException) and not isinstance(
                 look, (grpc.aio.AioRpcError, SeqserveError)
             ):
                 raise look
             for state in look if isinstance(look, list) else replica.known(model):
-                told.setdefault(state.version, []).append(state)
+                states.setdefault(state.version, []).append(state)
         if not any(isinstance(look, list) for look in looks):
             raise self._unreachable(model)
-        return [self._merged(model, number, told[number]) for number in sorted(told, reverse=True)]
+        return [self._merged(model, number, states[number]) for number in sorted(states, reverse=True)]
 
     async def label(self, model: str, label: str) -> int:
         """Ask the addresses, in order, which version a label stands for; the first that knows decides."""
@@ -162,8 +165,8 @@ class TfServingBackend:
                 return await replica.version_of(model, label)
             except errors.LabelNotFound:
                 raise
-            except SeqserveError as told:
-                error = told
+            except SeqserveError as failure:
+                error = failure
         raise error
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
@@ -176,15 +179,15 @@ class TfServingBackend:
             try:
                 if known is not None:
                     return await replica.manifest(model, version)
-            except (errors.Unavailable, errors.DeadlineExceeded) as told:
-                error = told
+            except (errors.Unavailable, errors.DeadlineExceeded) as failure:
+                error = failure
         raise error
 
     async def predict(self, spec: Spec, inputs: Tensors, deadline: float) -> dict[str, Array]:
         """Run one batch at an address that has the version.
 
-        UNAVAILABLE is tried again, elsewhere if possible, while the budget lasts; an address that has the
-        version no longer is left for one that has.
+        UNAVAILABLE is tried again, elsewhere if possible, while the budget lasts; an address that no longer
+        has the version is passed over.
         """
         if deadline <= asyncio.get_running_loop().time():
             raise errors.DeadlineExceeded("the deadline passed before the batch was run")
@@ -239,9 +242,9 @@ class TfServingBackend:
         return True
 
     async def _resolve(self) -> None:
-        """Follow what the hosts stand for; what is no address any more may end its calls."""
-        found = await asyncio.gather(*(self._targets(address) for address in self._addresses))
-        wanted = [(address, target) for address, targets in found for target in targets]
+        """Resolve the hosts anew; an address that is gone is closed once its calls under way have ended."""
+        resolved = await asyncio.gather(*(self._targets(address) for address in self._addresses))
+        wanted = [(address, target) for address, targets in resolved for target in targets]
         gone = [key for key in self._replicas if key not in wanted]
         for key in gone:
             leaving = asyncio.create_task(self._replicas[key].close(LEAVE_SECONDS))
@@ -250,24 +253,24 @@ class TfServingBackend:
         self._replicas = {key: self._replicas.get(key) or self._replica(*key) for key in wanted}
 
     async def _targets(self, address: str) -> tuple[str, list[str]]:
-        """Return an address with what it resolves to; while it cannot be resolved, with what it was last."""
+        """Return an address with what it resolves to now, or did last if it cannot be resolved."""
         host, port = _host_and_port(address)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self._unresolved.discard(address)
         except (OSError, UnicodeError) as error:  # a timeout is an OSError
             if address not in self._unresolved:
                 log.warning("%s cannot be resolved: %s", address, error or "no answer in time")
             self._unresolved.add(address)
             return address, [target for given, target in self._replicas if given == address]
-        ips = sorted({str(info[4][0]) for info in found if info[0] == socket.AF_INET})
-        others = sorted({str(info[4][0]) for info in found})
+        ips = sorted({str(info[4][0]) for info in infos if info[0] == socket.AF_INET})
+        others = sorted({str(info[4][0]) for info in infos})
         return address, [f"ipv4:{ip}:{port}" for ip in ips] or [f"ipv6:[{ip}]:{port}" for ip in others]
 
     def _replica(self, address: str, target: str) -> Replica:
         channel = self._channel(_host_and_port(address)[0], target)
-        return Replica(target, channel, self._calls, self._metrics)
+        return Replica(target, channel, self._calls, self._metrics, self._look_seconds)
 
     def _channel(self, host: str, target: str) -> grpc.aio.Channel:
         if self._tls is None:
@@ -276,14 +279,14 @@ class TfServingBackend:
         named = ("grpc.ssl_target_name_override", host)  # the certificate is for the name, not the number
         return grpc.aio.secure_channel(target, tls, options=(*CHANNEL_OPTIONS, named))
 
-    def _merged(self, model: str, number: int, told: list[VersionState]) -> VersionState:
-        """Sum up what the addresses say of one version: whatever the first that can run it says."""
-        able = [state for state in told if state.state is State.AVAILABLE]
+    def _merged(self, model: str, number: int, states: list[VersionState]) -> VersionState:
+        """Return one state for what the addresses say of a version: that of the first that can run it."""
+        able = [state for state in states if state.state is State.AVAILABLE]
         if not able:
-            loading = (state for state in told if state.state is State.LOADING)
-            return next(loading, told[0])
+            loading = (state for state in states if state.state is State.LOADING)
+            return next(loading, states[0])
         if (model, number) not in self._arrivals:
-            self._arrivals[model, number] = next(self._arrival)
+            self._arrivals[model, number] = next(self._arrival_numbers)
             if any(state.stamp != able[0].stamp for state in able):
                 log.warning("%s version %d is not the same at every address", model, number)
         arrival = self._arrivals[model, number]
@@ -316,9 +319,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def _outputs(spec: Spec, reply: PredictResponse) -> dict[str, Array]:
     """Return the answer's arrays; raises BackendFailed where it is not an answer to this call."""
-    where, told = f"{spec.model} version {spec.version}", reply.model_spec.version.value
-    if told != spec.version:
-        raise errors.BackendFailed(f"version {told} answered for {where}")
+    where, answered = f"{spec.model} version {spec.version}", reply.model_spec.version.value
+    if answered != spec.version:
+        raise errors.BackendFailed(f"version {answered} answered for {where}")
     try:
         return {name: from_wire(tensor) for name, tensor in reply.outputs.items()}
     except ValueError as error:

@@ -53,16 +53,16 @@ def describe(manifest: Manifest) -> ModelDescription:
 
 
 def as_json(description: ModelDescription) -> dict[str, Any]:
-    """Return a description as JSON-ready dicts; members that say nothing are left out."""
+    """Return a description as JSON-ready dicts; absent members are left out."""
     plain = asdict(description)
     kept = {key: plain[key] for key in ("features", "heads")}
     return {
-        **{key: {name: _told(entry) for name, entry in entries.items()} for key, entries in kept.items()},
+        **{key: {name: _present(entry) for name, entry in entries.items()} for key, entries in kept.items()},
         "limits": plain["limits"],
     }
 
 
-def _told(entry: dict[str, Any]) -> dict[str, Any]:
+def _present(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value not in (None, ())}
 
 

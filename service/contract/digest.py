@@ -1,7 +1,4 @@
-"""What makes a version one thing: the SHA-256 of every file, listed by the manifest, whose own is the digest.
-
-Used by export and certification, by the embedded backend, and by the catalog.
-"""
+"""A version's digest: its manifest lists the SHA-256 of every other file, and its own stands for them all."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -28,10 +25,15 @@ def changed_files(manifest: Manifest, hashes: Mapping[str, str]) -> Iterable[str
             yield path
 
 
+def version_files(folder: Path) -> list[Path]:
+    """Return every file of a version's directory, in order of path."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def file_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a version but its manifest, by relative path."""
     manifest = folder / "assets" / FILE_NAME
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest)
+    files = (path for path in version_files(folder) if path != manifest)
     return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in files}
 
 

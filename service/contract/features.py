@@ -1,6 +1,6 @@
 """Event sequences to rows: labels to ids, numbers standardized, elapsed time transformed, all checked.
 
-The same functions encode the training data (`models.sequence`) and the requests (`service.core.predict`).
+Training data and requests are encoded by the same functions.
 """
 
 import datetime
@@ -19,7 +19,7 @@ from seqserve.service.contract.padding import NUMPY_TYPES, Array, Row
 UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
 UNIT_SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
 LARGEST = {"int32": 2**31 - 1, "int64": 2**53, "float32": float(np.finfo(np.float32).max)}
-"""What a number is refused above, by dtype; for int64, where doubles stop being exact."""
+"""The largest number that is accepted, by dtype; for int64, the last up to which doubles are exact."""
 
 _LONGEST_SHOWN = 60
 _RFC_3339 = re.compile(
@@ -45,7 +45,7 @@ class SequenceEncoder:
         self._inputs = manifest.signatures[signature].inputs
         self._longest = manifest.limits.sequence_steps or manifest.buckets[-1]
         self._encoders = {name: _encoder(feature) for name, feature in manifest.features.items()}
-        self._usual = {name: self._bounds(name, found) for name, found in _ranges(manifest).items()}
+        self._usual = {name: self._bounds(name, ranges) for name, ranges in _ranges(manifest).items()}
 
     def encode(self, features: Mapping[str, Any]) -> Encoded:
         """Encode one sequence.
@@ -73,7 +73,7 @@ class SequenceEncoder:
         return Encoded(Row(inputs, length), tuple(warning for warning, is_so in warned.items() if is_so))
 
     def _bounds(self, name: str, ranges: Array) -> Array:
-        """Return what encoded values usually lie between, (2, columns): the training range, twice widened.
+        """Return the bounds of usual encoded values, (2, columns): the training range, three times as wide.
 
         Args:
             ranges: lowest and highest of each column in training, (columns, 2), in the feature's own unit.
@@ -143,7 +143,7 @@ class SequenceEncoder:
 
 
 def _cast(values: Array, tensor: Tensor) -> Array:
-    """Return (time, …) values in the input's dtype and with its axes, an axis of 1 made or dropped."""
+    """Return (time, …) values in the input's dtype and axes, with an axis of size 1 added or dropped."""
     largest = LARGEST[tensor.dtype]
     flat = values.reshape(len(values), -1)
     over = ~(np.abs(flat) <= largest).all(axis=1)
@@ -155,23 +155,23 @@ def _cast(values: Array, tensor: Tensor) -> Array:
 
 
 def _ranges(manifest: Manifest) -> dict[str, Array]:
-    """Return the training range of each feature of numbers that the profile has one of, (columns, 2).
+    """Return the training range of each feature of numbers for which the profile has one, (columns, 2).
 
     Raises:
-        ManifestInvalid: a range is not one of numbers, two a column.
+        ManifestInvalid: a range is not two numbers a column, or not of a feature of numbers.
     """
-    found: dict[str, Array] = {}
+    ranges: dict[str, Array] = {}
     for name, given in ((manifest.profile or {}).get("ranges") or {}).items():
         feature = manifest.features.get(name)
         width = feature.width if isinstance(feature, Numbers) else 1
         try:
-            found[name] = np.array(given, np.float64)
+            ranges[name] = np.array(given, np.float64)
         except (TypeError, ValueError):
-            found[name] = np.array(np.nan)
+            ranges[name] = np.array(np.nan)
         is_numbers = isinstance(feature, Numbers | Elapsed)
-        if not is_numbers or found[name].shape != (width, 2) or not np.isfinite(found[name]).all():
+        if not is_numbers or ranges[name].shape != (width, 2) or not np.isfinite(ranges[name]).all():
             raise errors.ManifestInvalid(f"profile.ranges.{name}: a feature's [lowest, highest] a column")
-    return found
+    return ranges
 
 
 Encoder = Callable[[Any], tuple[Array, bool]]  # values to (time, …) and whether an unknown label was mapped
@@ -196,11 +196,11 @@ def _categories(feature: Categories) -> Encoder:
 
     def encode(values: Any) -> tuple[Array, bool]:
         labels = [_label(value, step) for step, value in enumerate(_column(values))]
-        found = [ids.get(label, feature.unknown_id) for label in labels]
-        if None in found:
-            step = found.index(None)
+        encoded = [ids.get(label, feature.unknown_id) for label in labels]
+        if None in encoded:
+            step = encoded.index(None)
             raise errors.UnknownCategory(f"unknown label {_shown(labels[step])}", path=(step,))
-        return np.array(found, np.int64), any(label not in ids for label in labels)
+        return np.array(encoded, np.int64), any(label not in ids for label in labels)
 
     return encode
 

@@ -1,7 +1,7 @@
 """Model outputs to answers: scores to labels and probabilities, numbers to values in their unit.
 
-Used by `service.core.predict`; `models` calibrates with it. A row's outputs have no batch axis here.
-A `ValueError` from here says that the model answered what its manifest does not allow.
+A row's outputs have no batch axis here. A `ValueError` says that the model answered what its manifest does
+not allow.
 """
 
 from collections.abc import Mapping

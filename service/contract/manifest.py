@@ -1,7 +1,7 @@
-"""`manifest.json`: what a model version says about itself.
+"""`manifest.json`: what a model version says about itself. Unknown fields are kept.
 
-Written by `models.export`, read by `service.core.catalog` and the backends. Unknown fields are kept.
-A manifest that contradicts itself is refused on loading, by `ManifestInvalid`, which names the field.
+A manifest that contradicts itself is refused on loading, by `ManifestInvalid`, which names the field: each
+part checks itself here, and `consistency` checks the parts against each other.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,18 +9,17 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from seqserve.service.contract.consistency import check_consistency
 from seqserve.service.errors import ManifestInvalid
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1
+"""The only schema that is read and written."""
 PREDICT_SIGNATURE = "serving_default"
 """The signature that a sequence model is called by: TensorFlow Serving's own default."""
 STEP_SIGNATURE = "step"
 """The signature that advances a recurrent sequence model by one event."""
 MANIFEST_SIGNATURE = "manifest"
-DECODED = ("ids", "lengths", "scores", "attention")
-"""The outputs of every decoding signature."""
-
 Dtype = Literal["bool", "int32", "int64", "float32", "string"]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -29,6 +28,12 @@ def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(labels)) != len(labels):
         raise ValueError("labels are not distinct")
     return labels
+
+
+def _known_schema(version: int) -> int:
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"this seqserve reads schema {SCHEMA_VERSION}, not {version}")
+    return version
 
 
 Labels = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
@@ -78,7 +83,7 @@ class Signature(Part):
 
 
 class MaskInput(Part):
-    """The graph is told which steps are real: a bool (batch, time) mask, or int lengths (batch)."""
+    """An input says which steps are real: a bool (batch, time) mask, or int lengths (batch)."""
 
     input: str
 
@@ -99,7 +104,7 @@ class Option(Part):
 
 
 class SpecialIds(Part):
-    """The vocabulary's ids that are no text."""
+    """The vocabulary's ids that are not text."""
 
     pad: int = 0
     unknown: int = 1
@@ -234,7 +239,7 @@ class Decode(Part):
     max_beams: Positive = 1
     default_length: Positive
     max_length: Positive
-    special_ids: SpecialIds = SpecialIds()
+    special_ids: SpecialIds = SpecialIds()  # absent: those of the text that is translated
 
     @model_validator(mode="after")
     def _check(self) -> "Decode":
@@ -268,12 +273,12 @@ class Tolerance(Part):
 class Manifest(Part):
     """A model version's own description; see `docs/manifest.md` for each field."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[int, AfterValidator(_known_schema)] = SCHEMA_VERSION
     task: Literal["translation", "sequence"]
     name: str
     version: Positive
     signatures: dict[str, Signature]
-    mask: Literal["derived", "none"] | MaskInput = "derived"  # none: no value of an input means "no step"
+    mask: Literal["derived", "none"] | MaskInput = "derived"  # none: no value stands for "no step"
     mask_from: str | None = None  # the input whose pad value the graph masks by, where mask is derived
     padding: Literal["right", "left"] = "right"
     batching: Literal["shared", "single"] = "shared"
@@ -320,37 +325,17 @@ class Manifest(Part):
             raise ValueError("padding: left is for a fixed time axis, which is one bucket")
         if self.mask_from is not None and self.mask_from not in self.features:
             raise ValueError(f"mask_from: {self.mask_from!r} is no feature")
-        for name in self.serving_signatures:
-            self._check_signature(name)
+        if self.decode is not None and "special_ids" not in self.decode.model_fields_set:
+            self._share_special_ids(self.decode)
+        check_consistency(self)
         self._check_limits()
         return self
 
-    def _check_signature(self, name: str) -> None:
-        signature = self.signatures.get(name)
-        if signature is None:
-            raise ValueError(f"signatures: {name!r} is called but not listed")
-        for given, tensor in signature.inputs.items():
-            if not self._fed(given):
-                raise ValueError(f"signatures.{name}.inputs.{given}: no feature, option or mask feeds it")
-            if "time" in tensor.axes and given != self.mask_input and tensor.pad_value is None:
-                raise ValueError(f"signatures.{name}.inputs.{given}: has a time axis and no pad_value")
-        if self.mask_input is not None and self.mask_input not in signature.inputs:
-            raise ValueError(f"mask.input: {self.mask_input!r} is not an input of signature {name!r}")
-        for given, feature in self.features.items():
-            if given not in signature.inputs:
-                raise ValueError(f"features.{given}: not an input of signature {name!r}")
-            fault = _unfit(feature, signature.inputs[given])
-            if fault:
-                raise ValueError(f"signatures.{name}.inputs.{given}: {fault}")
-        for head in self.heads:
-            if head not in signature.outputs:
-                raise ValueError(f"heads.{head}: not an output of signature {name!r}")
-        for output in DECODED if self.decode is not None else ():
-            if output not in signature.outputs:
-                raise ValueError(f"signatures.{name}.outputs: {output!r} is missing")
-
-    def _fed(self, name: str) -> bool:
-        return name in self.features or name in self.options or name == self.mask_input
+    def _share_special_ids(self, decode: Decode) -> None:
+        """Give the output the special ids of the text that goes in: one vocabulary is both."""
+        shared = (text.special_ids for text in self.features.values() if isinstance(text, Tokens))
+        filled = decode.model_copy(update={"special_ids": next(shared, decode.special_ids)})
+        object.__setattr__(self, "decode", filled)  # frozen, but not before its own validator has ended
 
     def _check_limits(self) -> None:
         longest = self.buckets[-1]
@@ -362,17 +347,6 @@ class Manifest(Part):
         for field in needed:
             if getattr(self.limits, field) is None:
                 raise ValueError(f"limits.{field}: needed for task {self.task}")
-
-
-def _unfit(feature: Feature, tensor: Tensor) -> str | None:
-    """Say why the feature's rows, (time) or (time, columns), cannot be given to the tensor."""
-    if tensor.dtype in ("bool", "string"):
-        return f"dtype {tensor.dtype} takes no ids and no numbers"
-    if tensor.axes[:2] != ("batch", "time") or len(tensor.axes) > 3:
-        return f"axes are batch, time and at most one more, not {', '.join(tensor.axes)}"
-    if isinstance(feature, Numbers) and feature.width > 1 and len(tensor.axes) == 2:
-        return f"has no axis for the {feature.width} columns"
-    return None
 
 
 def parse_manifest(data: bytes) -> Manifest:

@@ -1,4 +1,4 @@
-"""Rows of different lengths made one batch, and told apart again. The only code that pads for serving."""
+"""Rows padded into one batch, and outputs cut back to a row's real steps. Nothing else pads for serving."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def bucket_of(length: int, buckets: Sequence[int]) -> int:
     """Return the padded length for a row: the first bucket that holds it.
 
     Raises:
-        ValueError: none does; the codecs refuse such a row before.
+        ValueError: none does; the codecs refuse such a row earlier.
     """
     for bucket in buckets:
         if bucket >= length:
@@ -48,7 +48,7 @@ def padded_length(longest: int, manifest: Manifest) -> int:
     nothing is gained by rounding up: docs/performance.md.
 
     Raises:
-        ValueError: the last bucket does not hold the longest row; the codecs refuse such a row before.
+        ValueError: the last bucket does not hold the longest row; the codecs refuse such a row earlier.
     """
     if manifest.batching == "single":
         return longest

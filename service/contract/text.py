@@ -1,6 +1,6 @@
 """Text to piece ids and back, by SentencePiece; words and the pieces that make them.
 
-The same class encodes the training data (`models.data`) and the requests (`service.core.translate`).
+Training data and requests are encoded by the same class.
 SentencePiece: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226.
 """
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import sentencepiece
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.errors import ManifestInvalid
@@ -30,14 +32,15 @@ class TextCodec:
         """Load the tokenizer from its file's bytes.
 
         Raises:
-            ManifestInvalid: the bytes are no SentencePiece model.
+            ManifestInvalid: the bytes are not a SentencePiece model, or one that normalizes by another rule.
         """
         self._processor = _load(model, spec.tokenizer)
+        _check_normalization(model, spec)
         self._spec = spec
 
     @property
     def special_ids(self) -> SpecialIds:
-        """The ids that are no text."""
+        """The ids that are not text."""
         return self._spec.special_ids
 
     @property
@@ -130,6 +133,22 @@ def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
     except RuntimeError as error:
         raise ManifestInvalid(f"features: {name!r} is no SentencePiece model") from error
     return processor
+
+
+def _check_normalization(model: bytes, spec: Tokens) -> None:
+    """Refuse a rule that the manifest gives and the tokenizer, which does the work, does not follow."""
+    rule = _field(_field(model, 3), 1).decode(errors="replace")  # normalizer_spec.name of a ModelProto
+    if "normalization" in spec.model_fields_set and rule != spec.normalization:
+        message = f"normalization is {spec.normalization!r}, but {spec.tokenizer!r} normalizes by {rule!r}"
+        raise ManifestInvalid(f"features: {message}")
+
+
+def _field(message: bytes, number: int) -> bytes:
+    """Return the bytes of a message's field, empty where it has none."""
+    # as unknown fields: SentencePiece's own message classes clash with other copies of them in a process
+    unknown = UnknownFieldSet(Empty.FromString(message))
+    fields = (unknown[place] for place in range(len(unknown)))
+    return next((bytes(field.data) for field in fields if field.field_number == number), b"")
 
 
 def _well_formed(text: str) -> str:

@@ -11,8 +11,9 @@ from time import perf_counter
 
 from seqserve.service import errors
 from seqserve.service.contract.items import FailedItem, Fault, Item, PredictBody, TranslateBody
-from seqserve.service.core.catalog import Catalog, VersionReport
+from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.standing import VersionReport
 from seqserve.service.core.types import Answered, Body, Call, ModelRef, Outcome, Served
 from seqserve.service.errors import SeqserveError
 from seqserve.service.metrics import NONE, OTHER, Metrics

@@ -1,6 +1,6 @@
 """Golden examples: recorded when a version was exported, compared with what it answers here.
 
-Used by `service.core.catalog` before a version becomes routable and by `models.check`.
+A version is tried by them before it becomes routable, and when it is exported or checked.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ TRANSIENT = (
     errors.ResourceExhausted,
     errors.VersionNotFound,
 )
-"""What says nothing about the version: it is examined again later."""
+"""Errors that say nothing about the version: it is examined again later."""
 
 
 async def run_examples(served: Served, runner: ItemRunner, deadline: float, device: str = "cpu") -> None:
@@ -70,7 +70,7 @@ def body_of(manifest: Manifest, request: dict[str, Any]) -> Body:
 
 
 def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items") -> str | None:
-    """Say where two JSON values differ by more than `tolerance * (1 + |wanted|)`; None where nowhere."""
+    """Say where two JSON values differ by more than `tolerance * (1 + |wanted|)`; None if they do not."""
     if isinstance(wanted, dict) and isinstance(got, dict):
         if wanted.keys() != got.keys():
             return f"{path} has members {sorted(got)}, recorded {sorted(wanted)}"
@@ -81,8 +81,8 @@ def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items
         pairs = [(place, *pair) for place, pair in enumerate(zip(wanted, got, strict=True))]
     else:
         return None if _close(wanted, got, tolerance) else f"{path} is {got!r}, recorded {wanted!r}"
-    found = (first_difference(w, g, tolerance, f"{path}.{key}") for key, w, g in pairs)
-    return next((difference for difference in found if difference), None)
+    differences = (first_difference(w, g, tolerance, f"{path}.{key}") for key, w, g in pairs)
+    return next((difference for difference in differences if difference), None)
 
 
 def _close(wanted: Any, got: Any, tolerance: float) -> bool:

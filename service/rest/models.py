@@ -3,8 +3,8 @@
 from typing import Any
 
 from seqserve.service.contract.describe import as_json, describe
-from seqserve.service.core.catalog import VersionReport
 from seqserve.service.core.gateway import ModelReport
+from seqserve.service.core.standing import VersionReport
 
 
 def model_as_json(report: ModelReport) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from seqserve.service.contract.describe import describe
-from seqserve.service.core.catalog import Standing, VersionReport
 from seqserve.service.core.gateway import ModelReport
+from seqserve.service.core.standing import Standing, VersionReport
 from seqserve.v1 import model_pb2
 
 STANDINGS = {

@@ -66,11 +66,11 @@ async def changed(backend: TfServingBackend) -> None:
             wait.cancel()
 
 
-def told(backend: TfServingBackend, name: str) -> dict[tuple[str, ...], float]:
+def samples(backend: TfServingBackend, name: str) -> dict[tuple[str, ...], float]:
     """A sample's values by its label values."""
     families = backend._metrics.registry.collect()
-    samples = (sample for family in families for sample in family.samples)
-    return {tuple(s.labels.values()): s.value for s in samples if s.name == f"seqserve_{name}"}
+    every = (sample for family in families for sample in family.samples)
+    return {tuple(s.labels.values()): s.value for s in every if s.name == f"seqserve_{name}"}
 
 
 async def until_calls(script: Script, count: int, backend: TfServingBackend | None = None) -> None:

@@ -237,7 +237,7 @@ def hide(version: Path) -> None:
 
 
 def unload(version: Path) -> None:
-    """Break the graph and make the digests match, so that only loading can tell."""
+    """Break the graph and make the digests match, so that only loading it shows the damage."""
     (version / "saved_model.pb").write_bytes(b"\x0a\x00")
     from seqserve.service.contract.digest import file_hashes
 
@@ -309,7 +309,7 @@ async def test_a_model_config_file_names_models_policies_and_labels(models: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fault"),
     [
         ("model_config_list {", "1:"),
         ("", "names no model"),
@@ -321,13 +321,13 @@ async def test_a_model_config_file_names_models_policies_and_labels(models: Path
         ),
     ],
 )
-def test_a_config_file_that_cannot_be_used_is_told_by_name(tmp_path: Path, text: str, told: str) -> None:
+def test_a_config_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, fault: str) -> None:
     """The start ends with the file, and what is wrong with it."""
     path = tmp_path / "models.config"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
         ModelConfigFile(path)
-    assert told in str(caught.value)
+    assert fault in str(caught.value)
     with pytest.raises(ValueError, match="none"):
         ModelConfigFile(tmp_path / "none")
 
@@ -336,8 +336,8 @@ def test_a_config_file_that_cannot_be_used_is_told_by_name(tmp_path: Path, text:
     ("given", "wanted"), [({}, 16), ({"device": "gpu"}, 2), ({"device": "gpu", "slots": 1}, 1)]
 )
 def test_batches_at_once_are_as_many_as_cores_and_few_on_a_gpu(
-    given: dict[str, Any], wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], wanted: int, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("seqserve.service.main.cores", lambda: 16)
-    backend = make_backend(Settings(root=tmp_path, **given), Metrics(CollectorRegistry()))
+    settings = Settings(root=tmp_path, **given)
+    backend = make_backend(settings, Metrics(CollectorRegistry()), count_cores=lambda: 16)
     assert backend.slots == wanted

@@ -14,7 +14,7 @@ from seqserve.service.backend.base import State
 from seqserve.service.backend.tfserving import RetryBudget, TfServingBackend
 from seqserve.service.metrics import Metrics
 from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
-from tests.backend.rig import Code, X, backend, changed, soon, spec, told, until, until_calls
+from tests.backend.rig import Code, X, backend, changed, samples, soon, spec, until, until_calls
 from tests.backend.wire import GONE, Held, Refuses, Script, answer, server
 
 
@@ -84,7 +84,7 @@ async def test_one_of_two_addresses_dies_and_no_call_fails() -> None:
             under_way = [asyncio.create_task(dead.predict(spec(), X, soon())) for _ in range(8)]
             await until_calls(dying, 2)
         assert all("y" in outputs for outputs in await asyncio.gather(*under_way))
-        assert told(dead, "backend_retries_total") == {(): 2}
+        assert samples(dead, "backend_retries_total") == {(): 2}
         assert "y" in await dead.predict(spec(), X, soon())
         await until(dead, state=State.AVAILABLE)
         assert dead.slots == 2
@@ -92,7 +92,7 @@ async def test_one_of_two_addresses_dies_and_no_call_fails() -> None:
         async with server(dying):
             await until_calls(dying, 3, dead)
         await dead.close()
-    assert told(dead, "backend_up") == {}
+    assert samples(dead, "backend_up") == {}
 
 
 async def test_retries_end_with_their_budget() -> None:
@@ -159,12 +159,12 @@ async def test_another_content_behind_the_address_is_not_called_for_the_old() ->
 async def test_a_name_with_several_addresses_is_several_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each resolved address has a channel; one that is lost is closed; a failing resolver changes nothing."""
     first, second = Script(), Script()
-    found = ["127.0.0.1"]
+    resolved = ["127.0.0.1"]
 
     async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         if host != "tfserving":
             raise socket.gaierror("no such host")
-        return [(socket.AF_INET, 1, 6, "", (ip, port)) for ip in found]
+        return [(socket.AF_INET, 1, 6, "", (ip, port)) for ip in resolved]
 
     async with server(first) as address:
         port = address.rpartition(":")[2]
@@ -172,19 +172,19 @@ async def test_a_name_with_several_addresses_is_several_replicas(monkeypatch: py
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
         async with backend(f"tfserving:{port}", "elsewhere:1") as tfs:
             await tfs.versions("m")
-            assert list(told(tfs, "backend_up")) == [(f"ipv4:127.0.0.1:{port}",)]
-            found[:] = ["127.0.0.1", "127.0.0.2"]
+            assert list(samples(tfs, "backend_up")) == [(f"ipv4:127.0.0.1:{port}",)]
+            resolved[:] = ["127.0.0.1", "127.0.0.2"]
             await tfs.models()
             await tfs.versions("m")
-            assert len(told(tfs, "backend_up")) == 2
-            found[:] = ["127.0.0.2"]
+            assert len(samples(tfs, "backend_up")) == 2
+            resolved[:] = ["127.0.0.2"]
             await tfs.models()
             await asyncio.sleep(0)
-            assert list(told(tfs, "backend_up")) == [(f"ipv4:127.0.0.2:{port}",)]
+            assert list(samples(tfs, "backend_up")) == [(f"ipv4:127.0.0.2:{port}",)]
 
 
 async def test_an_answer_that_outlived_its_connection_is_not_trusted() -> None:
-    """Nobody can tell any more which server gave it: the call ends as UNAVAILABLE, or is made elsewhere."""
+    """It may come from another server by now: the call ends as UNAVAILABLE, or is made elsewhere."""
     held = Held()
     script = Script(predict=held)
     leaving = server(script, grace=5)
@@ -245,11 +245,10 @@ async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
             await asking
 
 
-async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_that_hangs_leaves_the_others_their_slots() -> None:
     """Its batches count as used for as long as they hang, so the address that answers still gets its own."""
-    monkeypatch.setattr("seqserve.service.backend.replica.LOOK_SECONDS", 0.2)
     good, bad = Script(), Script(predict=Held())
-    async with server(good) as a, server(bad) as b, backend(a, b) as tfs:
+    async with server(good) as a, server(bad) as b, backend(a, b, look_seconds=0.2) as tfs:
         await tfs.versions("m")
         assert tfs.slots == 4
         stuck = [asyncio.create_task(tfs.predict(spec(), X, soon())) for _ in range(4)]
@@ -262,7 +261,7 @@ async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: 
 
         bad.status = mute  # type: ignore[method-assign,assignment]
         await tfs.versions("m")
-        assert sorted(told(tfs, "backend_up").values()) == [0, 1]
+        assert sorted(samples(tfs, "backend_up").values()) == [0, 1]
         assert tfs.slots == 4
         for task in stuck:
             task.cancel()
@@ -276,7 +275,7 @@ async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: 
 
 
 async def test_many_addresses_without_the_version_are_passed_by() -> None:
-    """Being told NOT_FOUND is no attempt: the last of five that has the version is found."""
+    """NOT_FOUND does not count as an attempt: of five addresses the last, which has the version, answers."""
 
     def gone(request: PredictRequest) -> None:
         raise GONE
@@ -287,7 +286,7 @@ async def test_many_addresses_without_the_version_are_passed_by() -> None:
         tfs = await stack.enter_async_context(backend(*addresses))
         await tfs.versions("m")
         assert "y" in await tfs.predict(spec(), X, soon())
-        assert told(tfs, "backend_retries_total") == {(): 0}
+        assert samples(tfs, "backend_retries_total") == {(): 0}
 
 
 async def test_a_busy_address_is_taken_at_its_last_word() -> None:

@@ -39,7 +39,7 @@ def test_short_lists_repeat_their_last_entry(array: np.ndarray) -> None:
         np.testing.assert_array_equal(from_wire(message), array)
 
 
-def test_a_shape_that_cannot_be_is_told() -> None:
+def test_a_shape_that_cannot_be_is_refused() -> None:
     """Unknown sizes or ranks, strange types, and entries missing are errors, never a guess."""
     good = to_wire(np.ones((2, 3), np.float32))
     for spoil in (

@@ -173,7 +173,7 @@ async def test_a_version_that_cannot_explain_itself_fails_with_its_reason(
             assert caught.value.reason == reason
 
 
-async def test_states_are_told_as_they_are() -> None:
+async def test_the_servers_states_become_ours() -> None:
     """Loading is LOADING, a failed load FAILED, an ending version none; a busy server is asked again."""
     loading, end = ModelVersionStatus.LOADING, ModelVersionStatus.END
     states = {5: (end, 11), 4: (loading, 0), 3: (end, 0), 2: (ModelVersionStatus.UNLOADING, 0)}

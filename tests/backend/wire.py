@@ -1,4 +1,4 @@
-"""A model server that does as it is told: the wire of TensorFlow Serving, every answer scripted.
+"""A model server that follows a script: the wire of TensorFlow Serving, every answer scripted.
 
 For what the real one is not made to do on demand: hang, answer rubbish, disagree with its replica.
 """
@@ -81,11 +81,11 @@ class Script:
         """List the versions, newest first."""
         if request.model_spec.name != "m":
             raise Refuses(grpc.StatusCode.NOT_FOUND, "Could not find any versions of model")
-        told = dict.fromkeys(self.manifests, (AVAILABLE, 0)) | self.states
+        states = dict.fromkeys(self.manifests, (AVAILABLE, 0)) | self.states
         return GetModelStatusResponse(
             model_version_status=[
                 ModelVersionStatus(version=number, state=state, status=StatusProto(error_code=code))
-                for number, (state, code) in sorted(told.items(), reverse=True)
+                for number, (state, code) in sorted(states.items(), reverse=True)
             ]
         )
 

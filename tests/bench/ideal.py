@@ -17,7 +17,7 @@ from seqserve.service.backend.base import Spec
 from seqserve.service.backend.embedded import EmbeddedBackend
 from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
 from seqserve.service.contract.padding import Row, bucket_of, pad_batch
-from seqserve.service.core.catalog import make_served
+from seqserve.service.core.examine import make_served
 from seqserve.service.core.golden import body_of
 from seqserve.service.core.types import Served
 from tests.bench.ceiling import SIZES, Table

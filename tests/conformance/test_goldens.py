@@ -12,10 +12,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from seqserve.service.backend.tfserving import TfServingBackend
-from seqserve.service.core.catalog import Catalog, Standing, VersionReport
+from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.standing import Standing, VersionReport
 from seqserve.service.errors import BackendUnavailable
 from seqserve.service.metrics import Metrics
 from tests.conformance.roots import ADDRESS, DEVICE, MODELS

@@ -62,6 +62,12 @@ def tokenizer() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def unchanged() -> bytes:
+    """Return the file of one that takes texts as they are."""
+    return _tokenizer(vocab_size=60, normalization_rule_name="identity")
+
+
+@pytest.fixture(scope="session")
 def codec(tokenizer: bytes) -> TextCodec:
     """Return a codec that closes every row by the end id."""
     return TextCodec(tokenizer, Tokens(tokenizer="en.model"))

@@ -208,8 +208,8 @@ def test_any_timestamps(moments: list[datetime.datetime]) -> None:
     texts = [moment.isoformat() for moment in moments]
     seconds = np.array([moment.timestamp() for moment in moments])
     for stamps in (texts, seconds):
-        found = encode(there, minutes={"timestamps": stamps}).row.inputs["minutes"]
-        assert found.tolist() == np.array(steps, np.float32).tolist()
+        got = encode(there, minutes={"timestamps": stamps}).row.inputs["minutes"]
+        assert got.tolist() == np.array(steps, np.float32).tolist()
 
 
 def test_first_and_last_moment() -> None:
@@ -219,15 +219,15 @@ def test_first_and_last_moment() -> None:
         "9999-12-31T23:59:59.9999999-23:59",
         "9999-12-31T23:59:59.9999999-23:59",
     ]
-    found = encode(manifest(), minutes={"timestamps": stamps}).row.inputs["minutes"]
-    assert found.tolist() == [0, pytest.approx(9999 * 365.2425 * 1440, rel=1e-5), 0]
+    got = encode(manifest(), minutes={"timestamps": stamps}).row.inputs["minutes"]
+    assert got.tolist() == [0, pytest.approx(9999 * 365.2425 * 1440, rel=1e-5), 0]
 
 
 def test_log1p_and_scale() -> None:
     """An elapsed time is transformed, then scaled."""
     there = manifest({"minutes": {"kind": "elapsed", "unit": "minutes", "transform": "log1p", "scale": 2}})
-    found = encode(there, minutes=[0, math.expm1(1), math.expm1(3)]).row.inputs["minutes"]
-    assert found == pytest.approx([0, 0.5, 1.5])
+    got = encode(there, minutes=[0, math.expm1(1), math.expm1(3)]).row.inputs["minutes"]
+    assert got == pytest.approx([0, 0.5, 1.5])
 
 
 NUMBER = st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6)
@@ -242,11 +242,11 @@ def test_standardization_inverse(table: list[tuple[float, float]], spec: tuple[f
     feature = {"kind": "numbers", "width": 2, "mean": list(mean), "scale": list(scale)}
     there = manifest({"amount": feature})
     rest = {"activity": ["7"] * len(table), "minutes": [0] * len(table)}
-    found = encode(there, amount=[list(row) for row in table], **rest).row.inputs["amount"]
+    got = encode(there, amount=[list(row) for row in table], **rest).row.inputs["amount"]
     again = encode(there, amount=np.array(table, float), **rest).row.inputs["amount"]
-    assert (found == again).all()
+    assert (got == again).all()
     close = 1e-6 * (np.abs(np.array(table, float)) + np.abs(mean)) + 1e-9
-    assert (np.abs(found * scale + mean - np.array(table, float)) <= close).all()
+    assert (np.abs(got * scale + mean - np.array(table, float)) <= close).all()
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,10 @@ def answer(head: Head, values: Any, length: int = 1, padding: str = "right", top
 @pytest.mark.parametrize("top_k", [1, 2, 3, 9])
 def test_softmax(top_k: int) -> None:
     """The best labels come first, by the manifest's names, with probabilities that are worked by hand."""
-    found = answer(LOGITS, np.log([1, 4, 3]), top_k=top_k)
-    assert [top.label for top in found.top] == ["b", "c", "a"][:top_k]
-    assert [top.probability for top in found.top] == pytest.approx([0.5, 0.375, 0.125][:top_k], rel=1e-6)
-    assert (found.label, found.probability) == (found.top[0].label, found.top[0].probability)
+    got = answer(LOGITS, np.log([1, 4, 3]), top_k=top_k)
+    assert [top.label for top in got.top] == ["b", "c", "a"][:top_k]
+    assert [top.probability for top in got.top] == pytest.approx([0.5, 0.375, 0.125][:top_k], rel=1e-6)
+    assert (got.label, got.probability) == (got.top[0].label, got.top[0].probability)
 
 
 def test_equal_scores_keep_the_order_of_the_labels() -> None:
@@ -68,17 +68,17 @@ def test_temperature(scores: Any) -> None:
 def test_probabilities_sum_to_one(scores: list[float], temperature: float | None) -> None:
     """Whatever the logits and the temperature, probabilities sum to 1; a logit of -inf has none of it."""
     head = Softmax(labels=LABELS, scores="logits", temperature=temperature)
-    found = softmax_probabilities(head, np.array(scores))
-    assert abs(found.sum() - 1) < 1e-9
-    assert all(p == 0 for p, score in zip(found, scores, strict=True) if score == -INF)
-    assert found[np.argmax(scores)] == found.max()
+    got = softmax_probabilities(head, np.array(scores))
+    assert abs(got.sum() - 1) < 1e-9
+    assert all(p == 0 for p, score in zip(got, scores, strict=True) if score == -INF)
+    assert got[np.argmax(scores)] == got.max()
 
 
 def test_zero_probability_stays_zero() -> None:
     """A label that the model rules out stays ruled out, and rounding in the others is taken back."""
     head = Softmax(labels=LABELS, scores="probabilities", temperature=3.0)
-    found = softmax_probabilities(head, np.array([0, 0.5004, 0.5004], np.float32))
-    assert found.tolist() == [0, 0.5, 0.5]
+    got = softmax_probabilities(head, np.array([0, 0.5004, 0.5004], np.float32))
+    assert got.tolist() == [0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("scores", ["logits", "probabilities"])
@@ -86,9 +86,9 @@ def test_sigmoid(scores: Any) -> None:
     """Every label that reaches its own threshold is answered, the likeliest first."""
     head = Sigmoid(labels=LABELS, scores=scores, thresholds=(0.5, 0.125, 0.75))
     values = [0.75, 0.5, 0.5] if scores == "probabilities" else [math.log(3), 0, 0]
-    found = answer(head, values)
-    assert [entry.label for entry in found.labels] == ["a", "b"]
-    assert [entry.probability for entry in found.labels] == pytest.approx([0.75, 0.5])
+    got = answer(head, values)
+    assert [entry.label for entry in got.labels] == ["a", "b"]
+    assert [entry.probability for entry in got.labels] == pytest.approx([0.75, 0.5])
     at_threshold = Sigmoid(labels=("a",), scores="probabilities", thresholds=(0.5,))
     assert answer(at_threshold, [0.5]) == answer(at_threshold, 0.5) == LabelsAnswer((Labelled("a", 0.5),))
     assert answer(head, [0, 0, 0] if scores == "probabilities" else [-INF, -1000, -99]) == LabelsAnswer(())
@@ -126,8 +126,8 @@ def test_unpaired_quantiles() -> None:
 def test_quantiles_of_columns() -> None:
     """Each column has its own levels, and they are sorted column by column."""
     head = Numeric(columns=("n", "s"), mean=(0.0, 1.0), scale=(1.0, -1.0), quantiles=(0.05, 0.5, 0.95))
-    found = answer(head, [[3, 2, 1], [0, 1, 2]])
-    assert found == ValueAnswer([2, 0], "", (Interval(0.9, [1, -1], [3, 1]),), ("n", "s"))
+    got = answer(head, [[3, 2, 1], [0, 1, 2]])
+    assert got == ValueAnswer([2, 0], "", (Interval(0.9, [1, -1], [3, 1]),), ("n", "s"))
 
 
 def test_horizon() -> None:
@@ -136,9 +136,9 @@ def test_horizon() -> None:
     values = ((1.0, 5.0), (3.0, 9.0), (5.0, 13.0))
     assert answer(head, [[1, 2], [3, 4], [5, 6]]) == HorizonAnswer(values, ("n", "s"), "kW")
     quantiles = head.model_copy(update={"quantiles": (0.25, 0.5, 0.75)})
-    found = answer(quantiles, [[[0, 1, 2], [1, 2, 3]]])
-    assert found.values == ((1.0, 5.0),)
-    assert found.intervals == (Interval(0.5, ((0.0, 3.0),), ((2.0, 7.0),)),)
+    got = answer(quantiles, [[[0, 1, 2], [1, 2, 3]]])
+    assert got.values == ((1.0, 5.0),)
+    assert got.intervals == (Interval(0.5, ((0.0, 3.0),), ((2.0, 7.0),)),)
 
 
 @pytest.mark.parametrize("values", [[1, 2], [[1], [2]]])
@@ -146,9 +146,9 @@ def test_horizon_of_one_column(values: Any) -> None:
     """One column needs no axis in the output and has one in the answer."""
     assert answer(Numeric(per="horizon"), values) == HorizonAnswer(((1.0,), (2.0,)), (), "")
     quantiles = Numeric(per="horizon", quantiles=(0.25, 0.5, 0.75))
-    found = answer(quantiles, [[1, 2, 3], [4, 5, 6]])
-    assert found.values == ((2.0,), (5.0,))
-    assert found.intervals[0].high == ((3.0,), (6.0,))
+    got = answer(quantiles, [[1, 2, 3], [4, 5, 6]])
+    assert got.values == ((2.0,), (5.0,))
+    assert got.intervals[0].high == ((3.0,), (6.0,))
 
 
 @pytest.mark.parametrize(("padding", "labels"), [("right", ["a", "b"]), ("left", ["b", "c"])])
@@ -158,9 +158,9 @@ def test_steps(padding: str, labels: list[str]) -> None:
     filler = [NAN, NAN, NAN]
     rows = [[9, 0, 0], [0, 9, 0], [0, 0, 9]]
     values = [*rows[:2], filler] if padding == "right" else [filler, *rows[1:]]
-    found = answer(head, values, length=2, padding=padding)
-    assert isinstance(found, StepsAnswer)
-    assert [step.label for step in found.steps if isinstance(step, ClassAnswer)] == labels
+    got = answer(head, values, length=2, padding=padding)
+    assert isinstance(got, StepsAnswer)
+    assert [step.label for step in got.steps if isinstance(step, ClassAnswer)] == labels
 
 
 def test_steps_of_every_kind() -> None:

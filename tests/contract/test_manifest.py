@@ -29,33 +29,33 @@ Plain = Callable[[str], dict[str, Any]]
 
 def test_golden_translation(golden: Golden) -> None:
     """A translation manifest of schema 1 means what it meant when it was written."""
-    found = parse_manifest(golden("translation"))
-    assert (found.task, found.name, found.version, found.schema_version) == ("translation", "en-de", 3, 1)
-    assert found.features == {"source": Tokens(tokenizer="tokenizers/en.model")}
-    assert found.features["source"] == Tokens(
+    got = parse_manifest(golden("translation"))
+    assert (got.task, got.name, got.version, got.schema_version) == ("translation", "en-de", 3, 1)
+    assert got.features == {"source": Tokens(tokenizer="tokenizers/en.model")}
+    assert got.features["source"] == Tokens(
         tokenizer="tokenizers/en.model",
         special_ids=SpecialIds(pad=0, unknown=1, start=2, end=3),
         normalization="nmt_nfkc",
         add_end=True,
     )
-    assert found.decode is not None
-    assert found.decode.special_ids == SpecialIds(pad=0, unknown=1, start=2, end=3)
-    assert (found.decode.max_beams, found.decode.default_length, found.decode.max_length) == (8, 64, 128)
-    assert found.serving_signatures == ["beam", "greedy", "sample"]
-    assert (found.mask_input, found.masking_input) == (None, "source")
-    assert (found.padding, found.batching) == ("right", "shared")
-    assert found.options["seed"].maximum == 2**63 - 1
-    assert found.signatures["sample"].inputs["temperature"].axes == ("batch",)
-    assert found.signatures["beam"].inputs["source"].pad_value == 0
-    assert (found.tolerance.cpu, found.tolerance.gpu) == (1e-4, 5e-3)
-    assert found.buckets == (16, 32, 64, 128)
-    assert found.examples[0].items == [{"text": "zwei hunde rennen", "score": -0.41}]
+    assert got.decode is not None
+    assert got.decode.special_ids == SpecialIds(pad=0, unknown=1, start=2, end=3)
+    assert (got.decode.max_beams, got.decode.default_length, got.decode.max_length) == (8, 64, 128)
+    assert got.serving_signatures == ["beam", "greedy", "sample"]
+    assert (got.mask_input, got.masking_input) == (None, "source")
+    assert (got.padding, got.batching) == ("right", "shared")
+    assert got.options["seed"].maximum == 2**63 - 1
+    assert got.signatures["sample"].inputs["temperature"].axes == ("batch",)
+    assert got.signatures["beam"].inputs["source"].pad_value == 0
+    assert (got.tolerance.cpu, got.tolerance.gpu) == (1e-4, 5e-3)
+    assert got.buckets == (16, 32, 64, 128)
+    assert got.examples[0].items == [{"text": "zwei hunde rennen", "score": -0.41}]
 
 
 def test_golden_sequence(golden: Golden) -> None:
     """A sequence manifest of schema 1 means what it meant when it was written."""
-    found = parse_manifest(golden("sequence"))
-    assert found.features == {
+    got = parse_manifest(golden("sequence"))
+    assert got.features == {
         "activity": Categories(labels=("Assign", "Wait", "7"), first_id=2, unknown="map", unknown_id=1),
         "amount": Numbers(
             width=2, mean=(10.0, 0.0), scale=(2.0, 4.5), columns=("price", "tax"), units=("EUR", "EUR")
@@ -63,7 +63,7 @@ def test_golden_sequence(golden: Golden) -> None:
         "minutes": Elapsed(unit="minutes", origin="last", transform="log1p", scale=3.0),
     }
     three = ("Assign", "Wait", "Resolve")
-    assert found.heads == {
+    assert got.heads == {
         "next_activity": Softmax(labels=three, scores="logits", temperature=1.25, per="sequence"),
         "alarms": Sigmoid(labels=("late", "lost"), scores="probabilities", thresholds=(0.5, 0.2), per="step"),
         "minutes_to_next": Numeric(
@@ -78,12 +78,12 @@ def test_golden_sequence(golden: Golden) -> None:
             unit="kW", columns=("north", "south"), mean=(0.0, 1.0), scale=(1.0, 2.0), per="horizon"
         ),
     }
-    assert found.serving_signatures == ["serving_default"]
-    assert (found.mask_input, found.masking_input) == ("mask", None)
-    assert (found.padding, found.batching, found.limits.sequence_steps) == ("left", "single", 40)
-    assert found.signatures["serving_default"].inputs["minutes"].pad_value == -1.5
-    assert found.signatures["step"].state == {"state": (1, 48)}
-    assert (found.tolerance.cpu, found.tolerance.gpu) == (1e-5, 2e-3)
+    assert got.serving_signatures == ["serving_default"]
+    assert (got.mask_input, got.masking_input) == ("mask", None)
+    assert (got.padding, got.batching, got.limits.sequence_steps) == ("left", "single", 40)
+    assert got.signatures["serving_default"].inputs["minutes"].pad_value == -1.5
+    assert got.signatures["step"].state == {"state": (1, 48)}
+    assert (got.tolerance.cpu, got.tolerance.gpu) == (1e-5, 2e-3)
 
 
 def _contains(whole: Any, part: Any) -> bool:
@@ -107,8 +107,12 @@ def test_nothing_is_lost(golden: Golden, task: str) -> None:
 INPUTS = ("signatures", "serving_default", "inputs")
 STEP = ("signatures", "step")
 DROP = object()
+SEED = {"option": "seed", "default": 0, "minimum": 0, "maximum": 9}
 CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
-    ("sequence", ("schema_version",), 2, "schema_version"),
+    ("sequence", ("schema_version",), 2, "schema_version: Value error, this seqserve reads schema 1, not 2"),
+    ("sequence", ("schema_version",), 0, "schema_version"),
+    ("sequence", ("schema_version",), True, "schema_version"),
+    ("sequence", ("schema_version",), "1", "schema_version"),
     ("sequence", ("version",), 0, "version"),
     ("sequence", ("name",), DROP, "name"),
     ("sequence", ("task",), "translation", "decode"),
@@ -120,6 +124,7 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("buckets",), [16, 16, 128], "buckets"),
     ("sequence", ("buckets",), [25, 50], "padding"),
     ("translation", ("mask_from",), "target", "mask_from"),
+    ("sequence", ("mask_from",), "activity", "mask_from: 'activity' goes with mask: derived"),
     ("sequence", ("mask",), {"input": "lengths"}, "serving_default.inputs.mask"),
     ("sequence", (*INPUTS, "mask"), DROP, "mask.input"),
     ("translation", ("signatures", "beam"), DROP, "'beam'"),
@@ -141,6 +146,10 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("sequence", (*STEP, "inputs", "state", "axes"), ["unit", "batch"], "state.state: inputs"),
     ("sequence", (*STEP, "inputs", "activity", "axes"), ["batch", "time"], "inputs.activity"),
     ("sequence", ("options", "seed", "default"), -1, "options.seed"),
+    ("sequence", ("options", "heat"), SEED, "options.heat: not an input of any signature"),
+    ("sequence", ("options", "minutes"), SEED, "serving_default.inputs.minutes: fed by more"),
+    ("sequence", ("options", "mask"), SEED, "serving_default.inputs.mask: fed by more"),
+    ("sequence", (*INPUTS, "seed", "axes"), ["batch", "unit"], "serving_default.inputs.seed"),
     ("sequence", ("limits", "sequence_steps"), DROP, "limits.sequence_steps"),
     ("sequence", ("limits", "sequence_steps"), 51, "limits.sequence_steps"),
     ("translation", ("limits", "text_characters"), DROP, "limits.text_characters"),
@@ -148,6 +157,19 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("decode", "signatures"), {}, "decode.signatures"),
     ("translation", ("decode", "signatures", "fast"), "greedy", "decode.signatures"),
     ("translation", ("decode", "default_length"), 129, "default_length"),
+    ("translation", ("decode", "default_length"), 32, "decode.default_length: 32, but options.max_length"),
+    ("translation", ("decode", "max_length"), 256, "decode.max_length: 256, but options.max_length"),
+    ("translation", ("decode", "max_beams"), 4, "decode.max_beams: 4, but options.beam_size"),
+    (
+        "translation",
+        ("decode", "special_ids"),
+        {"end": 4},
+        "decode.special_ids: not those of features.source",
+    ),
+    ("translation", ("profile",), {"pieces_per_word": "2"}, "profile.pieces_per_word"),
+    ("translation", ("profile",), {"pieces_per_word": 0}, "profile.pieces_per_word"),
+    ("translation", ("profile",), {"pieces_per_word": True}, "profile.pieces_per_word"),
+    ("sequence", ("profile", "ranges"), [[0, 1]], "profile.ranges"),
     ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
     ("sequence", ("features", "activity", "labels"), [], "features.activity"),
     ("sequence", ("features", "activity", "unknown"), "reject", "unknown_id"),
@@ -190,6 +212,34 @@ def test_contradictions(
     with pytest.raises(ManifestInvalid, match=r"^manifest\.json: ") as caught:
         parse_manifest(orjson.dumps(plain))
     assert named in str(caught.value)
+
+
+def test_absent_fields_of_decoding_are_those_of_the_text(plain_manifest: Plain) -> None:
+    """One vocabulary is both source and target: its special ids are said once, or twice and alike."""
+    plain = plain_manifest("translation")
+    ids = {"pad": 0, "unknown": 1, "start": 5, "end": 6}
+    plain["features"]["source"]["special_ids"] = ids
+    assert "special_ids" not in plain["decode"]
+    once = parse_manifest(orjson.dumps(plain))
+    assert once.decode is not None
+    assert once.decode.special_ids == SpecialIds(**ids)
+    assert once.decode.max_length == 128
+    plain["decode"]["special_ids"] = ids
+    twice = parse_manifest(orjson.dumps(plain))
+    assert twice == once
+    assert dump_manifest(twice) == dump_manifest(once)
+
+
+def test_a_length_that_no_option_feeds_is_the_models_own(plain_manifest: Plain) -> None:
+    """Without an option for it nothing contradicts what decoding says."""
+    plain = plain_manifest("translation")
+    del plain["options"]["max_length"]
+    for signature in ("greedy", "beam", "sample"):
+        del plain["signatures"][signature]["inputs"]["max_length"]
+    plain["decode"]["default_length"] = 32
+    got = parse_manifest(orjson.dumps(plain))
+    assert got.decode is not None
+    assert got.decode.default_length == 32
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rows made one batch and told apart again."""
+"""Rows padded into one batch, and cut back to their real steps."""
 
 from typing import Any, Literal
 

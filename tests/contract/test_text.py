@@ -151,3 +151,13 @@ def test_no_tokenizer(data: bytes) -> None:
     """A file that is no tokenizer is refused by its name."""
     with pytest.raises(ManifestInvalid, match=r"en\.model"):
         TextCodec(data, Tokens(tokenizer="en.model"))
+
+
+def test_the_tokenizer_normalizes_as_the_manifest_says(tokenizer: bytes, unchanged: bytes) -> None:
+    """A rule that the manifest gives must be the tokenizer's; where it gives none, the tokenizer's counts."""
+    TextCodec(tokenizer, Tokens(tokenizer="en.model", normalization="nmt_nfkc"))
+    with pytest.raises(ManifestInvalid, match=r"is 'identity', but 'en\.model' normalizes by 'nmt_nfkc'"):
+        TextCodec(tokenizer, Tokens(tokenizer="en.model", normalization="identity"))
+    TextCodec(unchanged, Tokens(tokenizer="en.model", normalization="identity"))
+    wide = [TextCodec(model, Tokens(tokenizer="en.model")).encode("ｔ") for model in (tokenizer, unchanged)]
+    assert [SpecialIds().unknown in ids for ids in wide] == [False, True]

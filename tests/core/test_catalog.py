@@ -1,6 +1,7 @@
 """The catalog: what the backend has, examined by its own examples, and swapped under running requests."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from seqserve.service.backend.base import Spec, State, Tensors
 from seqserve.service.contract.digest import sha256
 from seqserve.service.contract.items import PredictBody, Prediction
 from seqserve.service.contract.padding import Array
-from seqserve.service.core.catalog import Standing
+from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.queue import Budget
+from seqserve.service.core.standing import Standing
 from seqserve.service.core.types import ModelRef
 from tests.core.fakes import (
     Core,
@@ -377,8 +379,9 @@ async def test_before_the_first_look_it_is_not_ready() -> None:
 
 @pytest.mark.parametrize(("device", "standing"), [("cpu", "GOLDEN_FAILED"), ("gpu", "ROUTABLE")])
 async def test_examples_are_held_to_the_tolerance_of_the_device(device: str, standing: str) -> None:
-    async with running(weights) as core:
-        core.catalog._device = device
+    async with running(weights) as common:
+        catalog = Catalog(common.backend, common.runner, common.metrics, device)
+        core = replace(common, catalog=catalog)
         tolerance = {"cpu": 1e-5, "gpu": 1e-2}
         core.backend.put("totals", 1, version(1, answer=TOTAL * 1.001, tolerance=tolerance))
         await core.catalog.refresh()

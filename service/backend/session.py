@@ -1,0 +1,105 @@
+"""A SavedModel in a TensorFlow Session: the one module of the gateway that imports TensorFlow, on first use.
+
+Loads as TensorFlow Serving does, by graph and Session, so that what loads, fails and is refused here
+is what does there.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqserve.service import errors
+from seqserve.service.backend.base import Spec, Tensors
+from seqserve.service.contract.padding import Array
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNames:
+    """A signature's tensors in the graph, by the names that callers use."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A loaded version: its Session, and the tensors of each signature.
+
+    The Session ends with the last reference to it: closing it would cancel the runs under way.
+    """
+
+    session: Any
+    signatures: Mapping[str, TensorNames]
+
+    def run(self, spec: Spec, inputs: Tensors, seconds: float) -> dict[str, Array]:
+        """Run a signature that the model has; TensorFlow itself stops the run after `seconds`.
+
+        Raises:
+            BackendFailed: other inputs than the signature's, or the model failed on them.
+            DeadlineExceeded, BackendUnavailable: as named.
+        """
+        tf, names = _tensorflow(), self.signatures[spec.signature]
+        if set(inputs) != set(names.inputs):
+            message = f"{spec.signature!r} takes {sorted(names.inputs)}, not {sorted(inputs)}"
+            raise errors.BackendFailed(message)
+        feeds = {names.inputs[name]: value for name, value in inputs.items()}
+        options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000)))
+        try:
+            outputs = self.session.run(dict(names.outputs), feeds, options=options)
+        except Exception as error:
+            raise _translated(tf, error, spec) from error
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def load(folder: Path) -> SavedModel:
+    """Load a version's directory.
+
+    Raises:
+        BackendFailed: it is no SavedModel that can be loaded, or TensorFlow is not installed.
+    """
+    tf = _tensorflow()
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    try:
+        with session.graph.as_default():
+            meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
+        session.close()
+        log.warning("loading %s", folder, exc_info=True)
+        raise errors.BackendFailed(f"{folder.name}: the SavedModel cannot be loaded") from error
+    return SavedModel(session, {key: _names(signature) for key, signature in meta.signature_def.items()})
+
+
+def _names(signature: Any) -> TensorNames:
+    inputs, outputs = (
+        {name: tensor.name for name, tensor in side.items()} for side in (signature.inputs, signature.outputs)
+    )
+    return TensorNames(inputs, outputs)
+
+
+def _tensorflow() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import tensorflow
+    except ImportError as error:
+        message = 'TensorFlow is not installed here: pip install "seqserve[embedded]"'
+        raise errors.BackendFailed(message) from error
+    tensorflow.get_logger().setLevel("ERROR")  # else it advises against the loader that we need
+    return tensorflow
+
+
+def _translated(tf: Any, error: Exception, spec: Spec) -> errors.SeqserveError:
+    """Return ours for TensorFlow's, without its message: that names nodes of the graph."""
+    where = f"{spec.model} version {spec.version}"
+    if isinstance(error, tf.errors.DeadlineExceededError):
+        return errors.DeadlineExceeded(f"{where} did not answer in time")
+    if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)):
+        return errors.BackendUnavailable(f"{where} has no room to compute", retry_after=1.0)
+    log.warning("%s failed", where, exc_info=error)
+    return errors.BackendFailed(f"{where} failed on this input")

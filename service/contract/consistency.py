@@ -1,0 +1,112 @@
+"""What the parts of a manifest say of each other, checked: signatures, what feeds them, decoding, the mask.
+
+Each part checks its own fields in `manifest`. Here a field that another one contradicts, or that leads to
+nothing, is refused with its name, so that a manifest does not say what the model does not do.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `manifest` checks itself by this module
+    from seqserve.service.contract.manifest import Decode, Feature, Manifest, Signature, Tensor
+
+DECODED = ("ids", "lengths", "scores", "attention")
+"""The outputs of every decoding signature."""
+
+
+def check_consistency(manifest: "Manifest") -> None:
+    """Compare the parts of a manifest; raises ValueError with the first field at fault."""
+    fault = next(_faults(manifest), None)
+    if fault is not None:
+        raise ValueError(fault)
+
+
+def _faults(manifest: "Manifest") -> Iterator[str]:
+    for name in manifest.serving_signatures:
+        signature = manifest.signatures.get(name)
+        if signature is None:
+            yield f"signatures: {name!r} is called but not listed"
+            continue
+        yield from (f"signatures.{name}.{fault}" for fault in _faults_of_signature(manifest, signature))
+        yield from _not_in_signature(manifest, name, signature)
+    yield from _faults_of_mask(manifest)
+    yield from _faults_of_options(manifest)
+    yield from _faults_of_profile(manifest)
+    if manifest.decode is not None:
+        yield from (f"decode.{fault}" for fault in _faults_of_decode(manifest, manifest.decode))
+
+
+def _faults_of_signature(manifest: "Manifest", signature: "Signature") -> Iterator[str]:
+    for name, tensor in signature.inputs.items():
+        sources = [name in manifest.features, name in manifest.options, name == manifest.mask_input]
+        if not any(sources):
+            yield f"inputs.{name}: no feature, option or mask feeds it"
+        if sum(sources) > 1:
+            yield f"inputs.{name}: fed by more than one of feature, option and mask"
+        if "time" in tensor.axes and name != manifest.mask_input and tensor.pad_value is None:
+            yield f"inputs.{name}: has a time axis and no pad_value"
+        if name in manifest.features:
+            yield from (f"inputs.{name}: {fault}" for fault in _misfits(manifest.features[name], tensor))
+        if name in manifest.options and tensor.axes not in ((), ("batch",)):
+            yield f"inputs.{name}: an option has one value a row or one a batch, not {', '.join(tensor.axes)}"
+    for output in DECODED if manifest.decode is not None else ():
+        if output not in signature.outputs:
+            yield f"outputs: {output!r} is missing"
+
+
+def _not_in_signature(manifest: "Manifest", name: str, signature: "Signature") -> Iterator[str]:
+    if manifest.mask_input is not None and manifest.mask_input not in signature.inputs:
+        yield f"mask.input: {manifest.mask_input!r} is not an input of signature {name!r}"
+    for feature in manifest.features:
+        if feature not in signature.inputs:
+            yield f"features.{feature}: not an input of signature {name!r}"
+    for head in manifest.heads:
+        if head not in signature.outputs:
+            yield f"heads.{head}: not an output of signature {name!r}"
+
+
+def _misfits(feature: "Feature", tensor: "Tensor") -> Iterator[str]:
+    """Yield why the feature's rows, (time) or (time, columns), cannot be given to the tensor."""
+    if tensor.dtype in ("bool", "string"):
+        yield f"dtype {tensor.dtype} takes no ids and no numbers"
+    if tensor.axes[:2] != ("batch", "time") or len(tensor.axes) > 3:
+        yield f"axes are batch, time and at most one more, not {', '.join(tensor.axes)}"
+    if feature.kind == "numbers" and feature.width > 1 and len(tensor.axes) == 2:
+        yield f"has no axis for the {feature.width} columns"
+
+
+def _faults_of_mask(manifest: "Manifest") -> Iterator[str]:
+    if manifest.mask_from is not None and manifest.mask != "derived":
+        yield f"mask_from: {manifest.mask_from!r} goes with mask: derived, and only with it"
+
+
+def _faults_of_options(manifest: "Manifest") -> Iterator[str]:
+    fed = {name for signature in manifest.signatures.values() for name in signature.inputs}
+    for name in manifest.options:
+        if name not in fed:
+            yield f"options.{name}: not an input of any signature"
+
+
+def _faults_of_profile(manifest: "Manifest") -> Iterator[str]:
+    profile = manifest.profile or {}
+    pieces, ranges = profile.get("pieces_per_word"), profile.get("ranges")
+    is_number = isinstance(pieces, int | float) and not isinstance(pieces, bool)
+    if pieces is not None and not (is_number and pieces > 0):
+        yield f"profile.pieces_per_word: a number above 0, not {pieces!r}"
+    if ranges is not None and not isinstance(ranges, dict):
+        yield "profile.ranges: an object by feature, each with a [lowest, highest] a column"
+
+
+def _faults_of_decode(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
+    """Yield where decoding contradicts the options that steer it, or the text that it shares its ids with."""
+    for name, option in manifest.options.items():
+        where = f"options.{name}"
+        if option.option == "max_length" and option.default != decode.default_length:
+            yield f"default_length: {decode.default_length}, but {where} has the default {option.default}"
+        if option.option == "max_length" and option.maximum != decode.max_length:
+            yield f"max_length: {decode.max_length}, but {where} has the maximum {option.maximum}"
+        if option.option == "beam_size" and option.maximum != decode.max_beams:
+            yield f"max_beams: {decode.max_beams}, but {where} has the maximum {option.maximum}"
+    for name, text in manifest.features.items():
+        if text.kind == "tokens" and text.special_ids != decode.special_ids:
+            yield f"special_ids: not those of features.{name}, whose tokenizer reads the output too"
