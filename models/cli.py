@@ -130,8 +130,8 @@ def crossvalidate(
 def _crossvalidate_events(
     config: EventsConfig, data: Path | None, folds: int, ways: str | None
 ) -> dict[str, Any]:
-    from seqserve.models.crossvalidate import WAYS, parse_ways
-    from seqserve.models.crossvalidate import crossvalidate as compare
+    from seqserve.models.evaluate.crossvalidation.events import WAYS, parse_ways
+    from seqserve.models.evaluate.crossvalidation.events import crossvalidate as compare
 
     report = compare(config, data, folds, WAYS if ways is None else parse_ways(ways), console)
     found = report.as_json()
@@ -141,9 +141,9 @@ def _crossvalidate_events(
 
 
 def _crossvalidate_series(config: ClassifierConfig, data: Path | None, folds: int) -> dict[str, Any]:
-    from seqserve.models.crossvalidate_classes import crossvalidate_series
+    from seqserve.models.data.series import read_series
+    from seqserve.models.evaluate.crossvalidation.classifier import crossvalidate_series
     from seqserve.models.evaluate.figures import as_json
-    from seqserve.models.series import read_series
 
     if data is None:
         raise ConfigInvalid("data.kind is series: give --data FILE.ts")
@@ -183,7 +183,7 @@ def export_keras(
 ) -> Path:
     """Export a user's model, telling what was found and checked; returns its directory."""
     from seqserve.models.bring import bring
-    from seqserve.models.contract import load_contract
+    from seqserve.models.bring.contract import load_contract
     from seqserve.models.export import export_version, next_version
 
     read = load_contract(contract)
@@ -233,7 +233,7 @@ def check(
     Example: python -m models check build/models/shop/1 --tfserving localhost:8500
     """
     from seqserve.models.check import check_version
-    from seqserve.models.check.loaded import Server
+    from seqserve.models.check.pipeline import Server
 
     with _told():
         host, _, port = (tfserving or ":").rpartition(":")

@@ -57,7 +57,7 @@ Width = Annotated[int, Field(ge=1)]
 STATE = ("hidden", "memory")
 """What the state tensors of an event model's step are named."""
 TimeUse = Literal["time_gate", "concat", "conv1x1", "none"]
-"""How an event model uses elapsed time; see `models.sequence.EventModel`."""
+"""How an event model uses elapsed time; see `networks.events.EventModel`."""
 LENGTHS = "lengths"
 """The input that says how many steps of a row are real, where a real value may be any number."""
 
@@ -89,32 +89,32 @@ class EventsData(Section):
 
 
 class TranslationModel(Section):
-    """Cells, widths and dropout of `models.translation.Translator`; what its tokenizer keeps and draws."""
+    """Cells, widths and dropout of `networks.translation.Translator`; what its tokenizer keeps and draws."""
 
     cell: Literal["gru", "lstm"] = "gru"
     vocabulary_size: Annotated[int, Field(ge=32)] = 6000
     character_coverage: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the texts; the rest is unknown
-    subword_smoothness: Annotated[float, Field(gt=0)] | None = None  # of `models.subwords`
+    subword_smoothness: Annotated[float, Field(gt=0)] | None = None  # of `data.segmentations`
     embedding: Width = 256
     units: Width = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
 
 
 class EventsModel(Section):
-    """How `models.sequence` uses time, its widths, and the weights of its heads in the loss."""
+    """How `networks.events` uses time, its widths, and the weights of its heads in the loss."""
 
     time: TimeUse = "time_gate"
     embedding: Width = 32
     units: Width = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    daily: bool = True  # the phase of the day is a channel of time; see `models.clock`
-    unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0  # see `models.sequence`; 0: an unseen kind is refused
+    daily: bool = True  # the phase of the day is a channel of time; see `networks.clock`
+    unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0  # see `networks.events`; 0: an unseen kind is refused
     time_weight: Annotated[float, Field(ge=0)] = 1.0
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2
 
 
 Noise = Literal["element", "feature", "spatial", "step", "sample"]
-"""What dropout drops together, of values (batch, time, features); see `models.dropout.noise_shape`."""
+"""What dropout drops together, of values (batch, time, features); see `networks.dropout.noise_shape`."""
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -150,7 +150,7 @@ class Drop(Section):
 
 
 class ForecasterModel(Section):
-    """Widths of `models.forecast`, where it drops what, and how its intervals are made."""
+    """Widths of `networks.forecaster`, where it drops what, and how its intervals are made."""
 
     units: Width = 32
     before: Drop = Drop(rate=0.1, noise="feature")  # on the LSTM's inputs
@@ -187,7 +187,7 @@ class ClassifierData(Section):
 
 
 class ClassifierModel(Section):
-    """Widths, dropout and noise of `models.classes.Classifier`, and how its temperature is fitted.
+    """Widths, dropout and noise of `networks.classifier.Classifier`, and how its temperature is fitted.
 
     `calibration_folds`: temperature on the answers of so many networks, each for the rows that it was not
     trained on; 0: on the validation rows, which is enough where they are hundreds.
@@ -223,7 +223,7 @@ class TaggerData(Section):
 
 
 class TaggerModel(Section):
-    """Widths and dropout of `models.classes.Tagger`."""
+    """Widths and dropout of `networks.classifier.Tagger`."""
 
     filters: Width = 64
     kernel: Width = 3

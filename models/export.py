@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from seqserve.models.check import check_version
-from seqserve.models.check.loaded import Pipeline, name_and_version, pipeline
 from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.check.pipeline import Pipeline, name_and_version, pipeline
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import Draft, tensor_spec
 from seqserve.service import errors

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from seqserve.models.check.eager import Function, check_eager
-from seqserve.models.check.loaded import SECONDS, Server, pipeline
 from seqserve.models.check.ops import check_ops
 from seqserve.models.check.padding import check_padding
+from seqserve.models.check.pipeline import SECONDS, Server, pipeline
 from seqserve.models.check.repeat import check_repeats
 from seqserve.models.check.steps import check_step
 from seqserve.service.contract.digest import check_digests

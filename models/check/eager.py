@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline
+from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.check.rows import Call, answered_alone, apart, example_rows
 from seqserve.service.contract.padding import pad_batch
 from seqserve.service.errors import FailedPrecondition

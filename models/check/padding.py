@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqserve.models.check.loaded import TOLERANCE, Pipeline
+from seqserve.models.check.pipeline import TOLERANCE, Pipeline
 from seqserve.models.check.rows import Call, answered, answered_alone, apart, example_rows
 from seqserve.service.contract.manifest import Manifest
 from seqserve.service.contract.padding import Row

@@ -6,7 +6,7 @@ Part of the certification.
 from collections.abc import Sequence
 from typing import Any
 
-from seqserve.models.check.loaded import Pipeline
+from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.check.rows import Call, answered_alone, apart, example_rows
 from seqserve.service.errors import FailedPrecondition
 

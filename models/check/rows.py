@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline, predict
+from seqserve.models.check.pipeline import Pipeline, predict
 from seqserve.service import errors
 from seqserve.service.contract.manifest import Manifest, Signature, Tensor
 from seqserve.service.contract.padding import Array, Row, pad_batch, real_steps

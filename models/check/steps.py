@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline, predict
+from seqserve.models.check.pipeline import Pipeline, predict
 from seqserve.models.check.rows import Call, answered_alone, example_rows, excess
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE
 from seqserve.service.contract.padding import Row

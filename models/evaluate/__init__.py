@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from seqserve.models.check.loaded import Pipeline, pipeline
+from seqserve.models.check.pipeline import Pipeline, pipeline
 from seqserve.models.config import (
     ClassifierConfig,
     Config,
@@ -18,7 +18,7 @@ from seqserve.models.config import (
     TaggerConfig,
     read_config,
 )
-from seqserve.models.evaluate import classes, events, forecasts, plots, tags, texts
+from seqserve.models.evaluate import classifier, events, forecaster, plots, tagger, translation
 from seqserve.models.evaluate.figures import Measured, as_json
 
 
@@ -41,7 +41,7 @@ async def evaluate_version(folder: Path, data: Path | None, pictures: Path | Non
     Args:
         data: a folder of parallel texts (its `test` files, else `val`), or a log or labelled sequences (all
             of them; the validation part where it is the very file that the version was trained on), or a
-            table (see `models.evaluate.forecasts.to_measure`); None for generated data.
+            table (see `models.evaluate.forecaster.to_measure`); None for generated data.
         pictures: a folder to draw into.
 
     Raises:
@@ -70,9 +70,9 @@ def _measurer(config: Config) -> Measurer:
         case EventsConfig():
             return events
         case ClassifierConfig():
-            return classes
+            return classifier
         case TaggerConfig():
-            return tags
+            return tagger
         case ForecasterConfig():
-            return forecasts
-    return texts
+            return forecaster
+    return translation

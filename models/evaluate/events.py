@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline
+from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.config import ConfigInvalid, EventsConfig, TaggerConfig
-from seqserve.models.data import Case
+from seqserve.models.data.cases import Case
+from seqserve.models.data.journeys import best_accuracy, journeys
 from seqserve.models.evaluate import plots
 from seqserve.models.evaluate.figures import Measured, Pictures
 from seqserve.models.evaluate.prefixes import figures_of, prefixes_of, score
-from seqserve.models.evaluate.run import chunks, run
-from seqserve.models.journeys import best_accuracy, journeys
+from seqserve.models.evaluate.requests import chunks, run
 from seqserve.models.recipes.events import features_of, read_cases
 from seqserve.service.contract.digest import sha256
 from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction, ValueAnswer

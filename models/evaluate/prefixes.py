@@ -1,7 +1,7 @@
 """What counts as right at each prefix of a case, and the figures that come of it.
 
 One place for `models.evaluate.events`, which measures a version through the serving pipeline, and for
-`models.crossvalidate`, which compares models over folds.
+`models.evaluate.crossvalidation.events`, which compares models over folds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from seqserve.models.config import EventsData
-from seqserve.models.data import END, Case
+from seqserve.models.data.cases import END, Case
 from seqserve.models.evaluate.figures import Figure, Figures, figure, mean, ratio
 from seqserve.service.contract.features import UNIT_SECONDS
 from seqserve.service.contract.padding import Array

@@ -12,12 +12,13 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from seqserve.models.calibration import Calibration, calibrate, probabilities
-from seqserve.models.classes import Classifier
 from seqserve.models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
-from seqserve.models.data import scale_of
+from seqserve.models.data.cases import scale_of
+from seqserve.models.data.series import Series, read_series, stratified
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from seqserve.models.labelled import (
+from seqserve.models.networks.classifier import Classifier
+from seqserve.models.recipes.calibration import Calibration, calibrate, probabilities
+from seqserve.models.recipes.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,
@@ -27,7 +28,6 @@ from seqserve.models.labelled import (
     unsorted,
     validation_batches,
 )
-from seqserve.models.series import Series, read_series, stratified
 from seqserve.models.train import Rows, Task, fit, make_reproducible, schedule
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (

@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
-from seqserve.models.data import END, Case, pad_right, read_log, scale_of
+from seqserve.models.data.cases import END, Case, pad_right, read_log, scale_of
+from seqserve.models.data.journeys import EVENTS, journeys
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from seqserve.models.journeys import EVENTS, journeys
-from seqserve.models.sequence import PAD, EventModel
+from seqserve.models.networks.events import PAD, EventModel
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
 from seqserve.service.contract.manifest import (

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import ConfigInvalid, ForecasterConfig, ForecasterData
-from seqserve.models.data import scale_of
+from seqserve.models.data.cases import scale_of
+from seqserve.models.data.tables import Table, read_table
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft
-from seqserve.models.dropout import Dropouts, Place, noise_shape
-from seqserve.models.forecast import LEVELS, Forecaster, PinballLoss, middle_mse
-from seqserve.models.intervals import conformal_bound
-from seqserve.models.tables import Table, read_table
+from seqserve.models.networks.dropout import Dropouts, Place, noise_shape
+from seqserve.models.networks.forecaster import LEVELS, Forecaster, PinballLoss, middle_mse
+from seqserve.models.recipes.intervals import conformal_bound
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (

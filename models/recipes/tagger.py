@@ -16,12 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seqserve.models.calibration import Calibration, calibrate, probabilities
-from seqserve.models.classes import Tagger
 from seqserve.models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
-from seqserve.models.data import Case, scale_of
+from seqserve.models.data.cases import Case, scale_of
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from seqserve.models.labelled import (
+from seqserve.models.networks.classifier import Tagger
+from seqserve.models.recipes.calibration import Calibration, calibrate, probabilities
+from seqserve.models.recipes.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,

@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
-from seqserve.models.data import Pair, pad_right, read_pairs, train_tokenizer
-from seqserve.models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
+from seqserve.models.data.cases import Pair, pad_right, read_pairs, train_tokenizer
+from seqserve.models.data.phrases import Split, phrase_pairs
+from seqserve.models.data.segmentations import Segmentations
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest
-from seqserve.models.phrases import Split, phrase_pairs
-from seqserve.models.subwords import Segmentations
+from seqserve.models.networks.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
+from seqserve.models.networks.translation import Memory, SmoothedCrossEntropy, Translator
 from seqserve.models.train import Batch, Rows, Task, schedule
-from seqserve.models.translation import Memory, SmoothedCrossEntropy, Translator
 from seqserve.service.contract.manifest import (
     MANIFEST_SIGNATURE,
     Decode,
@@ -140,7 +140,7 @@ class TranslationRecipe:
 
     @property
     def _max_beams(self) -> int:
-        """The most beams: a search needs three pieces more than it has beams, see `models.decoding.beam`."""
+        """The most beams: `beam` needs three pieces more than it has beams."""
         return min(self._config.serving.max_beams, self._codec.vocabulary_size - 3)
 
     def _greedy(
@@ -288,7 +288,7 @@ OUTPUTS = {
 
 
 def advance_of(network: Translator) -> Advance:
-    """Return the function that the loops of `models.decoding` call: one piece further, for every row."""
+    """Return the function that the loops of `networks.decoding` call: one piece further, for every row."""
     logits = network.scorer()
 
     def advance(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:

@@ -15,9 +15,9 @@ from keras import layers, ops
 from tensorflow_serving.apis import prediction_log_pb2
 
 from seqserve.models.check import check_version
-from seqserve.models.check.loaded import Server
 from seqserve.models.check.ops import DeviceOnlyOp, check_ops
 from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.check.pipeline import Server
 from seqserve.models.draft import Draft, clearest
 from seqserve.models.export import WARMUP, VersionExists, export_version, publish
 from seqserve.service import errors

@@ -13,7 +13,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from seqserve.models.config import ConfigInvalid, load_config, read_config
-from seqserve.models.data import epoch_batches, read_log, read_pairs, scale_of
+from seqserve.models.data.cases import epoch_batches, read_log, read_pairs, scale_of
 from seqserve.models.recipes import recipe_for
 from seqserve.models.train import fit, make_reproducible
 

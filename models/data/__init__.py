@@ -1,0 +1,1 @@
+"""Training data: reading it from files, making it up, and cutting it into batches."""
