@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqserve.models.config import Config, ConfigInvalid, Training
-from seqserve.models.data.cases import epoch_batches
+from seqserve.models.data.batches import epoch_batches
 
 Batch = tuple[Any, Any, Any]  # inputs, targets, sample weights
 

@@ -104,8 +104,7 @@ def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data_of(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Path) -> dict[str, Path]:
     """What each small model was trained on, by the model's name."""
-    from tests.models.small import waves, write_series
-    from tests.models.tables import write_table
+    from tests.models.small import waves, write_series, write_table
 
     folder = tmp_path_factory.mktemp("kinds-data")
     series = write_series(folder / "waves.ts", waves(120, seed=1))
@@ -118,8 +117,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, data_of: dict[str, Path]) ->
     """A root with one small model of each further kind: classifier, tagger, forecaster."""
     from seqserve.models.cli import train_model
     from seqserve.models.config import read_config
-    from tests.models.small import CLASSIFIER, TAGGER
-    from tests.models.tables import FORECASTER
+    from tests.models.small import CLASSIFIER, FORECASTER, TAGGER
 
     folder = tmp_path_factory.mktemp("kinds")
     for config in (CLASSIFIER, TAGGER, FORECASTER):

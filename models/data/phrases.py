@@ -24,7 +24,7 @@ from babel.dates import format_date, format_time, get_datetime_format
 from babel.numbers import format_currency, format_decimal, format_percent
 from num2words import num2words
 
-from seqserve.models.data.cases import Pair
+from seqserve.models.data.texts import Pair
 
 Split = Literal["train", "validation", "test"]
 Value = datetime.date | datetime.time | Decimal

@@ -13,7 +13,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.config import TranslationConfig
-from seqserve.models.data.cases import Pair
+from seqserve.models.data.texts import Pair
 from seqserve.models.evaluate import plots
 from seqserve.models.evaluate.figures import DRAWS, Figure, Figures, Measured, Pictures, mean
 from seqserve.models.evaluate.requests import chunks, run

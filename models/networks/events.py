@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 from seqserve.models.config import TimeUse
-from seqserve.models.networks.attention import TimeAwareLSTMCell
 from seqserve.models.networks.clock import DAY, Clock
+from seqserve.models.networks.time_gate import TimeAwareLSTMCell
 
 PAD = 0
 """The id of no event: what the mask is derived from."""

@@ -100,3 +100,11 @@ class ConvBlock(layers.Layer):
             "filters": convolution.filters,
             "kernel_size": convolution.kernel_size,
         }
+
+
+def built_blocks(width: int, filters: int, kernel: int, count: int) -> list[ConvBlock]:
+    """Return convolution blocks, each made for what the one before gives."""
+    blocks = [ConvBlock(filters, kernel) for _ in range(count)]
+    for place, block in enumerate(blocks):
+        block.build((None, None, filters if place else width))
+    return blocks

@@ -13,7 +13,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from seqserve.models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
-from seqserve.models.data.cases import scale_of
+from seqserve.models.data.batches import scale_of
 from seqserve.models.data.series import Series, read_series, stratified
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from seqserve.models.networks.classifier import Classifier

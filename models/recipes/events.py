@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
-from seqserve.models.data.cases import END, Case, pad_right, read_log, scale_of
+from seqserve.models.data.batches import pad_right, scale_of
+from seqserve.models.data.cases import END, Case, read_log
 from seqserve.models.data.journeys import EVENTS, journeys
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
 from seqserve.models.networks.events import PAD, EventModel

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import ConfigInvalid, ForecasterConfig, ForecasterData
-from seqserve.models.data.cases import scale_of
+from seqserve.models.data.batches import scale_of
 from seqserve.models.data.tables import Table, read_table
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft
 from seqserve.models.networks.dropout import Dropouts, Place, noise_shape

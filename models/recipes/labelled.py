@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seqserve.models.data.cases import pad_right
+from seqserve.models.data.batches import pad_right
 from seqserve.models.train import Batch
 from seqserve.service.contract.padding import Array
 

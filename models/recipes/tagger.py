@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
-from seqserve.models.data.cases import Case, scale_of
+from seqserve.models.data.batches import scale_of
+from seqserve.models.data.cases import Case
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from seqserve.models.networks.classifier import Tagger
+from seqserve.models.networks.tagger import Tagger
 from seqserve.models.recipes.calibration import Calibration, calibrate, probabilities
 from seqserve.models.recipes.labelled import (
     LabelledRow,

@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
-from seqserve.models.data.cases import Pair, pad_right, read_pairs, train_tokenizer
+from seqserve.models.data.batches import pad_right
 from seqserve.models.data.phrases import Split, phrase_pairs
 from seqserve.models.data.segmentations import Segmentations
+from seqserve.models.data.texts import Pair, read_pairs
+from seqserve.models.data.tokenizer import train_tokenizer
 from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest
 from seqserve.models.networks.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
 from seqserve.models.networks.translation import Memory, SmoothedCrossEntropy, Translator

@@ -160,8 +160,8 @@ def make(folder: Path) -> None:
     import keras
 
     from seqserve.models.config import read_config
-    from seqserve.models.data.cases import Pair
     from seqserve.models.data.journeys import journeys
+    from seqserve.models.data.texts import Pair
     from seqserve.models.export import export_version
     from seqserve.models.networks import decoding
     from seqserve.models.recipes.events import EventsRecipe, features_of

@@ -13,7 +13,8 @@ import tensorflow as tf
 from rich.console import Console
 
 from seqserve.models.config import ConfigInvalid, load_config, read_config
-from seqserve.models.data.cases import epoch_batches, read_log, read_pairs, scale_of
+from seqserve.models.data.cases import read_log
+from seqserve.models.data.texts import read_pairs
 from seqserve.models.recipes import recipe_for
 from seqserve.models.train import fit, make_reproducible
 
@@ -170,19 +171,6 @@ def _spoil(targets: Any, weights: Any) -> Any:
     return np.where(weights == 0, targets.dtype.type(1), targets)
 
 
-def test_every_row_is_seen_once_an_epoch_in_another_order() -> None:
-    """Batches are a function of seed and epoch, and hold every row exactly once."""
-    lengths = np.random.default_rng(0).integers(1, 30, 257).tolist()
-
-    def rows(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(list(epoch_batches(lengths, 16, seed, epoch))).tolist()
-
-    assert sorted(rows(1, 0)) == list(range(257))
-    assert rows(1, 0) == rows(1, 0)
-    assert rows(1, 0) != rows(1, 1)
-    assert rows(1, 0) != rows(2, 0)
-
-
 def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
     """A missing file, a missing column, unequal line counts and an unknown key are each named."""
     (tmp_path / "train.en").write_text("a\nb\n")
@@ -221,18 +209,3 @@ def changed(path: str, value: Any) -> None:
     *section, field = path.split(".")
     (table[section[0]] if section else table)[field] = value
     read_config(table, "changed")
-
-
-def test_a_constant_column_is_divided_by_1() -> None:
-    """Its deviation may be 1e-17 and not 0: dividing by that would make a bomb of the next other value."""
-    columns = np.stack([np.full(1000, 0.1), np.arange(1000.0), np.full(1000, 1e6)], axis=1)
-    assert columns[:, 0].std() > 0
-    np.testing.assert_allclose(scale_of(columns), [1, np.arange(1000).std(), 1])
-
-
-def test_a_line_is_what_ends_in_a_newline(tmp_path: Path) -> None:
-    """Characters that only look like line ends do not tear a text from its translation."""
-    for language in ("en", "de"):
-        (tmp_path / f"train.{language}").write_text("one\u2028still one\x85\ntwo\n")
-    pairs = read_pairs(tmp_path, "train", "en", "de")
-    assert [pair.source for pair in pairs] == ["one\u2028still one", "two"]

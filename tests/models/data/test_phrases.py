@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from num2words import num2words
 
-from seqserve.models.data.cases import Pair
 from seqserve.models.data.phrases import Split, phrase_pairs
+from seqserve.models.data.texts import Pair
 
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 WORDS = {num2words(n, to=form): n for form in ("cardinal", "ordinal") for n in range(100)}

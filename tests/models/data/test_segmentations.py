@@ -5,9 +5,9 @@ import collections
 import numpy as np
 import pytest
 
-from seqserve.models.data.cases import train_tokenizer
 from seqserve.models.data.phrases import phrase_pairs
 from seqserve.models.data.segmentations import CANDIDATES, Segmentations
+from seqserve.models.data.tokenizer import train_tokenizer
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.text import TextCodec
 

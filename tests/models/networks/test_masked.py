@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqserve.models.networks.classifier import Classifier, Tagger
+from seqserve.models.networks.classifier import Classifier
 from seqserve.models.networks.masked import (
     MOMENTUM,
     ConvBlock,
@@ -14,6 +14,7 @@ from seqserve.models.networks.masked import (
     MaskedConv1D,
     pooled,
 )
+from seqserve.models.networks.tagger import Tagger
 
 WIDTH = 3
 EPSILON = 1e-3

@@ -2,32 +2,21 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from seqserve.models.check import check_version
 from seqserve.models.cli import app, train_model
 from seqserve.models.config import ClassifierConfig, ConfigInvalid, read_config
-from seqserve.models.data.series import Series, read_series, stratified
+from seqserve.models.data.series import Series
 from seqserve.models.evaluate import evaluate_version
-from seqserve.models.evaluate.classifier import Judged, class_figures
 from seqserve.models.evaluate.crossvalidation.classifier import crossvalidate_series
-from seqserve.models.evaluate.figures import Figure
 from seqserve.models.recipes import recipe_for
-from seqserve.models.recipes.calibration import (
-    calibrate,
-    calibration_error,
-    fitted_temperature,
-    probabilities,
-)
 from tests.models.small import CLASSIFIER, PITCHES, waves, write_series
 
 Trained = tuple[Path, Path]
@@ -125,93 +114,6 @@ def test_cross_validation_answers_every_sequence_unseen(series_file: Path, tmp_p
         crossvalidate_series(config_with("data"), odd, 2)
 
 
-# --- temperature --------------------------------------------------------------------------------
-
-
-def drawn(rows: int, sharpness: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw truths from the probabilities of logits, which are returned `sharpness` times too big."""
-    random = np.random.default_rng(seed)
-    logits = random.normal(0, 2, (rows, 4))
-    truth = (np.cumsum(probabilities(logits, 1.0), axis=1) < random.random((rows, 1))).sum(axis=1)
-    return logits * sharpness, truth.clip(0, 3)
-
-
-@pytest.mark.parametrize("sharpness", [0.5, 3.0])
-def test_the_temperature_undoes_overconfidence(sharpness: float) -> None:
-    """It is the factor by which the logits are off, and the calibration error falls to what chance leaves."""
-    logits, truth = drawn(4000, sharpness, 1)
-    found = calibrate(logits, truth, np.arange(4000) % 5)
-    assert found.temperature == pytest.approx(sharpness, rel=0.06)
-    assert found.ece_before > 0.1
-    assert found.ece_after < 0.03
-    assert found.log_loss_after < found.log_loss_before
-
-
-@given(st.integers(2, 60), st.floats(1, 30))
-def test_rows_that_are_all_right_do_not_make_it_certain(rows: int, size: float) -> None:
-    """Where nothing is wrong, n rows are held to (n + 1) / (n + 2), not to a temperature of 0."""
-    logits = np.eye(3)[np.arange(rows) % 3] * size
-    temperature = fitted_temperature(logits, np.arange(rows) % 3)
-    sure = probabilities(logits, temperature).max(axis=1)
-    np.testing.assert_allclose(sure, (rows + 1) / (rows + 2), atol=1e-3)
-
-
-def test_the_calibration_error_is_the_gap_within_bins() -> None:
-    """Ten rows at 0.9 of which six are right are off by 0.3; a bin of its own for each fifteenth."""
-    table = np.repeat([[0.9, 0.1]], 10, axis=0)
-    truth = np.array([0] * 6 + [1] * 4)
-    assert calibration_error(table, truth) == pytest.approx(0.3)
-    mixed = np.concatenate([table, np.repeat([[0.6, 0.4]], 10, axis=0)])
-    # the second bin is under-confident by 0.4: gaps of different bins do not cancel
-    assert calibration_error(mixed, np.concatenate([truth, np.zeros(10, int)])) == pytest.approx(0.35)
-
-
-def test_macro_f1_is_over_the_true_labels() -> None:
-    """F1 of a, b and c reckoned by hand; what is refused has no label and is wrong."""
-    said = {"a": "aab", "b": "bb", "c": ["", "a"]}
-    judged = [Judged(truth, answer, 0.5, 0.5) for truth, answers in said.items() for answer in answers]
-    found = class_figures(judged)["macro_f1"]
-    assert isinstance(found, Figure)
-    assert found.value == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)
-
-
-# --- data ---------------------------------------------------------------------------------------
-
-
-def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Values and labels of sequences of different lengths survive the form."""
-    series = waves(7, seed=5)
-    read = read_series(write_series(tmp_path / "a.ts", series))
-    assert [one.label for one in read] == [one.label for one in series]
-    for one, other in zip(read, series, strict=True):
-        np.testing.assert_array_equal(one.values, other.values)
-
-
-HEAD = "@timeStamps false\n@classLabel true a b\n@data\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (HEAD + "1,2:3,4:a\n1,2:3:a\n", "line 5 dimension 2: 1 values, the first dimension has 2"),
-        (HEAD + "1,2:3,x:a\n", "line 4 dimension 2: value 2 is no number: 'x'"),
-        (HEAD + "1,NaN:3,4:a\n", "line 4 dimension 1: value 2 is missing"),
-        (HEAD + "1,?:a\n", r"line 4 dimension 1: value 2 is no number: '\?'"),
-        (HEAD + "1,2:3,4:a\n1,2:b\n", "line 5: 1 dimensions, the lines before have 2"),
-        (HEAD + "1,2:3,4:c\n", "line 4: label 'c' is none of"),
-        (HEAD + "1,2\n", "line 4: dimension:…:label is wanted"),
-        (HEAD, "no sequence is in it"),
-        ("@classLabel false\n@data\n1,2\n", "line 1: the sequences have no class"),
-        ("@timeStamps true\n", "line 1: values with time stamps are not read"),
-    ],
-)
-def test_a_file_that_cannot_be_read_says_where(text: str, told: str, tmp_path: Path) -> None:
-    """File, line and dimension are named, and what is wrong."""
-    (tmp_path / "bad.ts").write_text(text)
-    with pytest.raises(ConfigInvalid, match=rf"bad\.ts.*{told}"):
-        read_series(tmp_path / "bad.ts")
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -230,15 +132,3 @@ def test_a_configuration_that_does_not_fit_says_so(
         recipe_for(change(), series_file)
     with pytest.raises(ConfigInvalid, match="--data"):
         recipe_for(config_with("data"), None)
-
-
-@given(st.lists(st.integers(0, 4).map(str), min_size=1, max_size=80), st.integers(2, 10))
-def test_parts_are_alike_in_size_and_in_classes(labels: list[str], parts: int) -> None:
-    """Each part has as many rows as another, and of each class, give or take one."""
-    of_row = stratified(labels, parts, seed=0)
-    sizes = np.bincount(of_row, minlength=parts)
-    assert sizes.max() - sizes.min() <= 1
-    for label in set(labels):
-        shares = Counter(of_row[np.array(labels) == label].tolist())
-        counts = [shares[part] for part in range(parts)]
-        assert max(counts) - min(counts) <= 1

@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 
 from seqserve.models.check import check_version
 from seqserve.models.cli import train_model
-from seqserve.models.config import CONFIGS, ConfigInvalid, ForecasterConfig, read_config
+from seqserve.models.config import CONFIGS, ConfigInvalid, read_config
 from seqserve.models.data.tables import read_table
 from seqserve.models.evaluate import evaluate_version
-from seqserve.models.evaluate.forecaster import to_measure
-from seqserve.models.networks.dropout import Dropouts, Place
-from seqserve.models.networks.forecaster import Forecaster
 from seqserve.models.recipes import recipe_for
-from seqserve.models.recipes.intervals import conformal_bound
 from seqserve.service.contract.manifest import FILE_NAME, PREDICT_SIGNATURE, Manifest, parse_manifest
-from tests.models.tables import FORECASTER, SEASON, write_table
+from tests.models.small import FORECASTER, SEASON, write_table
 
 DATA = FORECASTER["data"]
 ROWS, HISTORY, HORIZON = DATA["train"] + DATA["validation"], DATA["history"], DATA["horizon"]
@@ -129,29 +125,6 @@ def test_the_hours_that_are_measured(version: Path, table: Path, tmp_path: Path)
         asyncio.run(evaluate_version(version, write_table(tmp_path / "cut.csv", ROWS, skipped=1)))
 
 
-def test_rows_that_were_seen_are_known_again(tmp_path: Path) -> None:
-    """By time and values, in any order of columns and with fewer digits; another place's are not."""
-    path = write_table(tmp_path / "loads.csv", ROWS + 50)
-    table, config = read_table(path, "time"), read_config(FORECASTER, "test")
-    assert isinstance(config, ForecasterConfig)
-    seen = dict(zip(table.columns, table.values[ROWS - 1].tolist(), strict=True))
-    card = {"last_row": {"time": table.times[ROWS - 1], "values": seen}}
-    turned = [
-        ",".join([time[:16], *(f"{x:.4f}" for x in row[::-1])])
-        for time, row in zip(table.times, table.values.tolist(), strict=True)
-    ]
-    rewritten = tmp_path / "rewritten.csv"
-    rewritten.write_text("\n".join(["time,west,north,east", *turned]) + "\n")
-    for file in (path, rewritten):
-        found = to_measure(config, file, card)
-        assert (found.first, len(found.table.times)) == (ROWS, ROWS + 50)
-    fewer = config.model_copy(update={"data": config.data.model_copy(update={"test": 30})})
-    short = to_measure(fewer, path, card)
-    assert (short.first, len(short.table.times)) == (ROWS, ROWS + 30)
-    card["last_row"]["values"] = {name: value + 1 for name, value in seen.items()}
-    assert to_measure(config, path, card).first == 0
-
-
 def test_baselines_are_what_they_are_called(version: Path, table: Path) -> None:
     """MSE of the value a season ago and of the last one, computed from the file alone."""
     values = read_table(table, "time").values
@@ -164,48 +137,6 @@ def test_baselines_are_what_they_are_called(version: Path, table: Path) -> None:
     found = asyncio.run(evaluate_version(version, table))
     assert found["mse_season_ago"] == pytest.approx(np.square(ago - truth).mean(), abs=1e-4)
     assert found["mse_last_value"] == pytest.approx(np.square(last - truth).mean(), abs=1e-4)
-
-
-def plain(history: int = 6, season: int = 2) -> Forecaster:
-    """A network that drops nothing."""
-    nothing = Place(0.0, (1,))
-    return Forecaster(history, 3, 2, season, 4, Dropouts(nothing, nothing, nothing), samples=1)
-
-
-@settings(max_examples=30)
-@given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 2**31 - 1))
-def test_a_window_ends_at_its_last_real_step(real: int, padding: int, seed: int) -> None:
-    """Whatever lies in the padding; its first season, or value, stands for what is missing, in phase."""
-    series = np.random.default_rng(seed).normal(size=(1, real + padding, 2)).astype("float32")
-    window = plain().aligned(tf.constant(series), tf.constant([real]))
-    led = [
-        series[0, step % 2 if step < 0 and step % 2 < real else max(step, 0)]
-        for step in range(real - 6, real)
-    ]
-    np.testing.assert_array_equal(window[0], led)
-
-
-def test_a_forecast_moves_and_an_interval_grows_with_its_window() -> None:
-    """A column raised by 10 is forecast 10 higher; one ten times as lively has ten times the width."""
-    model, random = plain(), np.random.default_rng(0)
-    model.linear.assign(random.normal(size=model.linear.shape))
-    model.head.kernel.assign(random.normal(size=model.head.kernel.shape))
-    model.usual.assign([1e-6, 1e-6])
-    window, lengths = random.normal(size=(1, 6, 2)).astype("float32"), np.array([6], "int32")
-    answer, raised, grown = (model((given, lengths)).numpy() for given in (window, window + 10, window * 10))
-    np.testing.assert_allclose(raised, answer + 10, atol=1e-4)
-    np.testing.assert_allclose(grown, answer * 10, rtol=1e-3, atol=1e-3)
-
-
-def test_usual_change_counts_pairs_of_real_steps() -> None:
-    """With fewer steps than a season and one the usual change stands in; else it counts for 12 steps."""
-    model = plain(history=6, season=2)
-    model.usual.assign([4.0, 9.0])
-    series = tf.constant(np.arange(12).reshape(1, 6, 2), tf.float32)  # changes by 4 in a season
-    for length, pairs in ((1, 0), (2, 0), (3, 1), (6, 4)):
-        window = model.aligned(series, tf.constant([length]))
-        wanted = [((16 * pairs + 12 * usual) / (pairs + 12)) ** 0.5 for usual in (4.0, 9.0)]
-        np.testing.assert_allclose(model.change(window, tf.constant([length]))[0, 0], wanted, rtol=1e-6)
 
 
 def test_the_linear_map_finds_a_linear_law(tmp_path: Path) -> None:
@@ -222,17 +153,6 @@ def test_the_linear_map_finds_a_linear_law(tmp_path: Path) -> None:
     task = recipe_for(read_config(config, "test"), path).task
     (inputs, truth, _) = task.draw(np.random.default_rng(0)).batch(np.arange(5))
     np.testing.assert_allclose(task.network(inputs)[..., 1], truth, atol=1e-3)
-
-
-@settings(max_examples=5)
-@given(st.integers(0, 2**31 - 1))
-def test_a_bound_errs_on_the_safe_side(seed: int) -> None:
-    """Of blocks that differ, the bound is above the plain quantile; of many alike ones, hardly."""
-    random = np.random.default_rng(seed)
-    unlike = np.concatenate([random.normal(scale, 1, (50, 2)) for scale in random.normal(0, 1, 10)])
-    assert conformal_bound(unlike, 0.9, 50) > np.quantile(unlike, 0.9)
-    alike = random.normal(0, 1, (5000, 2))
-    assert 0 < conformal_bound(alike, 0.9, 50) - np.quantile(alike, 0.9) < 0.1
 
 
 def test_without_samples_there_is_one_head_and_no_seed(table: Path) -> None:
@@ -264,26 +184,6 @@ def test_a_configuration_that_contradicts_itself(
         told = "all the same"
     with pytest.raises(ConfigInvalid, match=told):
         read_config(table, "test")
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("when,a\n1,2\n", "'time' and distinct others"),
-        ("time,a,a\n", "'time' and distinct others"),
-        ("time,a\n2026-01-01 00:00:00\n", "line 2: 1 cells"),
-        ("time,a\nsoon,1\n", "line 2: time"),
-        ("time,a\n2026-01-01,x\n", "line 2: a: could not"),
-        ("time,a\n2026-01-01,inf\n", "line 2: a is inf"),
-        ("time,a\n2026-01-01,1\n2026-01-02,1\n2026-01-04,1\n", "row 3: 2 days"),
-    ],
-)
-def test_a_table_that_cannot_be_read_says_where(text: str, told: str, tmp_path: Path) -> None:
-    """Header, cells, numbers and gaps are each named."""
-    path = tmp_path / "table.csv"
-    path.write_text("\ufeff" + text)
-    with pytest.raises(ConfigInvalid, match=told):
-        read_table(path, "time")
 
 
 def test_the_shipped_configuration_is_whole(manifest: Manifest) -> None:
