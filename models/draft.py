@@ -8,11 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seqserve.service.contract.manifest import Manifest, Signature, Tensor
+from seqserve.service.contract.manifest import Manifest, Signature
 from seqserve.service.contract.padding import Array
 
-MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
-"""What the signature `manifest` returns."""
 EXAMPLES = 3
 
 

@@ -17,16 +17,15 @@ from seqserve.models.bring.keras_file import KerasFile, Port, load_keras
 from seqserve.models.bring.matching import Fit, fit, list_ports
 from seqserve.models.bring.trial import draw_examples, masking_feature
 from seqserve.models.config import ConfigInvalid
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft
+from seqserve.models.draft import Draft
+from seqserve.models.manifest import AHEAD, Identity, build_manifest, input_tensor, output_tensor, row_tensor
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     Head,
     Limits,
     Manifest,
     MaskInput,
-    Numbers,
     Signature,
     Tensor,
 )
@@ -89,27 +88,18 @@ def _manifest(contract: Contract, version: int, file: KerasFile, fitted: Fit) ->
     if fitted.mask is not None and fitted.mask_name is not None:
         is_mask = len(fitted.mask.shape) == 2 and fitted.mask.shape[1] != 1
         inputs[fitted.mask_name] = (
-            Tensor(dtype="bool", axes=("batch", "time"))
-            if is_mask
-            else Tensor(dtype="int32", axes=("batch",))
+            Tensor(dtype="bool", axes=("batch", "time")) if is_mask else row_tensor("int32")
         )
     heads = contract.manifest_heads()
     outputs = {name: _output(head, file.outputs[fitted.heads[name]]) for name, head in heads.items()}
-    return Manifest(
-        task="sequence",
-        name=contract.name,
-        version=version,
-        signatures={
-            PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs),
-            MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-        },
+    return build_manifest(
+        Identity(contract.name, version, buckets, contract.card),
+        {PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs)},
         mask=MaskInput(input=fitted.mask_name) if fitted.mask_name is not None else "none",
         padding=contract.padding or "right",
         features=contract.manifest_features(),
         heads=heads,
         limits=Limits(sequence_steps=steps),
-        buckets=buckets,
-        card=contract.card,
     )
 
 
@@ -142,22 +132,15 @@ def _buckets(contract: Contract, fitted: Fit) -> tuple[int, ...]:
 
 def _tensor(contract: Contract, name: str, port: Port, file: KerasFile) -> Tensor:
     taken = contract.features[name]
-    if isinstance(taken, TakenCategories):
-        return Tensor(dtype="int32", axes=("batch", "time"), pad_value=int(taken.pad_value or 0))
-    masked = file.masked_values()
-    pad = taken.pad_value if taken.pad_value is not None else next(iter(masked.values()), 0.0)
-    axes = (
-        ("batch", "time", "unit")
-        if isinstance(taken, Numbers) and len(port.shape) == 3
-        else ("batch", "time")
-    )
-    return Tensor(dtype="float32", axes=axes, pad_value=float(pad))
+    pad = taken.pad_value
+    if pad is None and not isinstance(taken, TakenCategories):
+        pad = next(iter(file.masked_values().values()), 0.0)
+    return input_tensor(taken, pad or 0, has_columns=len(port.shape) == 3)
 
 
 def _output(head: Head, port: Port) -> Tensor:
-    ahead = {"sequence": (), "step": ("time",), "horizon": ("horizon",)}[head.per]
-    after = ("unit", "level")[: len(port.shape) - 1 - len(ahead)]
-    return Tensor(dtype="float32", axes=("batch", *ahead, *after))
+    values = len(port.shape) - 1 - len(AHEAD[head.per])
+    return output_tensor(head, *("unit", "level")[:values])
 
 
 def _function(file: KerasFile, fitted: Fit) -> Any:

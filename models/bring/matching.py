@@ -12,6 +12,7 @@ import numpy as np
 from seqserve.models.bring.contract import Contract, TakenCategories, TakenFeature
 from seqserve.models.bring.keras_file import KerasFile, Port
 from seqserve.models.config import RESERVED, ConfigInvalid
+from seqserve.models.manifest import AHEAD
 from seqserve.service.contract.features import LARGEST
 from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
 
@@ -188,7 +189,7 @@ def _check_output(field: str, head: Head, port: Port, times: set[int | None]) ->
             f"gives the score of output {port} of the model"
         )
     levels = (len(head.quantiles),) if isinstance(head, Numeric) and head.quantiles else ()
-    ahead = {"sequence": (), "step": ("time",), "horizon": ("horizon",)}[head.per]
+    ahead = AHEAD[head.per]
     wanted: tuple[str | int, ...] = ("batch", *ahead, width, *levels)
     shorter = [(*ahead, *levels)] if width == 1 else []
     shapes = [(*ahead, width, *levels), *shorter]

@@ -15,7 +15,8 @@ from rich.console import Console
 from seqserve.models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
 from seqserve.models.data.batches import scale_of
 from seqserve.models.data.series import Series, read_series, stratified
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
+from seqserve.models.draft import Draft, clearest, margin
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
 from seqserve.models.networks.classifier import Classifier
 from seqserve.models.recipes.calibration import Calibration, calibrate, probabilities
 from seqserve.models.recipes.labelled import (
@@ -28,18 +29,17 @@ from seqserve.models.recipes.labelled import (
     unsorted,
     validation_batches,
 )
+from seqserve.models.recipes.profile import column_ranges, length_percentiles
 from seqserve.models.train import Rows, Task, fit, make_reproducible, schedule
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     MaskInput,
     Numbers,
-    Signature,
     Softmax,
-    Tensor,
 )
 from seqserve.service.contract.padding import Array
 
@@ -164,25 +164,18 @@ class ClassifierRecipe:
         return clearest([len(row.values) for row in self._held_rows], [margin(row) for row in found])
 
     def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
-        data = self._config.data
-        values = Tensor(dtype="float32", axes=("batch", "time", "unit"), pad_value=0.0)
-        inputs = {data.feature: values, LENGTHS: Tensor(dtype="int32", axes=("batch",))}
-        outputs = {data.head: Tensor(dtype="float32", axes=("batch", "label"))}
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
+        config, data = self._config, self._config.data
+        features: dict[str, Feature] = {data.feature: self._numbers}
+        heads: dict[str, Head] = {
+            data.head: Softmax(labels=self._labels, scores="logits", temperature=temperature)
+        }
+        identity = Identity(config.name, version, config.serving.buckets, card, _profile(self._train, data))
+        return build_manifest(
+            identity,
+            predict_signatures(features, heads, {LENGTHS: row_tensor("int32")}),
+            features=features,
+            heads=heads,
             mask=MaskInput(input=LENGTHS),
-            features={data.feature: self._numbers},
-            heads={data.head: Softmax(labels=self._labels, scores="logits", temperature=temperature)},
-            limits=Limits(sequence_steps=self._config.serving.buckets[-1]),
-            buckets=self._config.serving.buckets,
-            profile=_profile(self._train, data),
-            card=card,
         )
 
 
@@ -259,8 +252,8 @@ def _profile(series: Sequence[Series], data: ClassifierData) -> dict[str, Any]:
     shares = {f"p{q}": np.percentile(steps, q, axis=0).round(6).tolist() for q in (0, 1, 50, 99, 100)}
     return {
         "sequences": len(series),
-        "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+        "steps": length_percentiles(lengths),
         "labels": {data.head: {label: labels.count(label) for label in sorted(set(labels))}},
         "numbers": {data.feature: shares},
-        "ranges": {data.feature: np.stack([steps.min(axis=0), steps.max(axis=0)], axis=1).tolist()},
+        "ranges": {data.feature: column_ranges(steps)},
     }

@@ -16,17 +16,19 @@ from seqserve.models.config import STATE, ConfigInvalid, EventsConfig, EventsDat
 from seqserve.models.data.batches import pad_right, scale_of
 from seqserve.models.data.cases import END, Case, read_log
 from seqserve.models.data.journeys import EVENTS, journeys
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
+from seqserve.models.draft import Draft, clearest, margin
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
 from seqserve.models.networks.events import PAD, EventModel
+from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     STEP_SIGNATURE,
     Categories,
     Elapsed,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     Numeric,
     Signature,
@@ -234,45 +236,27 @@ class EventsRecipe:
         return [candidates[place] for place in places]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
-        data, longest = self._config.data, self._config.serving.buckets[-1]
-        to_next, to_end = f"{data.unit}_to_next", f"{data.unit}_to_end"
-        batch, steps = ("batch",), ("batch", "time")
-        real = Tensor(dtype="float32", axes=batch)
-        logits = Tensor(dtype="float32", axes=("batch", "label"))
-        inputs = {
-            data.event: Tensor(dtype="int32", axes=steps, pad_value=PAD),
-            data.elapsed: Tensor(dtype="float32", axes=steps, pad_value=0.0),
+        config, data = self._config, self._config.data
+        features: dict[str, Feature] = {data.event: self._kinds(), data.elapsed: self._elapsed()}
+        heads: dict[str, Head] = {
+            f"next_{data.event}": Softmax(labels=(*self._labels, END), scores="logits"),
+            f"{data.unit}_to_next": self._time_head("to_next"),
+            f"{data.unit}_to_end": self._time_head("to_end"),
         }
-        next_event = f"next_{data.event}"
-        answers = Signature(inputs=inputs, outputs={next_event: logits, to_next: real, to_end: real})
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: answers,
-                **({STEP_SIGNATURE: self._step(answers)} if data.origin == "previous" else {}),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
+        signatures = predict_signatures(features, heads, {})
+        if data.origin == "previous":
+            signatures[STEP_SIGNATURE] = self._step(signatures[PREDICT_SIGNATURE])
+        return build_manifest(
+            Identity(config.name, version, config.serving.buckets, card, self._profile()),
+            signatures,
+            features=features,
+            heads=heads,
             mask_from=data.event,
-            features={
-                data.event: self._kinds(),
-                data.elapsed: self._elapsed(),
-            },
-            heads={
-                next_event: Softmax(labels=(*self._labels, END), scores="logits"),
-                to_next: self._time_head("to_next"),
-                to_end: self._time_head("to_end"),
-            },
-            limits=Limits(sequence_steps=longest),
-            buckets=self._config.serving.buckets,
-            profile=self._profile(),
-            card=card,
         )
 
     def _step(self, whole: Signature) -> Signature:
         """Return the signature that takes one event, of that which takes whole sequences."""
-        one = {name: Tensor(dtype=tensor.dtype, axes=("batch",)) for name, tensor in whole.inputs.items()}
+        one = {name: row_tensor(tensor.dtype) for name, tensor in whole.inputs.items()}
         state = dict.fromkeys(STATE, Tensor(dtype="float32", axes=("batch", "unit")))
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(STATE, (self._config.model.units,))
         return Signature(inputs=one | state, outputs=whole.outputs | state, state=shapes)
@@ -296,11 +280,11 @@ class EventsRecipe:
 
     def _profile(self) -> dict[str, Any]:
         """Describe the training cases: what live traffic can be measured against."""
-        lengths = np.array([len(case.events) for case in self._cases])
+        lengths = [len(case.events) for case in self._cases]
         events = [event for case in self._cases for event in case.events]
         return {
             "sequences": len(self._cases),
-            "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+            "steps": length_percentiles(lengths),
             "categories": {self._config.data.event: {label: events.count(label) for label in self._labels}},
             "ranges": {self._config.data.elapsed: [[0.0, self._longest_elapsed()]]},
         }

@@ -7,29 +7,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seqserve.models.config import ConfigInvalid, ForecasterConfig, ForecasterData
+from seqserve.models.config import LENGTHS, ConfigInvalid, ForecasterConfig, ForecasterData
 from seqserve.models.data.batches import scale_of
 from seqserve.models.data.tables import Table, read_table
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft
+from seqserve.models.draft import Draft
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
 from seqserve.models.networks.dropout import Dropouts, Place, noise_shape
 from seqserve.models.networks.forecaster import LEVELS, Forecaster, PinballLoss, middle_mse
 from seqserve.models.recipes.intervals import conformal_bound
+from seqserve.models.recipes.profile import column_ranges
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     MaskInput,
     Numbers,
     Numeric,
     Option,
-    Signature,
-    Tensor,
 )
 
-LENGTHS, SEED = "lengths", "seed"
+SEED = "seed"
 LARGEST_SEED = 2**31 - 1
 WEEK = 7  # seasons that make a block of rows
 AT_ONCE = 128  # rows of a batch without gradients
@@ -210,35 +210,23 @@ class ForecasterRecipe:
         return [{"sequences": [{data.feature: values[a:b].tolist()}], **asked} for a, b, asked in cuts]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
-        data, samples = self._config.data, self._config.model.samples
+        config, data, samples = self._config, self._config.data, self._config.model.samples
         mean, scale = tuple(self._mean.tolist()), tuple(self._scale.tolist())
         columns = self._table.columns
-        row = ("batch",)
-        inputs = {
-            data.feature: Tensor(dtype="float32", axes=("batch", "time", "unit"), pad_value=0.0),
-            LENGTHS: Tensor(dtype="int32", axes=row),
-            **({SEED: Tensor(dtype="int32", axes=row)} if samples else {}),
-        }
-        output = Tensor(dtype="float32", axes=("batch", "horizon", "column", "level"))
+        numbers = Numbers(width=len(columns), mean=mean, scale=scale, columns=columns)
         head = Numeric(columns=columns, mean=mean, scale=scale, quantiles=LEVELS, per="horizon")
-        heads = (data.head, sampled_head(data)) if samples else (data.head,)
         seed = Option(option="seed", default=0, minimum=0, maximum=LARGEST_SEED)
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=dict.fromkeys(heads, output)),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
+        names = (data.head, sampled_head(data)) if samples else (data.head,)
+        features: dict[str, Feature] = {data.feature: numbers}
+        heads: dict[str, Head] = dict.fromkeys(names, head)
+        others = dict.fromkeys((LENGTHS, SEED) if samples else (LENGTHS,), row_tensor("int32"))
+        return build_manifest(
+            Identity(config.name, version, config.serving.buckets, card, self._profile()),
+            predict_signatures(features, heads, others),
+            features=features,
+            heads=heads,
             mask=MaskInput(input=LENGTHS),
             options={SEED: seed} if samples else {},
-            features={data.feature: Numbers(width=len(columns), mean=mean, scale=scale, columns=columns)},
-            heads=dict.fromkeys(heads, head),
-            limits=Limits(sequence_steps=data.history),
-            buckets=self._config.serving.buckets,
-            profile=self._profile(),
-            card=card,
         )
 
     def _profile(self) -> dict[str, Any]:
@@ -249,10 +237,7 @@ class ForecasterRecipe:
             for place, name in enumerate(self._table.columns)
         }
         times = self._table.times
-        values = self._table.values
-        seen = {
-            self._config.data.feature: np.stack([values.min(axis=0), values.max(axis=0)], axis=1).tolist()
-        }
+        seen = {self._config.data.feature: column_ranges(self._table.values)}
         return {"steps": len(times), "first": times[0], "last": times[-1], "numbers": shown, "ranges": seen}
 
 

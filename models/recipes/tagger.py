@@ -19,7 +19,8 @@ import tensorflow as tf
 from seqserve.models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
 from seqserve.models.data.batches import scale_of
 from seqserve.models.data.cases import Case
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
+from seqserve.models.draft import Draft, clearest, margin
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
 from seqserve.models.networks.tagger import Tagger
 from seqserve.models.recipes.calibration import Calibration, calibrate, probabilities
 from seqserve.models.recipes.labelled import (
@@ -32,18 +33,17 @@ from seqserve.models.recipes.labelled import (
     unsorted,
     validation_batches,
 )
+from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Rows, Task, schedule
 from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     Elapsed,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     MaskInput,
-    Signature,
     Softmax,
-    Tensor,
 )
 from seqserve.service.contract.padding import Array
 
@@ -136,26 +136,17 @@ class TaggerRecipe:
         return calibrate(np.concatenate(logits), truth, parts)
 
     def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
-        data = self._config.data
-        elapsed = Tensor(dtype="float32", axes=("batch", "time"), pad_value=0.0)
-        inputs = {data.elapsed: elapsed, LENGTHS: Tensor(dtype="int32", axes=("batch",))}
-        outputs = {data.head: Tensor(dtype="float32", axes=("batch", "time", "label"))}
+        config, data = self._config, self._config.data
+        elapsed = Elapsed(unit=data.unit, transform="log1p", scale=self._scale)
         tags = Softmax(labels=self._labels, scores="logits", temperature=temperature, per="step")
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
+        features: dict[str, Feature] = {data.elapsed: elapsed}
+        heads: dict[str, Head] = {data.head: tags}
+        return build_manifest(
+            Identity(config.name, version, config.serving.buckets, card, self._profile()),
+            predict_signatures(features, heads, {LENGTHS: row_tensor("int32")}),
+            features=features,
+            heads=heads,
             mask=MaskInput(input=LENGTHS),  # no time at all is a real value: two events of one second
-            features={data.elapsed: Elapsed(unit=data.unit, transform="log1p", scale=self._scale)},
-            heads={data.head: tags},
-            limits=Limits(sequence_steps=self._longest),
-            buckets=self._config.serving.buckets,
-            profile=self._profile(),
-            card=card,
         )
 
     def _profile(self) -> dict[str, Any]:
@@ -166,7 +157,7 @@ class TaggerRecipe:
         events = [event for case in self._train for event in case.events]
         return {
             "sequences": len(self._train),
-            "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+            "steps": length_percentiles(lengths),
             "labels": {self._config.data.head: {label: events.count(label) for label in self._labels}},
             "ranges": {data.elapsed: [[0.0, longest]]},
         }

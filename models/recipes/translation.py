@@ -15,12 +15,13 @@ from seqserve.models.data.phrases import Split, phrase_pairs
 from seqserve.models.data.segmentations import Segmentations
 from seqserve.models.data.texts import Pair, read_pairs
 from seqserve.models.data.tokenizer import train_tokenizer
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest
+from seqserve.models.draft import Draft, clearest
+from seqserve.models.manifest import Identity, build_manifest, input_tensor, row_tensor
 from seqserve.models.networks.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
 from seqserve.models.networks.translation import Memory, SmoothedCrossEntropy, Translator
+from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     Decode,
     Limits,
     Manifest,
@@ -35,6 +36,7 @@ from seqserve.service.contract.text import TextCodec
 TOKENIZER = "tokenizer.model"
 SOURCE = "source_ids"
 SPECIAL = SpecialIds()
+TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
@@ -66,7 +68,7 @@ class TranslationRecipe:
         texts = [text for pair in train for text in (pair.source, pair.target)]
         model = config.model
         self._tokenizer = train_tokenizer(texts, model.vocabulary_size, SPECIAL, model.character_coverage)
-        self._codec = TextCodec(self._tokenizer, Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL))
+        self._codec = TextCodec(self._tokenizer, TOKENS)
         self._pairs = [pair for pair in train if self._encode([pair])]
         self._rows = self._encode(self._pairs)
         self._held_out = held_out
@@ -223,29 +225,22 @@ class TranslationRecipe:
         return [self._examples_kept[place] for place in places]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
-        serving = self._config.serving
+        config, serving = self._config, self._config.serving
         kinds = [kind for kind in INPUTS if kind != "beam" or self._max_beams > 1]
-        called: dict[str, Signature] = {
-            kind: Signature(inputs=INPUTS[kind], outputs=OUTPUTS) for kind in kinds
-        }
-        return Manifest(
-            task="translation",
-            name=self._config.name,
-            version=version,
-            signatures={**called, MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS)},
+        decode = Decode(
+            signatures={kind: kind for kind in kinds},
+            max_beams=self._max_beams,
+            default_length=serving.output_length,
+            max_length=LONGEST_OUTPUT,
+            special_ids=SPECIAL,
+        )
+        return build_manifest(
+            Identity(config.name, version, serving.buckets, card, self._profile),
+            {kind: Signature(inputs=INPUTS[kind], outputs=OUTPUTS) for kind in kinds},
             options=self._options(kinds),
-            features={SOURCE: Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)},
-            decode=Decode(
-                signatures={kind: kind for kind in kinds},
-                max_beams=self._max_beams,
-                default_length=serving.output_length,
-                max_length=LONGEST_OUTPUT,
-                special_ids=SPECIAL,
-            ),
+            features={SOURCE: TOKENS},
+            decode=decode,
             limits=Limits(text_characters=serving.text_characters, text_pieces=serving.buckets[-1]),
-            buckets=serving.buckets,
-            profile=self._profile,
-            card=card,
         )
 
     def _options(self, kinds: Sequence[Kind]) -> dict[str, Option]:
@@ -267,18 +262,18 @@ class TranslationRecipe:
 
 
 GREEDY_INPUTS = {
-    SOURCE: Tensor(dtype="int32", axes=("batch", "time"), pad_value=SPECIAL.pad),
-    "max_length": Tensor(dtype="int32", axes=("batch",)),
-    "length_penalty": Tensor(dtype="float32", axes=("batch",)),
+    SOURCE: input_tensor(TOKENS, SPECIAL.pad),
+    "max_length": row_tensor("int32"),
+    "length_penalty": row_tensor("float32"),
 }
 INPUTS: dict[Kind, dict[str, Tensor]] = {
     "greedy": GREEDY_INPUTS,
     "beam": {**GREEDY_INPUTS, "beam_size": Tensor(dtype="int32", axes=())},
     "sample": {
         **GREEDY_INPUTS,
-        "temperature": Tensor(dtype="float32", axes=("batch",)),
-        "top_k": Tensor(dtype="int32", axes=("batch",)),
-        "seed": Tensor(dtype="int64", axes=("batch",)),
+        "temperature": row_tensor("float32"),
+        "top_k": row_tensor("int32"),
+        "seed": row_tensor("int64"),
     },
 }
 OUTPUTS = {
@@ -315,6 +310,6 @@ def _profile(pairs: Sequence[Pair], rows: Sequence[tuple[np.ndarray, np.ndarray]
     words = sum(len(pair.source.split()) for pair in pairs)
     return {
         "texts": len(rows),
-        "source_pieces": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+        "source_pieces": length_percentiles(lengths),
         "pieces_per_word": round(float(lengths.sum()) / max(1, words), 3),
     }
