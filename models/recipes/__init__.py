@@ -1,7 +1,9 @@
-"""All that lies between a configuration and a version: data, rows, network, draft. One module a task."""
+"""From a configuration to a version: data, rows, network, calibration, draft. One module a kind of model."""
 
 from pathlib import Path
 from typing import Any, Protocol
+
+from rich.console import Console
 
 from seqserve.models.config import ClassifierConfig, Config, EventsConfig, ForecasterConfig, TaggerConfig
 from seqserve.models.draft import Draft
@@ -11,11 +13,17 @@ SPLITS = ("train", "val")
 
 
 class Recipe(Protocol):
-    """What `models.train` needs of a task."""
+    """What training a version needs of a kind of model."""
 
     @property
     def task(self) -> Task:
         """The network and its batches."""
+
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Fit temperatures and intervals on rows that were not trained on; returns what the card says of it.
+
+        It comes between training and `draft`, shows its progress, and may train networks for it.
+        """
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the trained model as a version to be written."""

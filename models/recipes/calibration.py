@@ -32,6 +32,12 @@ class Calibration:
     log_loss_before: float
     log_loss_after: float
 
+    def __str__(self) -> str:
+        return (
+            f"temperature {self.temperature:.3f} on {self.rows} rows that were not trained on: expected "
+            f"calibration error {self.ece_before:.3f} before, {self.ece_after:.3f} after"
+        )
+
     def as_card(self) -> dict[str, Any]:
         """Return what the model card records."""
         names = ("temperature", "ece_before", "ece_after", "log_loss_before", "log_loss_after")
@@ -89,7 +95,7 @@ def fitted_temperature(logits: Array, truth: Array) -> float:
     return exp((low + high) / 2)
 
 
-def probabilities(logits: Array, temperature: float) -> Array:
+def probabilities(logits: Array, temperature: float | None) -> Array:
     """Return what serving makes of the logits (rows, labels)."""
     labels = tuple(map(str, range(logits.shape[1])))
     return softmax_probabilities(Softmax(labels=labels, scores="logits", temperature=temperature), logits)

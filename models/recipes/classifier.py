@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
+from rich.progress import track
 
 from seqserve.models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
 from seqserve.models.data.batches import scale_of
@@ -76,7 +77,8 @@ class ClassifierRecipe:
         self._held_out = held_out
         self._check()
         self._numbers = _measured(train, config.data.columns)
-        self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
+        self._temperature: float | None = None
+        self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         self._rows, self._held_rows = ([self._encode(one) for one in part] for part in self._parts)
         self._network = self._build()
 
@@ -101,16 +103,25 @@ class ClassifierRecipe:
         """Return the network's logits of the held-out sequences, (rows, labels)."""
         return np.stack(logits_of(self._network, self._held_rows))
 
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Fit the temperature on answers to sequences that the network which gave them was not trained on.
+
+        With `calibration_folds`, networks are trained for it, one a fold; else the held-out sequences serve.
+        """
+        calibration = self._calibration(console)
+        self._temperature = calibration.temperature
+        console.print(str(calibration), highlight=False, soft_wrap=True)
+        return {"calibration": calibration.as_card()}
+
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Return the signature, and the manifest with a fitted temperature."""
+        """Return the signature, and the manifest with the temperature, if it was fitted."""
         data = self._config.data
-        found = self._calibrate()
-        manifest = self._manifest(version, {**card, "calibration": found.as_card()}, found.temperature)
+        manifest = self._manifest(version, card)
 
         def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return {data.head: self._network((inputs[data.feature], inputs[LENGTHS]), training=False)}
 
-        examples = [self._held_out[place] for place in self._clearest(found.temperature)]
+        examples = [self._held_out[place] for place in self._clearest()]
         requests = [{"sequences": [feature_of(one, data)], "top_k": 3} for one in examples]
         return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
 
@@ -149,25 +160,25 @@ class ClassifierRecipe:
         network.compile(optimizer, sparse_cross_entropy(), weighted_metrics=[accuracy])
         return network
 
-    def _calibrate(self) -> Calibration:
-        """Fit the temperature on rows that no network at hand was trained on."""
+    def _calibration(self, console: Console) -> Calibration:
         folds = self._config.model.calibration_folds
         if folds:
-            found = cross_fitted(self._config, [*self._train, *self._held_out], folds)
-            return calibrate(found.logits, found.truth, found.parts)
+            console.print(f"calibration: {folds} networks, each of all folds but one", highlight=False)
+            answers = cross_fitted(self._config, [*self._train, *self._held_out], folds, console)
+            return calibrate(answers.logits, answers.truth, answers.parts)
         truth = np.array([row.target for row in self._held_rows])
         parts = stratified([one.label for one in self._held_out], JUDGING_PARTS, SPLIT_SEED)
         return calibrate(self.held_out_logits(), truth, parts)
 
-    def _clearest(self, temperature: float) -> list[int]:
-        found = probabilities(self.held_out_logits(), temperature)
-        return clearest([len(row.values) for row in self._held_rows], [margin(row) for row in found])
+    def _clearest(self) -> list[int]:
+        table = probabilities(self.held_out_logits(), self._temperature)  # (rows, labels)
+        return clearest([len(row.values) for row in self._held_rows], [margin(row) for row in table])
 
-    def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
+    def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
         config, data = self._config, self._config.data
         features: dict[str, Feature] = {data.feature: self._numbers}
         heads: dict[str, Head] = {
-            data.head: Softmax(labels=self._labels, scores="logits", temperature=temperature)
+            data.head: Softmax(labels=self._labels, scores="logits", temperature=self._temperature)
         }
         identity = Identity(config.name, version, config.serving.buckets, card, _profile(self._train, data))
         return build_manifest(
@@ -189,8 +200,13 @@ class CrossFitted:
     labels: tuple[str, ...]
 
 
-def cross_fitted(config: ClassifierConfig, series: Sequence[Series], folds: int) -> CrossFitted:
+def cross_fitted(
+    config: ClassifierConfig, series: Sequence[Series], folds: int, console: Console
+) -> CrossFitted:
     """Train a network for each stratified fold on all the others, and let it answer that fold.
+
+    Args:
+        console: where a bar shows how many folds are done.
 
     Raises:
         ConfigInvalid: a fold would be empty, or a class be in one fold alone.
@@ -199,7 +215,7 @@ def cross_fitted(config: ClassifierConfig, series: Sequence[Series], folds: int)
     labels = _ordered_labels(config.data, series)
     parts = stratified([one.label for one in series], folds, SPLIT_SEED)
     logits = np.zeros((len(series), len(labels)))
-    for fold in range(folds):
+    for fold in track(range(folds), "a network for each fold", console=console, transient=True):
         train = [one for one, part in zip(series, parts, strict=True) if part != fold]
         held_out = [one for one, part in zip(series, parts, strict=True) if part == fold]
         logits[parts == fold] = _trained_logits(config, train, held_out)

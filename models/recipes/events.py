@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from seqserve.models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
 from seqserve.models.data.batches import pad_right, scale_of
@@ -102,6 +103,10 @@ class EventsRecipe:
             validation=[self._batch(held_out[at : at + size]) for at in range(0, len(held_out), size)],
             signature=((ids, reals), heads, dict.fromkeys(heads, reals)),
         )
+
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Leave the scores as they are: no head of these has a temperature or an interval."""
+        return {}
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the signatures, and the manifest.

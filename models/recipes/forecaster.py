@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from seqserve.models.config import LENGTHS, ConfigInvalid, ForecasterConfig, ForecasterData
 from seqserve.models.data.batches import scale_of
@@ -114,12 +115,18 @@ class ForecasterRecipe:
             signature=((reals, lengths), reals, weights),
         )
 
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Set the intervals of each head by rows that were not trained on; they are untrained weights."""
+        with console.status("intervals"):
+            self._set_intervals()
+            if self._config.model.samples:
+                self._set_sampled_intervals()
+        console.print(f"intervals set on {len(self._tail.origins)} windows that were not trained on")
+        return {}
+
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Set the intervals of the trained network; return its signature and the manifest."""
+        """Return the signature and the manifest."""
         data, samples = self._config.data, self._config.model.samples
-        self._set_intervals()
-        if samples:
-            self._set_sampled_intervals()
 
         def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             given = inputs[data.feature], inputs[LENGTHS]

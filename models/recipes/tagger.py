@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from seqserve.models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
 from seqserve.models.data.batches import scale_of
@@ -22,7 +23,7 @@ from seqserve.models.data.cases import Case
 from seqserve.models.draft import Draft, clearest, margin
 from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
 from seqserve.models.networks.tagger import Tagger
-from seqserve.models.recipes.calibration import Calibration, calibrate, probabilities
+from seqserve.models.recipes.calibration import calibrate, probabilities
 from seqserve.models.recipes.labelled import (
     LabelledRow,
     RealAccuracy,
@@ -71,7 +72,8 @@ class TaggerRecipe:
         if len(self._labels) < 2:
             raise ConfigInvalid(f"every event is {self._labels[0]!r}: there is nothing to tell apart")
         self._scale = self._measured_scale()
-        self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
+        self._temperature: float | None = None
+        self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         self._rows = [self._encode(case) for case in self._train]
         self._held_rows = [self._encode(case) for case in self._held_out]
         self._network = self._build()
@@ -88,19 +90,27 @@ class TaggerRecipe:
             signature=batch_signature(1, per_step=True),
         )
 
-    def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Return the signature, and the manifest with a temperature fitted on the validation steps."""
-        data = self._config.data
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Fit the temperature on the validation steps; whole cases judge it."""
         logits = logits_of(self._network, self._held_rows)
-        found = self._calibrate(logits)
-        told = {"calibration": found.as_card(), "baseline": baseline(self._train, self._held_out)}
-        manifest = self._manifest(version, {**card, **told}, found.temperature)
+        truth = np.concatenate([row.target for row in self._held_rows])
+        parts = np.repeat(np.arange(len(logits)) % JUDGING_PARTS, [len(row) for row in logits])
+        calibration = calibrate(np.concatenate(logits), truth, parts)
+        self._temperature = calibration.temperature
+        console.print(str(calibration), highlight=False, soft_wrap=True)
+        return {"calibration": calibration.as_card()}
+
+    def draft(self, version: int, card: dict[str, Any]) -> Draft:
+        """Return the signature, and the manifest with the temperature, if it was fitted."""
+        data = self._config.data
+        manifest = self._manifest(version, {**card, "baseline": baseline(self._train, self._held_out)})
 
         def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             values = inputs[data.elapsed][:, :, None]  # (batch, time, 1)
             return {data.head: self._network((values, inputs[LENGTHS]), training=False)}
 
-        margins = [margin(probabilities(row, found.temperature)) for row in logits]
+        logits = logits_of(self._network, self._held_rows)
+        margins = [margin(probabilities(row, self._temperature)) for row in logits]
         examples = [self._held_out[at] for at in clearest([len(row) for row in logits], margins)]
         requests = [{"sequences": [times_of(case, data)]} for case in examples]
         return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
@@ -129,16 +139,10 @@ class TaggerRecipe:
         network.compile(optimizer, sparse_cross_entropy(), weighted_metrics=[accuracy])
         return network
 
-    def _calibrate(self, logits: Sequence[Array]) -> Calibration:
-        """Fit the temperature on the validation steps; whole cases judge it."""
-        truth = np.concatenate([row.target for row in self._held_rows])
-        parts = np.repeat(np.arange(len(logits)) % JUDGING_PARTS, [len(row) for row in logits])
-        return calibrate(np.concatenate(logits), truth, parts)
-
-    def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
+    def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
         config, data = self._config, self._config.data
         elapsed = Elapsed(unit=data.unit, transform="log1p", scale=self._scale)
-        tags = Softmax(labels=self._labels, scores="logits", temperature=temperature, per="step")
+        tags = Softmax(labels=self._labels, scores="logits", temperature=self._temperature, per="step")
         features: dict[str, Feature] = {data.elapsed: elapsed}
         heads: dict[str, Head] = {data.head: tags}
         return build_manifest(

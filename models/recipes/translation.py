@@ -8,6 +8,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from seqserve.models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
 from seqserve.models.data.batches import pad_right
@@ -113,6 +114,10 @@ class TranslationRecipe:
         # like outputs first, whose steps cost the most; among them, like inputs
         lengths = [len(target) + len(source) / 1000 for source, target in rows]
         return Rows(lengths, lambda indices: _batch([rows[i] for i in indices]))
+
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Leave the scores as they are: hypotheses are ranked by log p, and no probability is shown."""
+        return {}
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""

@@ -6,6 +6,8 @@
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from seqserve.models.config import ClassifierConfig
 from seqserve.models.data.series import Series
 from seqserve.models.evaluate.classifier import Judged, class_figures
@@ -24,7 +26,7 @@ def crossvalidate_series(config: ClassifierConfig, series: Sequence[Series], fol
         ConfigInvalid: the sequences are too few for so many folds.
     """
     started = time.perf_counter()
-    found = cross_fitted(config, series, folds)
+    found = cross_fitted(config, series, folds, Console(quiet=True))
     seconds = time.perf_counter() - started
     calibrated = calibrate(found.logits, found.truth, found.parts)
     return {

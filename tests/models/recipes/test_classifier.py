@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from seqserve.models.check import check_version
@@ -17,6 +19,7 @@ from seqserve.models.data.series import Series
 from seqserve.models.evaluate import evaluate_version
 from seqserve.models.evaluate.crossvalidation.classifier import crossvalidate_series
 from seqserve.models.recipes import recipe_for
+from seqserve.service.contract.manifest import Manifest, Softmax
 from tests.models.small import CLASSIFIER, PITCHES, waves, write_series
 
 Trained = tuple[Path, Path]
@@ -112,6 +115,29 @@ def test_cross_validation_answers_every_sequence_unseen(series_file: Path, tmp_p
     odd = [*waves(9, seed=1), Series(np.zeros((4, 2)), "odd")]
     with pytest.raises(ConfigInvalid, match="class 'odd' has 1 sequence"):
         crossvalidate_series(config_with("data"), odd, 2)
+
+
+def test_calibration_is_a_step_of_its_own(series_file: Path) -> None:
+    """A draft trains nothing: it is `calibrate` that trains a network for each fold, and it says so."""
+    config = config_with("model", calibration_folds=2)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
+    recipe, console = recipe_for(config, series_file), Console(file=StringIO(), record=True)
+    before = recipe.draft(1, {}).manifest
+    assert (temperature_of(before), before.card) == (None, {})
+    card = recipe.calibrate(console)
+    after = recipe.draft(1, card).manifest
+    assert temperature_of(after) == pytest.approx(card["calibration"]["temperature"], abs=1e-4)
+    assert card["calibration"]["rows"] == 150  # every sequence, by the network that did not see it
+    shown = console.export_text()
+    assert "calibration: 2 networks" in shown
+    assert "on 150 rows that were not trained on" in shown
+
+
+def temperature_of(manifest: Manifest) -> float | None:
+    """Return the temperature of the classifier's head."""
+    head = manifest.heads["pitch"]
+    assert isinstance(head, Softmax)
+    return head.temperature
 
 
 @pytest.mark.parametrize(

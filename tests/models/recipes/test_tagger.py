@@ -38,6 +38,8 @@ def test_the_version_is_certified_and_answers_each_step(version: Path) -> None:
         lengths.add(len(sent))
     assert len(lengths) > 1
     assert {"accuracy", "macro_f1"} <= manifest["card"]["baseline"].keys()
+    temperature = manifest["heads"]["event"]["temperature"]
+    assert manifest["card"]["calibration"]["temperature"] == pytest.approx(temperature, abs=1e-4)
 
 
 def test_every_step_of_a_log_is_measured(version: Path, log_data: Path, tmp_path: Path) -> None:
