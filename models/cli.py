@@ -192,11 +192,11 @@ def export_keras(
     for row in brought.table:
         table.add_row(*map(escape, row))
     console.print(table)
-    for line in brought.found:
+    for line in brought.notes:
         console.print(escape(line), highlight=False, soft_wrap=True)
     for line in brought.warnings:
         _warn(line)
-    target = export_version(brought.draft, root, allow_leak=allow_leak, tell=_ok)
+    target = export_version(brought.draft, root, allow_leak=allow_leak, report=_ok)
     _warn_of_leak(target)
     typer.echo(target)
     return target

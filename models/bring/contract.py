@@ -1,7 +1,7 @@
 """The contract file of a Keras model that was not trained here: what its inputs and outputs mean, in TOML.
 
-Read by `models.bring`. Features and heads are the manifest's own, each with the Keras input or output that it
-belongs to; what the model itself tells (time axis, padding value, mask) may be left out.
+Features and heads are the manifest's own, each with the Keras input or output that it belongs to. What the
+model itself shows (time axis, padding value, mask) may be left out.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ Table = dict[str, Any]
 WIDEST = 65_536
 
 
-class Taken(BaseModel):
+class ContractFeature(BaseModel):
     """What a feature of the file says beyond the manifest's: the Keras input, and what fills its padding."""
 
     model_config = STRICT
@@ -37,15 +37,15 @@ class Taken(BaseModel):
     pad_value: int | float | None = None
 
 
-class TakenCategories(Taken, Categories):
+class ContractCategories(ContractFeature, Categories):
     """Labels, one a step."""
 
     model_config = STRICT
     part = Categories
 
 
-class TakenNumbers(Taken, Numbers):
-    """Numbers; without mean and scale they go in as they are."""
+class ContractNumbers(ContractFeature, Numbers):
+    """Numbers; without mean and scale they are taken unscaled."""
 
     model_config = STRICT
     part = Numbers
@@ -61,14 +61,14 @@ class TakenNumbers(Taken, Numbers):
         return {"width": width, "mean": [0.0] * count, "scale": [1.0] * count, **table}
 
 
-class TakenElapsed(Taken, Elapsed):
+class ContractElapsed(ContractFeature, Elapsed):
     """Time between events."""
 
     model_config = STRICT
     part = Elapsed
 
 
-class Given(BaseModel):
+class ContractHead(BaseModel):
     """What a head of the file says beyond the manifest's: the Keras output, by layer name or index."""
 
     model_config = STRICT
@@ -77,14 +77,14 @@ class Given(BaseModel):
     output: str | int | None = None
 
 
-class GivenSoftmax(Given, Softmax):
+class ContractSoftmax(ContractHead, Softmax):
     """One label out of several."""
 
     model_config = STRICT
     part = Softmax
 
 
-class GivenSigmoid(Given, Sigmoid):
+class ContractSigmoid(ContractHead, Sigmoid):
     """Any of several labels; a threshold is 0.5 unless given."""
 
     model_config = STRICT
@@ -97,15 +97,15 @@ class GivenSigmoid(Given, Sigmoid):
         return {"thresholds": [0.5] * (len(labels) if isinstance(labels, list) else 0), **table}
 
     @model_validator(mode="after")
-    def _check_thresholds(self) -> "GivenSigmoid":
+    def _check_thresholds(self) -> "ContractSigmoid":
         for value in self.thresholds:
             if not 0 <= value <= 1:
-                raise ValueError(f"thresholds: {value:g} is no probability, 0 to 1")
+                raise ValueError(f"thresholds: {value:g} is not a probability, 0 to 1")
         return self
 
 
-class GivenNumeric(Given, Numeric):
-    """A value in a unit; without mean and scale it is the output as it is."""
+class ContractNumeric(ContractHead, Numeric):
+    """A value in a unit; without mean and scale it is the plain output."""
 
     model_config = STRICT
     part = Numeric
@@ -118,8 +118,8 @@ class GivenNumeric(Given, Numeric):
         return {"mean": [0.0] * count, "scale": [1.0] * count, **table}
 
 
-TakenFeature = Annotated[TakenCategories | TakenNumbers | TakenElapsed, Field(discriminator="kind")]
-GivenHead = Annotated[GivenSoftmax | GivenSigmoid | GivenNumeric, Field(discriminator="kind")]
+AnyFeature = Annotated[ContractCategories | ContractNumbers | ContractElapsed, Field(discriminator="kind")]
+AnyHead = Annotated[ContractSoftmax | ContractSigmoid | ContractNumeric, Field(discriminator="kind")]
 _FEATURE: TypeAdapter[Feature] = TypeAdapter(Feature)
 _HEAD: TypeAdapter[Head] = TypeAdapter(Head)
 
@@ -134,11 +134,11 @@ class Contract(Section):
     """The whole file."""
 
     name: Name
-    features: Annotated[dict[FeatureName, TakenFeature], Field(min_length=1)]
-    heads: Annotated[dict[FeatureName, GivenHead], Field(min_length=1)]
-    mask_from: str | None = None  # the feature whose pad value the model masks; found by trial if absent
+    features: Annotated[dict[FeatureName, AnyFeature], Field(min_length=1)]
+    heads: Annotated[dict[FeatureName, AnyHead], Field(min_length=1)]
+    mask_from: str | None = None  # the feature whose pad value the model masks; by trial if absent
     mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
-    padding: Literal["right", "left"] | None = None  # right; to be said where the time axis is fixed
+    padding: Literal["right", "left"] | None = None  # right; must be given where the time axis is fixed
     buckets: tuple[Width, ...] | None = None
     limits: Steps = Steps()
     examples: Annotated[tuple[dict[str, Any], ...], Field(max_length=5)] = ()
@@ -151,19 +151,19 @@ class Contract(Section):
         if self.mask_from is not None and self.mask_input is not None:
             raise ValueError("mask_from and mask_input: a mask is derived or given, not both")
         if self.mask_from is not None and self.mask_from not in self.features:
-            raise ValueError(f"mask_from: {self.mask_from!r} is no feature of the file")
+            raise ValueError(f"mask_from: {self.mask_from!r} is not a feature of the file")
         return self
 
     def manifest_features(self) -> dict[str, Feature]:
         """Return the features as the manifest has them."""
-        return {name: _FEATURE.validate_python(_plain(taken)) for name, taken in self.features.items()}
+        return {name: _FEATURE.validate_python(_plain(entry)) for name, entry in self.features.items()}
 
     def manifest_heads(self) -> dict[str, Head]:
         """Return the heads as the manifest has them."""
-        return {name: _HEAD.validate_python(_plain(given)) for name, given in self.heads.items()}
+        return {name: _HEAD.validate_python(_plain(entry)) for name, entry in self.heads.items()}
 
 
-def _plain(entry: Taken | Given) -> Part:
+def _plain(entry: ContractFeature | ContractHead) -> Part:
     """Return the manifest's part of an entry: without what only the file has."""
     return entry.part.model_validate(entry.model_dump(include=set(entry.part.model_fields)))
 

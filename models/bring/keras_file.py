@@ -1,6 +1,6 @@
 """A user's Keras model read from its file, made ready to be traced for CPU and GPU alike.
 
-Called by `models.bring`.
+Custom layers come from Python files that the user names; running those files is running the user's code.
 """
 
 import importlib.util
@@ -43,10 +43,10 @@ class KerasFile:
         yield from self.network._flatten_layers(include_self=False)
 
     def maybe_masks(self) -> bool:
-        """Tell whether any part of the model could take a step for padding by its value.
+        """Say whether any part of the model could take a step for padding by its value.
 
-        Keras' own layers do so only where they are `Masking` or `Embedding(mask_zero=True)`; what layers of
-        the user's or operations (as `ops.not_equal`) do, cannot be told from outside.
+        Of Keras' own layers only `Masking` and `Embedding(mask_zero=True)` do; what the user's layers or
+        free operations (such as `ops.not_equal`) do cannot be seen from outside.
         """
         kinds = (keras.layers.Masking, keras.layers.Embedding)
         own = any(not type(layer).__module__.startswith("keras.") for layer in self.layers())
@@ -70,12 +70,12 @@ def load_keras(path: Path, imports: Sequence[Path] = ()) -> KerasFile:
         imports: Python files with the model's own layers and functions. They are RUN.
 
     Raises:
-        ConfigInvalid: no such file, a layer that is not known or not safe to load, state kept between calls,
+        ConfigInvalid: no such file, a layer that is unknown or unsafe to load, state kept between calls,
             or a fixed batch.
     """
     if path.suffix not in (".keras", ".h5", ".hdf5") or not path.is_file():
-        raise ConfigInvalid(f"{path}: a file that Keras saved is wanted, MODEL.keras (or .h5)")
-    custom = {name: found for file in imports for name, found in _defined(file)}
+        raise ConfigInvalid(f"{path}: a file that Keras saved is expected, MODEL.keras (or .h5)")
+    custom = {name: thing for file in imports for name, thing in _defined(file)}
     try:
         model = keras.saving.load_model(path, custom_objects=custom, compile=False)
     except Exception as error:  # whatever a saved layer's own code raises
@@ -88,30 +88,30 @@ def _defined(file: Path) -> Iterator[tuple[str, Any]]:
     """Run a file and yield its own classes and functions by name, registered or not."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None or not file.is_file():
-        raise ConfigInvalid(f"--import {file}: a Python file is wanted, FILE.py")
+        raise ConfigInvalid(f"--import {file}: a Python file is expected, FILE.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(file.stem, module)
-    sys.path.insert(0, str(file.resolve().parent))  # it imports what lies beside it, as a script does
+    sys.path.insert(0, str(file.resolve().parent))  # it may import files beside it, as a script may
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's own code
         raise ConfigInvalid(f"--import {file}: {type(error).__name__}: {error}") from error
-    for name, found in vars(module).items():
-        if getattr(found, "__module__", None) == module.__name__ and callable(found):
-            yield name, found
+    for name, thing in vars(module).items():
+        if getattr(thing, "__module__", None) == module.__name__ and callable(thing):
+            yield name, thing
 
 
 def _why(error: Exception) -> str:
-    told = " ".join(str(error).split())
-    unknown = re.search(r"Could not locate (\w+) '([^']+)'", told)
+    message = " ".join(str(error).split())
+    unknown = re.search(r"Could not locate (\w+) '([^']+)'", message)
     if unknown:
         return (
             f"the model has a {unknown[1]} {unknown[2]!r} of its own: give --import FILE.py that defines it"
         )
-    if "Lambda" in told and "safe_mode" in told:
-        reason = told.split(" If you trust")[0]
+    if "Lambda" in message and "safe_mode" in message:
+        reason = message.split(" If you trust")[0]
         return f"{reason} Make the Lambda a layer class and give --import FILE.py that defines it"
-    return f"Keras cannot load it: {type(error).__name__}: {told[:400]}"
+    return f"Keras cannot load it: {type(error).__name__}: {message[:400]}"
 
 
 def _functional(path: Path, model: keras.Model) -> keras.Model:
@@ -119,17 +119,17 @@ def _functional(path: Path, model: keras.Model) -> keras.Model:
     try:
         if getattr(model, "inputs", None):
             return keras.Model(list(model.inputs), list(model.outputs))
-        # a subclassed model knows but the shapes that it was built with
+        # a subclassed model knows only the shapes that it was built with
         built = model.get_build_config() or {}
         inputs = _inputs(built["input_shape"])
         return keras.Model(keras.tree.flatten(inputs), keras.tree.flatten(model(inputs)))
     except Exception as error:  # whatever the model's own code raises
-        told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ConfigInvalid(f"{path}: its inputs cannot be told ({told}); {WRAP}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigInvalid(f"{path}: Keras does not say what its inputs are ({reason}); {WRAP}") from error
 
 
 def _inputs(shapes: Any) -> Any:
-    """Return inputs for a subclassed model: batch and time are open, whatever it was built with."""
+    """Return inputs for a subclassed model: batch and time are open, whatever shapes it was built with."""
     if isinstance(shapes, dict):
         return {name: _input(shape, name) for name, shape in shapes.items()}
     if all(size is None or isinstance(size, int) for size in shapes):
@@ -174,8 +174,8 @@ def _prepared(path: Path, network: keras.Model) -> KerasFile:
 
 
 def _time_is_open(layer: keras.layers.Layer, inputs: Sequence[Port]) -> bool:
-    taken = [tuple(x.shape) for node in layer._inbound_nodes for x in node.input_tensors]
-    return any(len(shape) > 1 and shape[1] is None for shape in taken or [port.shape for port in inputs])
+    shapes = [tuple(x.shape) for node in layer._inbound_nodes for x in node.input_tensors]
+    return any(len(shape) > 1 and shape[1] is None for shape in shapes or [port.shape for port in inputs])
 
 
 def _open(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

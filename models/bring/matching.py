@@ -1,6 +1,6 @@
-"""Each input and output of a Keras model fitted to a feature or head of its contract, or the misfit told.
+"""Each input and output of a Keras model matched with a feature or head of its contract.
 
-Called by `models.bring`. A message names the contract's field and the model's part, with both shapes.
+Where one does not fit, the message names the contract's field and the model's part, with both shapes.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqserve.models.bring.contract import Contract, TakenCategories, TakenFeature
+from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories
 from seqserve.models.bring.keras_file import KerasFile, Port
 from seqserve.models.config import RESERVED, ConfigInvalid
 from seqserve.models.manifest import AHEAD
@@ -17,11 +17,11 @@ from seqserve.service.contract.features import LARGEST
 from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
 
 WHOLE = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
-"""Up to where each float has every whole number."""
+"""The number up to which each float type has every whole number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Matching:
     """Which Keras input each feature goes to, which output each head comes from, and the mask's own input."""
 
     features: Mapping[str, Port]
@@ -34,15 +34,16 @@ class Fit:
         return _identifier(self.mask.name) if self.mask is not None else None
 
 
-def fit(contract: Contract, file: KerasFile) -> Fit:
-    """Fit every input and every head.
+def match_contract(contract: Contract, file: KerasFile) -> Matching:
+    """Match every input and every head.
 
     Raises:
         ConfigInvalid: naming the field of the contract and the input or output of the model.
     """
-    found = Fit(_fit_features(contract, file), _fit_heads(contract, file), _mask_port(contract, file))
-    _check_all_fed(found, file)
-    return found
+    features, heads = _match_features(contract, file), _match_heads(contract, file)
+    matching = Matching(features, heads, _mask_port(contract, file))
+    _check_all_fed(matching, file)
+    return matching
 
 
 def _identifier(name: str) -> str:
@@ -54,26 +55,26 @@ def _identifier(name: str) -> str:
 # --- inputs ---------------------------------------------------------------------------------------
 
 
-def _fit_features(contract: Contract, file: KerasFile) -> dict[str, Port]:
+def _match_features(contract: Contract, file: KerasFile) -> dict[str, Port]:
     ports = {port.name: port for port in file.inputs}
-    fitted: dict[str, Port] = {}
-    for name, taken in contract.features.items():
+    matched: dict[str, Port] = {}
+    for name, feature in contract.features.items():
         only = next(iter(ports)) if len(ports) == 1 else name
-        wanted = taken.input or (name if name in ports else only)
+        wanted = feature.input or (name if name in ports else only)
         if wanted not in ports:
-            field = f"features.{name}" + (".input" if taken.input else "")
+            field = f"features.{name}" + (".input" if feature.input else "")
             raise ConfigInvalid(
                 f"{field}: the model has no input {wanted!r}; it has {list_ports(file.inputs)}"
             )
-        other = next((n for n, port in fitted.items() if port.name == wanted), None)
+        other = next((n for n, port in matched.items() if port.name == wanted), None)
         if other is not None:
             raise ConfigInvalid(
                 f"features.{name}: input {ports[wanted]} of the model is taken by features.{other}; "
                 f"the model has {list_ports(file.inputs)}"
             )
-        _check_input(f"features.{name}", taken, ports[wanted])
-        fitted[name] = ports[wanted]
-    return fitted
+        _check_input(f"features.{name}", feature, ports[wanted])
+        matched[name] = ports[wanted]
+    return matched
 
 
 def list_ports(ports: Sequence[Port]) -> str:
@@ -81,33 +82,35 @@ def list_ports(ports: Sequence[Port]) -> str:
     return ", ".join(map(str, ports))
 
 
-def _check_input(field: str, taken: TakenFeature, port: Port) -> None:
-    width = taken.width if isinstance(taken, Numbers) else 1
+def _check_input(field: str, feature: AnyFeature, port: Port) -> None:
+    width = feature.width if isinstance(feature, Numbers) else 1
     shape = port.shape
     fits = (len(shape) == 3 and shape[2] in (width, None)) or (len(shape) == 2 and width == 1)
     if not fits:
-        gives = f"(batch, time, {width})" if isinstance(taken, Numbers) else "(batch, time)"
+        gives = f"(batch, time, {width})" if isinstance(feature, Numbers) else "(batch, time)"
         advice = ""
-        if isinstance(taken, Numbers) and len(shape) == 3:
+        if isinstance(feature, Numbers) and len(shape) == 3:
             advice = f": give width = {shape[2]}, or as many columns, mean and scale"
-        elif isinstance(taken, TakenCategories) and len(shape) == 3:
-            advice = ": the ids are to be made one-hot in the model"
+        elif isinstance(feature, ContractCategories) and len(shape) == 3:
+            advice = ": make the ids one-hot in the model"
         raise ConfigInvalid(
-            f"{field}: {taken.kind} give {gives}, input {port} of the model does not fit{advice}"
+            f"{field}: {feature.kind} give {gives}, input {port} of the model does not fit{advice}"
         )
     floats = port.dtype in ("float16", "bfloat16", "float32", "float64")
-    if not floats and (not isinstance(taken, TakenCategories) or not port.dtype.startswith(("int", "uint"))):
-        raise ConfigInvalid(f"{field}: {taken.kind} cannot go into input {port} of the model: its dtype")
-    if isinstance(taken, TakenCategories):
-        _check_ids(field, taken, port)
-    elif abs(taken.pad_value or 0) > LARGEST["float32"]:
-        raise ConfigInvalid(f"{field}.pad_value: {taken.pad_value} is too large for float32")
+    if not floats and (
+        not isinstance(feature, ContractCategories) or not port.dtype.startswith(("int", "uint"))
+    ):
+        raise ConfigInvalid(f"{field}: {feature.kind} cannot go into input {port} of the model: its dtype")
+    if isinstance(feature, ContractCategories):
+        _check_ids(field, feature, port)
+    elif abs(feature.pad_value or 0) > LARGEST["float32"]:
+        raise ConfigInvalid(f"{field}.pad_value: {feature.pad_value} is too large for float32")
 
 
-def _check_ids(field: str, taken: TakenCategories, port: Port) -> None:
+def _check_ids(field: str, feature: ContractCategories, port: Port) -> None:
     """Refuse ids that the signature's int32 or the input's own dtype would round or wrap."""
-    if taken.pad_value is not None and taken.pad_value % 1:
-        raise ConfigInvalid(f"{field}.pad_value: {taken.pad_value} is no id")
+    if feature.pad_value is not None and feature.pad_value % 1:
+        raise ConfigInvalid(f"{field}.pad_value: {feature.pad_value} is not an id")
     least, most = -LARGEST["int32"], LARGEST["int32"]
     if port.dtype in WHOLE:
         least, most = -WHOLE[port.dtype], WHOLE[port.dtype]
@@ -115,10 +118,10 @@ def _check_ids(field: str, taken: TakenCategories, port: Port) -> None:
         limits = np.iinfo(port.dtype)
         least, most = max(least, int(limits.min)), min(most, int(limits.max))
     for key, number in (
-        ("first_id", taken.first_id),
-        ("labels", taken.first_id + len(taken.labels) - 1),
-        ("unknown_id", taken.unknown_id or 0),
-        ("pad_value", taken.pad_value or 0),
+        ("first_id", feature.first_id),
+        ("labels", feature.first_id + len(feature.labels) - 1),
+        ("unknown_id", feature.unknown_id or 0),
+        ("pad_value", feature.pad_value or 0),
     ):
         if not least <= number <= most:
             raise ConfigInvalid(
@@ -140,47 +143,49 @@ def _mask_port(contract: Contract, file: KerasFile) -> Port | None:
     )
 
 
-def _check_all_fed(fit: Fit, file: KerasFile) -> None:
-    fed = {port.name for port in fit.features.values()}
+def _check_all_fed(matching: Matching, file: KerasFile) -> None:
+    fed = {port.name for port in matching.features.values()}
     for port in file.inputs:
-        if port == fit.mask and port.name in fed:
+        if port == matching.mask and port.name in fed:
             raise ConfigInvalid(f"mask_input: input {port} of the model is taken by a feature")
-        if port != fit.mask and port.name not in fed:
+        if port != matching.mask and port.name not in fed:
             raise ConfigInvalid(
                 f"features: input {port} of the model has none; add [features.{_identifier(port.name)}], "
                 f"or mask_input = {port.name!r} if it takes the mask or the lengths"
             )
-    if fit.mask_name in fit.features:
-        raise ConfigInvalid(f"features.{fit.mask_name}: this is the name of the mask's input; choose another")
+    if matching.mask_name in matching.features:
+        raise ConfigInvalid(
+            f"features.{matching.mask_name}: this is the name of the mask's input; choose another"
+        )
 
 
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def _fit_heads(contract: Contract, file: KerasFile) -> dict[str, int]:
+def _match_heads(contract: Contract, file: KerasFile) -> dict[str, int]:
     names = [port.name for port in file.outputs]
-    fitted: dict[str, int] = {}
+    matched: dict[str, int] = {}
     for name, given in contract.heads.items():
         wanted = given.output if given.output is not None else name
         if given.output is None and name not in names and len(names) == 1:
             wanted = 0
-        places = [at for at, found in enumerate(names) if wanted in (at, found)]
+        places = [at for at, output in enumerate(names) if wanted in (at, output)]
         if len(places) != 1:
             field = f"heads.{name}" + (".output" if given.output is not None else "")
-            told = "several outputs" if places else "no output"
+            has = "several outputs" if places else "no output"
             listed = ", ".join(f"{at}: {port}" for at, port in enumerate(file.outputs))
-            raise ConfigInvalid(f"{field}: the model has {told} {wanted!r}; it has {listed}")
-        fitted[name] = places[0]
+            raise ConfigInvalid(f"{field}: the model has {has} {wanted!r}; it has {listed}")
+        matched[name] = places[0]
     times = {port.shape[1] for port in file.inputs if len(port.shape) > 1}
     for name, head in contract.manifest_heads().items():
-        _check_output(f"heads.{name}", head, file.outputs[fitted[name]], times)
-    return fitted
+        _check_output(f"heads.{name}", head, file.outputs[matched[name]], times)
+    return matched
 
 
 def _check_output(field: str, head: Head, port: Port, times: set[int | None]) -> None:
     if port.dtype.startswith(("int", "uint", "bool", "string")) and not isinstance(head, Numeric):
         raise ConfigInvalid(
-            f"{field}: scores are wanted, output {port} of the model is no scores but its choice"
+            f"{field}: scores are expected, output {port} of the model is not scores but the model's choice"
         )
     width = len(head.scale) if isinstance(head, Numeric) else len(head.labels)
     if isinstance(head, Softmax) and width == 1:
@@ -194,9 +199,9 @@ def _check_output(field: str, head: Head, port: Port, times: set[int | None]) ->
     shorter = [(*ahead, *levels)] if width == 1 else []
     shapes = [(*ahead, width, *levels), *shorter]
     if not any(_same(shape, port.shape[1:], times) for shape in shapes):
-        told = f"({', '.join(map(str, wanted))})"
+        shown = f"({', '.join(map(str, wanted))})"
         advice = _advice(head, port, width)
-        raise ConfigInvalid(f"{field}: {told} is wanted, output {port} of the model does not fit{advice}")
+        raise ConfigInvalid(f"{field}: {shown} is expected, output {port} of the model does not fit{advice}")
 
 
 def _same(wanted: Sequence[str | int], shape: Sequence[int | None], times: set[int | None]) -> bool:

@@ -1,56 +1,48 @@
-"""What export finds out of a model by trying it: which feature it masks by, and examples that are clear.
+"""What export learns of a model by trying it: the feature it masks by, clear examples, and faults."""
 
-Called by `models.bring`. Sequences are drawn from the contract alone, the same ones each time.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from seqserve.models.bring.trial_inputs import Sent, made_up
 from seqserve.models.config import ConfigInvalid
-from seqserve.service import errors
+from seqserve.models.draft import margin
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.heads import sigmoid_probabilities, softmax_probabilities
 from seqserve.service.contract.manifest import (
     PREDICT_SIGNATURE,
     Categories,
-    Elapsed,
-    Feature,
     Head,
     Manifest,
-    Numbers,
     Numeric,
     Sigmoid,
     Softmax,
 )
 from seqserve.service.contract.padding import Array, Row, bucket_of, pad_batch, real_steps
 
-CANDIDATES = 32
 LONGEST = 40
-REDRAWN = 1000
 NEAR_TIES = 3
 CLEAR = 0.02
 """The margin of probability that an example should have: four times the tolerance of a GPU."""
 Function = Callable[..., Mapping[str, Any]]
-Sequence = dict[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Sequences whose answers are clear, and others that are near a tie: there small faults show."""
+class Trial:
+    """Sequences whose answers are clear, and others whose answers are near a tie: there small faults show."""
 
-    clear: list[Sequence]
-    unclear: list[Sequence]
+    clear: list[Sent]
+    unclear: list[Sent]
     warnings: list[str]
 
 
-def draw_examples(manifest: Manifest, function: Function, given: Iterable[Sequence] = ()) -> Drawn:
-    """Draw examples of three lengths, of each the one whose classes are furthest apart of 32.
+def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()) -> Trial:
+    """Run the model on made-up sequences of three lengths, and keep of each length the clearest of 32.
 
-    Near a tie another device could answer otherwise; where no example is clear, a warning says so, unless
-    examples are given. Those are tried too, but what is drawn tries every label and many values.
+    Near a tie another device could answer otherwise; where no sequence is clear, a warning says so, unless
+    examples are given. Given examples are tried too, but made-up ones try every label and many values.
 
     Raises:
         ConfigInvalid: the model fails on a sequence that the contract allows, or its scores are not what the
@@ -59,39 +51,40 @@ def draw_examples(manifest: Manifest, function: Function, given: Iterable[Sequen
     random = np.random.default_rng(0)
     encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
     most = min(LONGEST, manifest.limits.sequence_steps or LONGEST)
-    clear, unclear, margins, seen = [], [], [], dict[str, list[Array]]()
+    clear, unclear, best_margins, answered = [], [], [], dict[str, list[Array]]()
     for length in sorted({max(1, most // 8), max(1, most // 2), most}):
-        sequences = list(_encodable(manifest, encoder, length, random))
+        sequences = list(made_up(manifest, encoder, length, random))
         rows = [row for _, row in sequences]
-        outputs = _seen(_run(manifest, function, rows), seen)
-        found = [
+        outputs = _noted(_run(manifest, function, rows), answered)
+        margins = [
             _margin(manifest, {n: v[at] for n, v in outputs.items()}, rows[at]) for at in range(len(rows))
         ]
-        order = np.argsort(found, kind="stable")
+        order = np.argsort(margins, kind="stable")
         clear.append(sequences[int(order[-1])][0])
         unclear += [sequences[int(place)][0] for place in order[:NEAR_TIES]]
-        margins.append(max(found))
+        best_margins.append(max(margins))
     short = encoder.encode({name: values[:1] for name, values in clear[0].items()}).row
     _try_lengths(manifest, function, [short, rows[-1]])
     given = list(given)
     for sequence in given:
-        _seen(_run(manifest, function, [encoder.encode(sequence).row]), seen)
-    _check_unknown(manifest, function, encoder, clear[-1])
-    _check_scores(manifest.heads, seen)
-    told = [
-        f"examples: the clearest drawn has a margin of {min(margins):.3g}; give [[examples]] of real ones"
-    ]
-    return Drawn(clear, unclear, told if min(margins) < CLEAR and not given else [])
+        _noted(_run(manifest, function, [encoder.encode(sequence).row]), answered)
+    _try_unknown(manifest, function, encoder, clear[-1])
+    _check_scores(manifest.heads, answered)
+    return Trial(clear, unclear, [] if given else _unclear_warning(min(best_margins)))
 
 
-def _check_unknown(
-    manifest: Manifest, function: Function, encoder: SequenceEncoder, sequence: Sequence
-) -> None:
-    """Try the id of labels that nobody knows, where they are mapped to one."""
+def _unclear_warning(least: float) -> list[str]:
+    if least >= CLEAR:
+        return []
+    return [f"examples: the clearest drawn has a margin of {least:.3g}; give [[examples]] of real ones"]
+
+
+def _try_unknown(manifest: Manifest, function: Function, encoder: SequenceEncoder, sent: Sent) -> None:
+    """Try a label that the model does not know, where the contract maps such labels to an id."""
     for name, feature in manifest.features.items():
         if isinstance(feature, Categories) and feature.unknown == "map":
             strange = "?" * (1 + max(map(len, feature.labels)))
-            changed = {**sequence, name: [strange, *sequence[name][1:]]}
+            changed = {**sent, name: [strange, *sent[name][1:]]}
             _run(manifest, function, [encoder.encode(changed).row])
 
 
@@ -104,14 +97,15 @@ def _try_lengths(manifest: Manifest, function: Function, rows: list[Row]) -> Non
                 _run(manifest, function, [row], bucket)
 
 
-def _seen(outputs: dict[str, Array], seen: dict[str, list[Array]]) -> dict[str, Array]:
+def _noted(outputs: dict[str, Array], answered: dict[str, list[Array]]) -> dict[str, Array]:
+    """Return the outputs, and add them to what the model has answered so far."""
     for name, values in outputs.items():
-        seen.setdefault(name, []).append(values.reshape(-1, *values.shape[-1:]))
+        answered.setdefault(name, []).append(values.reshape(-1, *values.shape[-1:]))
     return outputs
 
 
 def masking_feature(manifest: Manifest, function: Function) -> str | None:
-    """Return the feature whose pad value makes the model drop a step, None where no one alone does.
+    """Return the feature whose pad value makes the model drop a step, None where no one feature does alone.
 
     Tried: a step of the pad value put first, in the middle and last must leave every other answer as it was.
     """
@@ -120,7 +114,7 @@ def masking_feature(manifest: Manifest, function: Function) -> str | None:
     if length < 2:
         return None
     encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
-    rows = [row for _, row in _encodable(manifest, encoder, length, random)][:5]
+    rows = [row for _, row in made_up(manifest, encoder, length, random)][:5]
     for name in manifest.features:
         if all(_drops(manifest, function, rows, name, at) for at in (0, length // 2, length)):
             return name
@@ -128,6 +122,7 @@ def masking_feature(manifest: Manifest, function: Function) -> str | None:
 
 
 def _drops(manifest: Manifest, function: Function, rows: list[Row], name: str, at: int) -> bool:
+    """Say whether a step of the feature's pad value, put in at a place, changes no other answer."""
     tensors = manifest.signatures[PREDICT_SIGNATURE].inputs
     wider = []
     for row in rows:
@@ -149,7 +144,7 @@ def _drops(manifest: Manifest, function: Function, rows: list[Row], name: str, a
 def _run(
     manifest: Manifest, function: Function, rows: list[Row], length: int | None = None
 ) -> dict[str, Array]:
-    """Return the model's own outputs for rows of one length, unpadded unless told or fixed otherwise."""
+    """Return the model's own outputs for rows of one length, unpadded unless a length is given or fixed."""
     alone = manifest.buckets[0] if len(manifest.buckets) == 1 else rows[0].length
     length = length or alone
     inputs = pad_batch(rows, length, manifest.signatures[PREDICT_SIGNATURE], manifest)
@@ -157,10 +152,10 @@ def _run(
     try:
         outputs = {name: np.asarray(value) for name, value in function(**inputs).items()}
     except Exception as error:  # whatever a layer says of values or shapes that it does not take
-        told = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise ConfigInvalid(
             f"features: the model fails on a sequence of {rows[0].length} steps{padded} that the contract "
-            f"allows (labels, first_id, unknown_id, width, buckets): {told}"
+            f"allows (labels, first_id, unknown_id, width, buckets): {reason}"
         ) from error
     _check_steps(manifest, outputs, length)
     return outputs
@@ -175,52 +170,8 @@ def _check_steps(manifest: Manifest, outputs: Mapping[str, Array], length: int) 
             )
 
 
-def _encodable(
-    manifest: Manifest, encoder: SequenceEncoder, length: int, random: np.random.Generator
-) -> Iterator[tuple[Sequence, Row]]:
-    """Yield drawn sequences, without those that have a step which looks like padding."""
-    for number in range(CANDIDATES):
-        drawn = {name: _draw(feature, length, number, random) for name, feature in manifest.features.items()}
-        yield drawn, _encoded(manifest, encoder, drawn, random)
-
-
-def _encoded(
-    manifest: Manifest, encoder: SequenceEncoder, drawn: Sequence, random: np.random.Generator
-) -> Row:
-    """Encode a sequence; what looks like padding is drawn again, in place."""
-    name = str(manifest.masking_input)
-    for _ in range(REDRAWN):
-        try:
-            return encoder.encode(drawn).row
-        except errors.PadCollision as collision:
-            # the last of two: the first step's time since the previous one is always 0
-            drawn[name][int(collision.path[-1])] = _draw(manifest.features[name], 2, 0, random)[-1]
-    raise ConfigInvalid(
-        f"features.{name}: all that is drawn encodes to the pad value: is mean, scale or pad_value wrong?"
-    )
-
-
-def _draw(feature: Feature, length: int, number: int, random: np.random.Generator) -> list[Any]:
-    match feature:
-        case Categories():
-            # every label comes up in the candidates: the model may not know an id
-            places = random.permutation(len(feature.labels) * -(-length // len(feature.labels)))[:length]
-            return [feature.labels[int(place) % len(feature.labels)] for place in places + number]
-        case Numbers():
-            drawn = random.normal(size=(length, feature.width)).round(3)  # short, and as far apart as drawn
-            rows = (np.array(feature.mean) + np.array(feature.scale) * drawn).tolist()
-            return rows if feature.width > 1 else [value for (value,) in rows]
-        case Elapsed():
-            scaled = random.exponential(feature.scale, length)
-            times = np.expm1(scaled) if feature.transform == "log1p" else scaled
-            if feature.origin == "previous":
-                times[0] = 0.0
-            return [float(f"{value:.4g}") for value in times.tolist()]
-    raise AssertionError(feature)  # a contract has no other kind
-
-
 def _margin(manifest: Manifest, outputs: Mapping[str, Array], row: Row) -> float:
-    """Return how far apart the decision of any head is from another, as probability; inf without classes."""
+    """Return how far any head's decision is from another one, as probability; infinite without classes."""
     margins = [np.inf]
     for name, head in manifest.heads.items():
         per_step = head.per == "step"
@@ -228,9 +179,8 @@ def _margin(manifest: Manifest, outputs: Mapping[str, Array], row: Row) -> float
         probabilities = _probabilities(name, head, values)
         if isinstance(head, Sigmoid):
             margins.append(float(np.abs(probabilities - np.array(head.thresholds)).min()))
-        elif isinstance(head, Softmax) and len(head.labels) > 1:
-            ordered = np.sort(probabilities, axis=-1)
-            margins.append(float((ordered[..., -1] - ordered[..., -2]).min()))
+        elif isinstance(head, Softmax):
+            margins.append(margin(probabilities))
     return min(margins)
 
 
@@ -250,19 +200,19 @@ def _probabilities(name: str, head: Head, values: Array) -> Array:
         ) from error
 
 
-def _check_scores(heads: Mapping[str, Head], seen: Mapping[str, list[Array]]) -> None:
+def _check_scores(heads: Mapping[str, Head], answered: Mapping[str, list[Array]]) -> None:
     """Refuse logits that are probabilities already: a second softmax or sigmoid would flatten them."""
     for name, head in heads.items():
         if not isinstance(head, Softmax | Sigmoid) or head.scores != "logits":
             continue
-        values = np.concatenate([part.reshape(len(part), -1) for part in seen[name]])
-        kind, alike = head.kind, bool(((values >= 0) & (values <= 1)).all())
-        told = f"each output of the model lies in 0 to 1 ({values.min():.3g} to {values.max():.3g})"
+        values = np.concatenate([part.reshape(len(part), -1) for part in answered[name]])
+        kind, applied = head.kind, bool(((values >= 0) & (values <= 1)).all())
+        sign = f"each output of the model lies in 0 to 1 ({values.min():.3g} to {values.max():.3g})"
         if isinstance(head, Softmax):
-            alike = alike and np.abs(values.sum(axis=-1) - 1).max() < 1e-3
-            told = "each output of the model sums to 1"
-        if alike:
+            applied = applied and np.abs(values.sum(axis=-1) - 1).max() < 1e-3
+            sign = "each output of the model sums to 1"
+        if applied:
             raise ConfigInvalid(
-                f"heads.{name}.scores: 'logits', but {told}: {kind} is applied already, so scores = "
+                f"heads.{name}.scores: 'logits', but {sign}: {kind} is applied already, so scores = "
                 "'probabilities'; if not, give [[examples]] of real sequences that show it"
             )
