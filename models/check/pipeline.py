@@ -1,7 +1,4 @@
-"""One version behind the very code that serves it: in this process, or at a running server.
-
-Used by the certification, by `models.export` and by `models.evaluate`.
-"""
+"""One version behind the very code that serves it: in this process, or at a running server."""
 
 import asyncio
 import os
@@ -82,7 +79,7 @@ async def pipeline(
 
 
 async def _available(backend: Backend, name: str, version: int) -> None:
-    """Wait until the version can be called; raises why it never will be."""
+    """Wait until the version can be called; raise the reason if it never will be."""
     await backend.models()
     until = asyncio.get_running_loop().time() + SECONDS
     while True:
@@ -109,11 +106,11 @@ def name_and_version(folder: Path) -> tuple[Path, str, int]:
     """Read a version directory's path, …/NAME/NUMBER; returns it absolute, and both.
 
     Raises:
-        ConfigInvalid: it is no such directory.
+        ConfigInvalid: it is not a version directory.
     """
     folder = Path(os.path.abspath(folder))
     if not folder.name.isdecimal() or not folder.is_dir():
-        raise ConfigInvalid(f"{folder} is not a version directory: MODEL/NUMBER is wanted")
+        raise ConfigInvalid(f"{folder} is not a version directory: MODEL/NUMBER is expected")
     return folder, folder.parent.name, int(folder.name)
 
 

@@ -1,1 +1,1 @@
-"""Training data: reading it from files, making it up, and cutting it into batches."""
+"""Training data: read from files or generated, and made into batches."""

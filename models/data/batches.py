@@ -12,7 +12,7 @@ ROUNDING = 1e-9
 
 
 def epoch_batches(lengths: Sequence[float], batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Yield the row indices of each batch of an epoch: shuffled, rows of like length together.
+    """Yield the row indices of each batch of an epoch: shuffled, with rows of similar length together.
 
     Rows are sorted within pools of 50 batches only, so batches differ from epoch to epoch.
     """
@@ -29,7 +29,7 @@ def epoch_batches(lengths: Sequence[float], batch_size: int, seed: int, epoch: i
 
 
 def scale_of(values: np.ndarray) -> np.ndarray:
-    """Return each column's deviation, of (rows, …), to divide by; 1 for one constant but for rounding."""
+    """Return the deviation of each column of (rows, …), to divide by; 1 where only rounding varies it."""
     deviation = values.std(axis=0)
     return np.where(deviation > ROUNDING * np.maximum(1.0, np.abs(values.mean(axis=0))), deviation, 1.0)
 

@@ -18,7 +18,7 @@ END = "[END]"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One complete event sequence: labels, and the time of each in seconds from the first."""
+    """One complete event sequence: the events' labels, and their times in seconds from the first."""
 
     events: tuple[str, ...]
     seconds: tuple[float, ...]
@@ -39,9 +39,9 @@ def read_log(path: Path) -> list[Case]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigInvalid(f"{path}: {error}") from error
     if not cases:
-        raise ConfigInvalid(f"{path}: no case is in it")
-    found = ((events, _seconds(times, f"{path} case {key}")) for key, (events, times) in cases.items())
-    return [Case(tuple(events), seconds) for events, seconds in found]
+        raise ConfigInvalid(f"{path}: it holds no case")
+    timed = ((events, _seconds(times, f"{path} case {key}")) for key, (events, times) in cases.items())
+    return [Case(tuple(events), seconds) for events, seconds in timed]
 
 
 def _read_row(row: dict[str, str], cases: dict[str, tuple[list[str], list[float]]], where: str) -> None:
@@ -60,7 +60,7 @@ def _read_row(row: dict[str, str], cases: dict[str, tuple[list[str], list[float]
 
 
 def _seconds(times: Sequence[float], where: str) -> tuple[float, ...]:
-    """Return seconds from the first event; an hour lost in autumn stands still, more is an error."""
+    """Return seconds from the first event. Time may run back by an hour, as in autumn; more is an error."""
     seconds = np.asarray(times) - times[0]
     steady = np.maximum.accumulate(seconds)
     if (steady - seconds).max() > AUTUMN_SECONDS:

@@ -1,14 +1,13 @@
-"""Journeys: made-up visits to a shop from a stated process, so the best possible prediction is known.
+"""Journeys: generated visits to a shop. Their law is known, and so is the best possible prediction.
 
-Called by `models.train` where a configuration's data kind is `journeys`; `models.evaluate` may hold a model's
-next-event accuracy against `best_accuracy`: no model can do better than it, save by luck.
+No model can be more accurate than `best_accuracy`, except by luck.
 
-The process. A journey starts with `visit` at second 0. At each event, let
+The law: a journey starts with `visit` at second 0. At each event, let
 
 - `basket` be the number of `cart` events since the last `pay`, and `declines` likewise;
 - `pause` be the minutes between the previous event and this one.
 
-1. The journey ends here with a probability that is 0 at the first event, 1 at the `LONGEST`-th, and else
+1. The journey ends here with a probability that is 0 at the first event, 1 at event `LONGEST`, and otherwise
 
        odds of leaving = odds of `leave` * ((1 + pause) / (1 + PAUSE)) ** PATIENCE
 
@@ -40,7 +39,7 @@ SPREAD = 1.4
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What may follow: the probability of leaving after `PAUSE` minutes, and the next event's shares else."""
+    """What may follow: the probability of leaving after `PAUSE` minutes, and else the next event's shares."""
 
     leave: float
     shares: Mapping[str, float]
@@ -48,7 +47,7 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class EventLaw:
-    """What follows an event: after how long (the median, in minutes), and what, by what is remembered."""
+    """What follows an event, by what is remembered, and after how long (the median, in minutes)."""
 
     minutes: float
     memory: Memory
@@ -120,7 +119,7 @@ EVENTS: tuple[str, ...] = tuple(LAW)
 
 @dataclass(frozen=True, slots=True)
 class BestAccuracy:
-    """How often the best predictor is right: in expectation, and on these very journeys' prefixes."""
+    """How often the best predictor is right: in expectation, and on the prefixes of the given journeys."""
 
     expected: float
     observed: float
@@ -134,7 +133,7 @@ def journeys(count: int, seed: int) -> list[Case]:
 
 
 def next_probabilities(case: Case, step: int) -> dict[str, float]:
-    """Give the exact law of what follows event `step`: `EVENTS` and `END`, by what is known at its time."""
+    """Return the exact probabilities that each of `EVENTS`, or `END`, follows event `step`."""
     events, seconds = case.events[: step + 1], case.seconds
     law = LAW[events[step]]
     outlook = law.reached if _remembered(events, law.memory) >= law.threshold else law.below
@@ -144,7 +143,7 @@ def next_probabilities(case: Case, step: int) -> dict[str, float]:
 
 
 def best_accuracy(cases: Iterable[Case], shortest_prefix: int = 1) -> BestAccuracy:
-    """Measure the best predictor on every prefix of at least so many events; its target may be `END`.
+    """Measure the best predictor on every prefix of at least `shortest_prefix` events; `END` may follow it.
 
     Raises:
         ValueError: no journey has such a prefix.
@@ -184,7 +183,7 @@ def _remembered(events: Sequence[str], memory: Memory) -> int:
 
 
 def _leave(leave: float, pause: float, step: int) -> float:
-    """Give the probability of leaving after a pause of so many minutes."""
+    """Return the probability of leaving after a pause, in minutes."""
     if step == 0 or step == LONGEST - 1:
         return float(step > 0)
     odds = leave / (1 - leave) * ((1 + pause) / (1 + PAUSE)) ** PATIENCE

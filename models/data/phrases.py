@@ -1,12 +1,11 @@
 """Phrases: dates, times and numbers in English and in German, translation data that needs no download.
 
-Called by `models.train` where a configuration's data kind is `phrases`. What is written how comes from CLDR
-(babel) and num2words, so the English determines the German: a model can be right every time, and a wrong
-answer is the model's fault.
+CLDR (babel) and num2words write both languages, so the English determines the German: a model can be right
+every time, and a wrong answer is the model's fault.
 
-Every phrase says a *value*: a date of 1950 to 2049 (two digits of the year are enough), a time of day, a
-number, or a date and a time. Values are dealt to the splits by a hash, so a value of the test split occurs
-in no other split in any form, not even as half of a date with a time. Numbers that have a word of their own
+Every phrase states a *value*: a date of 1950 to 2049 (two digits of the year are enough), a time of day, a
+number, or a date and a time. A hash deals the values to the splits, so a value of the test split occurs in no
+other split in any form, not even as half of a date with a time. Numbers that have a word of their own
 (`seventeen`, `forty`) are always training values, as nothing else could teach the word.
 
 Narrow and no-break spaces are written as plain ones.
@@ -63,7 +62,7 @@ def phrase_pairs(split: Split, count: int, seed: int) -> list[Pair]:
 
 
 def split_of(value: Value) -> Split:
-    """Say which split a value belongs to: one in ten to test, one in ten to validation."""
+    """Return the split of a value: one in ten goes to test, one in ten to validation."""
     if value in NAMED_NUMBERS:
         return "train"
     text = f"{value.normalize():f}" if isinstance(value, Decimal) else value.isoformat()
@@ -72,7 +71,7 @@ def split_of(value: Value) -> Split:
 
 
 class _Draw:
-    """Draws values of one split, and phrases that say them."""
+    """Draws values of one split, and phrases that state them."""
 
     def __init__(self, split: Split, seed: int) -> None:
         self._split = split

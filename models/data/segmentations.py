@@ -1,10 +1,8 @@
 """Subword regularization: each time training sees a text, it may be cut into other pieces.
 
-So a small corpus says the same in many ways, and the model learns what pieces have in common. In serving a
+A small corpus then says the same in many ways, and the model learns what pieces have in common. In serving a
 text has its likeliest segmentation. Source: Kudo, 2018, https://arxiv.org/abs/1804.10959. SentencePiece's
 own sampling cannot be seeded for each batch, which resuming needs; drawing from its n best can.
-
-Used by `models.recipes.translation`.
 """
 
 from bisect import bisect
@@ -18,9 +16,9 @@ CANDIDATES = 16
 
 
 class Segmentations:
-    """The likeliest 16 segmentations of each of some texts, to draw one by p^smoothness each time.
+    """The 16 likeliest segmentations of each text; one is drawn each time, by p^smoothness.
 
-    They are kept, about 3 KiB a text: for a million pairs of texts that is 7 GiB.
+    They are kept, about 3 KiB a text: 7 GiB for a million pairs of texts.
 
     Args:
         longest: most ids; the likeliest segmentation of each text must have no more.

@@ -33,27 +33,27 @@ def read_series(path: Path) -> list[Series]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: {error}") from error
     labels: tuple[str, ...] = ()
-    found: list[Series] = []
+    rows: list[Series] = []
     for number, line in ((number, line.strip()) for number, line in lines):
         where = f"{path} line {number}"
         if line.startswith("@"):
             labels = _header(line, where) or labels
         elif line and not line.startswith("#"):
-            found.append(_row(line, labels, where))
-            if found[-1].values.shape[1] != found[0].values.shape[1]:
-                shapes = [series.values.shape[1] for series in (found[-1], found[0])]
+            rows.append(_row(line, labels, where))
+            if rows[-1].values.shape[1] != rows[0].values.shape[1]:
+                shapes = [series.values.shape[1] for series in (rows[-1], rows[0])]
                 raise ConfigInvalid(f"{where}: {shapes[0]} dimensions, the lines before have {shapes[1]}")
-    if not found:
-        raise ConfigInvalid(f"{path}: no sequence is in it")
-    return found
+    if not rows:
+        raise ConfigInvalid(f"{path}: it holds no sequence")
+    return rows
 
 
 def _header(line: str, where: str) -> tuple[str, ...]:
-    """Return the labels where the line lists them; refuse a form that is not read here."""
+    """Return the labels if the line lists them; refuse a form that is not supported."""
     keyword, *words = line.split()
     keyword, stated = keyword.lower(), [word.lower() for word in words[:1]]
     if keyword == "@timestamps" and stated == ["true"]:
-        raise ConfigInvalid(f"{where}: values with time stamps are not read: {line.strip()}")
+        raise ConfigInvalid(f"{where}: values with time stamps are not supported: {line.strip()}")
     if keyword == "@classlabel":
         if stated != ["true"]:
             raise ConfigInvalid(f"{where}: the sequences have no class: {line.strip()}")
@@ -64,7 +64,7 @@ def _header(line: str, where: str) -> tuple[str, ...]:
 def _row(line: str, labels: tuple[str, ...], where: str) -> Series:
     *dimensions, label = (part.strip() for part in line.split(":"))
     if not dimensions or not label:
-        raise ConfigInvalid(f"{where}: dimension:…:label is wanted")
+        raise ConfigInvalid(f"{where}: dimension:…:label is expected")
     if labels and label not in labels:
         raise ConfigInvalid(f"{where}: label {label!r} is none of @classLabel's {', '.join(labels)}")
     columns = [_column(text, f"{where} dimension {place}") for place, text in enumerate(dimensions, 1)]
@@ -81,22 +81,22 @@ def _column(text: str, where: str) -> list[float]:
         try:
             values.append(float(word))
         except ValueError:
-            raise ConfigInvalid(f"{where}: value {place} is no number: {word!r}") from None
+            raise ConfigInvalid(f"{where}: value {place} is not a number: {word!r}") from None
         if not np.isfinite(values[-1]):
             raise ConfigInvalid(f"{where}: value {place} is missing or infinite: {word!r}")
     return values
 
 
 def stratified(labels: Sequence[str], parts: int, seed: int) -> Array:
-    """Deal rows into `parts` of like size and like shares of each class; returns each row's part, (rows).
+    """Deal rows into `parts` of nearly equal size and shares of each class; returns each row's part, (rows).
 
-    Depends on the labels' rows and the seed alone: not on the order of the classes in a model.
+    The result depends on the labels and the seed alone, not on the order of the classes in a model.
     """
     of_row = np.zeros(len(labels), np.int64)
     dealt = 0
     for label in sorted(set(labels)):
         rows = np.flatnonzero(np.asarray(labels) == label)
         shuffled = np.random.default_rng((seed, dealt)).permutation(rows)
-        of_row[shuffled] = (dealt + np.arange(len(rows))) % parts  # goes on where the last class stopped
+        of_row[shuffled] = (dealt + np.arange(len(rows))) % parts  # on from where the last class stopped
         dealt += len(rows)
     return of_row

@@ -1,7 +1,4 @@
-"""Tables of numbers over time, as CSV files: what forecasters are trained and measured on.
-
-Used by `models.recipes.forecaster` and `models.evaluate.forecaster`.
-"""
+"""Tables of numbers over time, as CSV files: what forecasters are trained and measured on."""
 
 import csv
 import datetime
@@ -18,7 +15,7 @@ from seqserve.models.config import ConfigInvalid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Rows evenly spaced in time: when, as `2026-01-31 18:00:00`, and one number a column."""
+    """Rows evenly spaced in time: the time, as `2026-01-31 18:00:00`, and one number for each column."""
 
     columns: tuple[str, ...]
     times: tuple[str, ...]
@@ -53,7 +50,7 @@ def read_table(path: Path, time: str) -> Table:
             header = next(rows, [])
             if time not in header or len(header) < 2 or len(set(header)) < len(header):
                 raise ConfigInvalid(
-                    f"{path}: the header is {header}; {time!r} and distinct others are wanted"
+                    f"{path}: the header is {header}; {time!r} and distinct others are expected"
                 )
             read = [_row(row, header, time, f"{path} line {rows.line_num}") for row in rows if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -75,7 +72,7 @@ def _row(
         instant = datetime.datetime.fromisoformat(cells.pop(time))
     except ValueError as error:
         raise ConfigInvalid(f"{where}: {time}: {error}") from error
-    stamp = str(instant)  # one way of writing, however the file does
+    stamp = str(instant)  # written one way, however the file writes it
     # a stamp without an offset is local time: only differences count
     instant = instant if instant.tzinfo else instant.replace(tzinfo=datetime.UTC)
     return instant, stamp, [_number(cell, f"{where}: {name}") for name, cell in cells.items()]
@@ -87,7 +84,7 @@ def _number(cell: str, where: str) -> float:
     except ValueError as error:
         raise ConfigInvalid(f"{where}: {error}") from error
     if not math.isfinite(number):
-        raise ConfigInvalid(f"{where} is {cell}; a finite number is wanted")
+        raise ConfigInvalid(f"{where} is {cell}; a finite number is expected")
     return number
 
 

@@ -36,4 +36,4 @@ def _lines(folder: Path, name: str) -> list[str]:
             text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8")
             # splitlines() would also cut at characters that stand inside a line
             return [line.strip() for line in text.removesuffix("\n").split("\n")]
-    raise ConfigInvalid(f"{folder}: neither {name}.gz nor {name} is there")
+    raise ConfigInvalid(f"{folder}: neither {name}.gz nor {name} exists")

@@ -21,7 +21,7 @@ def train_tokenizer(
         sentence_iterator=iter(texts),
         model_writer=model,
         vocab_size=vocabulary_size,
-        hard_vocab_limit=False,  # fewer pieces where the texts do not have that many
+        hard_vocab_limit=False,  # fewer pieces where the texts have fewer
         character_coverage=character_coverage,
         split_digits=True,  # numbers are spelled digit by digit, so that unseen ones can be written
         pad_id=special.pad,

@@ -1,4 +1,4 @@
-"""Quality of classifiers and taggers: what is right, and how far the probabilities can be believed."""
+"""Quality of classifiers and taggers: what is right, and how far the probabilities can be trusted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from seqserve.service.contract.padding import Array
 
 ALL_LABELS = 1000
 SMALLEST = 1e-9
-"""What a probability of 0 given to the truth counts as in the log loss."""
+"""The log loss counts a smaller probability of the truth as this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One answer beside the truth. What the model refused to answer has no label, and probability 0."""
+    """One answer beside the truth. A row that the model refused has no label, and probability 0."""
 
     truth: str
     said: str = ""
@@ -41,7 +41,7 @@ def held_out(config: ClassifierConfig, data: Path | None) -> list[Series]:
 
 
 def to_measure(config: ClassifierConfig, data: Path | None, card: Mapping[str, Any]) -> list[Series]:
-    """Return all sequences of a file, or the validation part where it is the file that was trained on."""
+    """Return all sequences of a file, or only the validation part of the file that was trained on."""
     kept = held_out(config, data)
     is_training = data is None or sha256(data.read_bytes()) == card.get("data_sha256")
     return kept if data is None or is_training else read_series(data)
@@ -61,8 +61,8 @@ def class_figures(judged: Sequence[Judged], groups: Groups | None = None) -> Fig
     """Return accuracy, log loss, macro F1 and expected calibration error, with intervals.
 
     Log loss is in nats. Macro F1 is the mean over the labels that are true of some row. The calibration
-    error is over 15 bins of equal width: of few rows it is above 0 by chance alone, and drawing them again
-    adds as much, so that its interval leans to higher values.
+    error is over 15 bins of equal width: with few rows it is above 0 by chance alone, and drawing them again
+    adds as much, so its interval leans to higher values.
     """
     right = np.array([row.said == row.truth for row in judged])
     losses = [-np.log(max(row.of_truth, SMALLEST)) for row in judged]
@@ -87,7 +87,7 @@ def class_pictures(judged: Sequence[Judged]) -> Pictures:
 
 
 def _confusions(judged: Sequence[Judged]) -> Array:
-    """Return, (rows, 2 * labels), whether a label is true and said of a row, then how often it is either."""
+    """Return, (rows, 2 * labels), whether a label is both true and said, then how many of the two it is."""
     labels = sorted({row.truth for row in judged})
     true, said = (
         np.array([[name == label for label in labels] for name in names], np.float64)
@@ -100,7 +100,7 @@ def _macro_f1(sums: Array) -> Array:
     """Return the mean over labels of 2 * both / (true + said), where the label is there at all."""
     both, either = np.split(sums, 2, axis=-1)
     with np.errstate(invalid="ignore"):
-        f1: Array = np.nanmean(2 * both / either, axis=-1)  # a draw may have nothing of a rare label
+        f1: Array = np.nanmean(2 * both / either, axis=-1)  # a draw may hold no row of a rare label
     return f1
 
 
@@ -119,7 +119,7 @@ def answer_of(prediction: Prediction | None, head: str) -> Any:
 
 
 def judge(truth: str, answer: ClassAnswer | None) -> Judged:
-    """Hold one answer against the truth."""
+    """Compare one answer with the truth."""
     if answer is None:
         return Judged(truth)
     of_truth = next((top.probability for top in answer.top if top.label == truth), 0.0)

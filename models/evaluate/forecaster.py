@@ -1,6 +1,6 @@
 """Quality of forecasters: errors on the standardized scale, and how often an interval holds the truth.
 
-Called by `models.evaluate` for forecasters.
+Windows overlap, so intervals of figures draw whole weeks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,43 +25,43 @@ from seqserve.service.contract.padding import Array
 from seqserve.service.errors import SeqserveError
 
 SAME = 1e-3
-"""How much two writings of one number differ, relatively."""
+"""How far apart, relatively, two files may write the same number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows whose values are forecast, from `first` on; those before are history alone."""
+    """Rows whose values are forecast, from `first` on; earlier ones are only history."""
 
     table: Table
     first: int
 
     def origins(self, data: ForecasterData) -> list[int]:
-        """Return the row that each window's first step ahead is, one window a row.
+        """Return the rows that windows begin to forecast at: every row that leaves room for one.
 
         Raises:
             ConfigInvalid: there are too few rows for one.
         """
-        found = range(max(self.first, data.history), len(self.table.times) - data.horizon + 1)
-        if not found:
+        rows = range(max(self.first, data.history), len(self.table.times) - data.horizon + 1)
+        if not rows:
             message = f"a window is {data.history} rows and {data.horizon} ahead; none is left to measure"
             raise ConfigInvalid(
                 f"{message} in {len(self.table.times)} rows, {self.first} of them seen before"
             )
-        return list(found)
+        return list(rows)
 
 
 def held_out(config: ForecasterConfig, path: Path | None) -> Stretch:
-    """Return the validation rows; the first window's history are the last training rows, as in training."""
+    """Return the validation rows; the first window's history is the last training rows, as in training."""
     return Stretch(read_series(config.data, path, "val"), config.data.history)
 
 
 def to_measure(config: ForecasterConfig, path: Path | None, card: Mapping[str, Any]) -> Stretch:
     """Return the rows of a file that are to be forecast.
 
-    - The very file that was trained on: its validation rows.
-    - A file that holds the last validation row and goes on: the `test` rows (all, if the configuration has
-      none) after it, with the rows before them as history.
-    - Any other: all rows, but for the first window's history.
+    - Of the file that was trained on: its validation rows.
+    - Of a file that holds the last validation row and later ones: the `test` rows after it (all, if the
+      configuration has no `test`), with the rows before them as history.
+    - Of any other: all rows except the first window's history.
 
     Raises:
         ConfigInvalid: there is no file, it cannot be read, or it lacks a column.
@@ -79,8 +79,8 @@ def to_measure(config: ForecasterConfig, path: Path | None, card: Mapping[str, A
 def _after(table: Table, seen: Mapping[str, Any]) -> int:
     """Return the row after the last one seen, or 0 where the table does not hold that one.
 
-    A row of the same time and other values is another place's. A file may have been written anew, with
-    fewer digits or its columns in another order.
+    A row of the same time with other values is of another place. A file may have been rewritten, with fewer
+    digits or its columns in another order.
     """
     if seen["time"] not in table.times or not set(seen["values"]) <= set(table.columns):
         return 0
@@ -90,12 +90,12 @@ def _after(table: Table, seen: Mapping[str, Any]) -> int:
 
 
 async def measure(loaded: Pipeline, config: ForecasterConfig, stretch: Stretch) -> Measured:
-    """Forecast each window, stride 1, and compare with what came.
+    """Forecast each window, stride 1, and compare with what followed.
 
     Squared and absolute errors are over all columns and steps ahead, standardized as the model does. For
     each head: the share of values inside its 90 % interval and the interval's mean width, standardized too.
-    For orientation the errors of two forecasts without a model: the value a season ago, and the last one.
-    Intervals of figures draw whole weeks (seven seasons), as windows overlap.
+    For orientation there are the errors of two forecasts without a model: the value a season ago, and the
+    last one. A week, which intervals of figures draw whole, is seven seasons.
     """
     data = config.data
     table = stretch.table.arranged(_feature(loaded, data).columns, "the table to measure on")
@@ -124,7 +124,7 @@ async def measure(loaded: Pipeline, config: ForecasterConfig, stretch: Stretch) 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What came after each origin, standardized, and what forecasts of it are worth."""
+    """What followed each origin, standardized, and the errors of forecasts of it."""
 
     values: Array  # (rows, columns)
     origins: Array
@@ -132,8 +132,8 @@ class _Measured:
 
     def at(self, steps: Array) -> Array:
         """Return the values so many steps from each origin, (windows, steps, columns)."""
-        found: Array = self.values[self.origins[:, None] + steps]
-        return found
+        values: Array = self.values[self.origins[:, None] + steps]
+        return values
 
     def errors(self, forecast: Array, prefix: str, suffix: str) -> dict[str, Figure]:
         """Return MSE and MAE of forecasts (windows, horizon, columns)."""
@@ -179,4 +179,4 @@ async def _forecasts(loaded: Pipeline, windows: Sequence[Array], data: Forecaste
                 assert isinstance(answer, HorizonAnswer)
                 (interval,) = answer.intervals
                 parts.setdefault(name, []).append(np.array([interval.low, answer.values, interval.high]))
-    return {name: np.stack(found, axis=1) for name, found in parts.items()}
+    return {name: np.stack(quantiles, axis=1) for name, quantiles in parts.items()}

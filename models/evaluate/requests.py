@@ -1,4 +1,4 @@
-"""Requests to a version that is being measured, in chunks that bound memory."""
+"""Requests to a version that is being measured, in chunks to bound memory."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ CHUNK = 512
 
 
 async def run(loaded: Pipeline, body: Body) -> list[Outcome]:
-    """Answer a body; an item that the model refuses is its error, any other fault is raised."""
+    """Answer a body. An item that the model refuses is answered by its error; any other fault is raised."""
     deadline = asyncio.get_running_loop().time() + SECONDS
     outcomes = await loaded.runner.run(loaded.served, body, deadline)
     for outcome in outcomes:

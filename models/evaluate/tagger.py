@@ -1,7 +1,4 @@
-"""Quality of taggers: `models.evaluate.classifier` for each step of a case.
-
-Called by `models.evaluate` for taggers.
-"""
+"""Quality of taggers: the figures of classifiers, over every step of every case."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain

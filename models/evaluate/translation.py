@@ -1,7 +1,4 @@
-"""Quality of translations: sacreBLEU (Post, 2018, https://arxiv.org/abs/1804.08771) and chrF.
-
-Called by `models.evaluate` for translation models.
-"""
+"""Quality of translations: sacreBLEU (Post, 2018, https://arxiv.org/abs/1804.08771) and chrF."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,10 +32,10 @@ def to_measure(config: TranslationConfig, data: Path | None, card: Mapping[str, 
 
 
 async def measure(loaded: Pipeline, config: TranslationConfig, pairs: Sequence[Pair]) -> Measured:
-    """Translate by beams, if the model has them, and greedily: BLEU, chrF, and the share that is exact.
+    """Translate by beams, if the model has them, and greedily: BLEU, chrF, and the share of exact matches.
 
-    BLEU is cased (13a) and lowercased. The main figures are by the most beams up to 5, `beam_size` says how
-    many; the `greedy_` ones are for comparison. Signatures say exactly what was computed.
+    BLEU is cased (13a) and lowercased. The main figures are by as many beams as the model has, up to 5, which
+    `beam_size` records; the `greedy_` ones are for comparison. Signatures say exactly what was computed.
     """
     decode = loaded.served.manifest.decode
     assert decode is not None  # a translation manifest without it does not load
@@ -64,13 +61,13 @@ async def measure(loaded: Pipeline, config: TranslationConfig, pairs: Sequence[P
 
 
 async def _attention(loaded: Pipeline, pairs: Sequence[Pair], got: Sequence[str]) -> Pictures:
-    """Offer the attention of the translated text of middling length."""
+    """Offer the attention of a translated text of medium length."""
     translated = [pair.source for pair, text in zip(pairs, got, strict=True) if text]
     if not translated:
         return {}
     text = sorted(translated, key=len)[len(translated) // 2]
     (answer,) = await run(loaded, TranslateBody(texts=[text], alignment=True))
-    assert isinstance(answer, Translation)  # as it was before
+    assert isinstance(answer, Translation)  # it was translated before
     return {"attention": partial(plots.attention, answer)}
 
 
@@ -78,9 +75,9 @@ class Chrf(CHRF):
     """sacreBLEU's chrF, whose bootstrap mixes float and np.float32 where nothing matches, and fails."""
 
     def _compute_score_from_stats(self, statistics: list[int]) -> Any:
-        found = super()._compute_score_from_stats(statistics)
-        found.score = float(found.score)
-        return found
+        score = super()._compute_score_from_stats(statistics)
+        score.score = float(score.score)
+        return score
 
 
 async def _translate(loaded: Pipeline, pairs: Sequence[Pair], beams: int) -> list[str | None]:
@@ -98,7 +95,7 @@ def corpus_figures(
     """Score with sacreBLEU's own bootstrap (Koehn, 2004, https://aclanthology.org/W04-3250)."""
     score = metric.corpus_score(got, wanted, n_bootstrap=DRAWS)
     signature = str(metric.get_signature())
-    told = json.loads(score.format(is_json=True, signature=signature))
+    given = json.loads(score.format(is_json=True, signature=signature))
     # both are left out where the score is 0
-    middle, half = told.get("confidence_mean", score.score), told.get("confidence_var", 0.0)
+    middle, half = given.get("confidence_mean", score.score), given.get("confidence_var", 0.0)
     return {name: Figure(score.score, middle - half, middle + half), f"{name}_signature": signature}

@@ -1,1 +1,1 @@
-"""The networks, one module a kind of model; their layers; and the loops that decode translations."""
+"""Networks, one module for each kind of model, their layers, and the loops that decode translations."""

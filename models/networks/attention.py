@@ -47,7 +47,7 @@ class BahdanauAttention(keras.layers.Layer):
             mask: bool (batch, source), true where a value is real.
 
         Returns:
-            context (batch, width) and weights (batch, source), which sum to 1 over real values.
+            context (batch, width) and weights (batch, source), which sum to 1 over the real values.
         """
         compared = ops.tanh(self.W1(query)[:, None, :] + keys)  # (batch, source, units)
         scores = ops.squeeze(self.V(compared), axis=-1)  # (batch, source)

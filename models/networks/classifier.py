@@ -11,8 +11,8 @@ from seqserve.models.networks.masked import built_blocks, mask_of, pooled
 class Classifier(keras.Model):
     """Numbers and lengths in, a logit per class out.
 
-    The output layer starts at zero, so that no class differs from another before training: the order of
-    the classes is then a matter of naming, and training in another order gives the same answers by name.
+    The output layer starts at zero, so no class differs from another before training: training with the
+    classes in another order gives the same answers by name.
 
     Args:
         width: numbers a step.
@@ -20,8 +20,8 @@ class Classifier(keras.Model):
         filters: width of each convolution block.
         kernel: steps that a convolution sees.
         blocks: how many convolution blocks.
-        dropout: dropped share of what is pooled, in training.
-        noise: deviation of what is added to the (standardized) inputs, in training.
+        dropout: dropped share of the pooled values, in training.
+        noise: deviation of the noise that training adds to the (standardized) inputs.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Elapsed time as a network can use it: by its size, from minutes to weeks, and by the hour it ends at.
+"""Elapsed time as a network can use it: by its size, from minutes to weeks, and by its phase within a day.
 
-Used by `models.networks.events`, step by step, so it reads no neighbour.
+Each step is read alone, so the layer serves whole sequences and single events alike.
 """
 
 import math
@@ -11,9 +11,9 @@ from keras import ops
 
 MINUTE, DAY = 60.0, 86400.0
 LONG = 5 * DAY
-"""A time whose logarithm is near the middle of what a log of business cases holds."""
+"""A time whose logarithm is near the middle of those in a log of business cases."""
 LONGEST, LARGEST_LOG = 1e10, 60.0
-"""Seconds, three centuries, beyond which times are alike; and what keeps their inverse logarithm finite."""
+"""Three centuries in seconds, beyond which all times count the same; the largest logarithm to be inverted."""
 WIDTH = 32
 
 
@@ -21,10 +21,10 @@ WIDTH = 32
 class Clock(keras.layers.Layer):
     """Channels of an elapsed time: logarithms, the phase within a day, and learned soft bins of them.
 
-    One logarithm cannot tell both 10 seconds from 10 minutes and 2 days from 3, nor is what matters of it
-    linear, so there are two, each about -2 to 2, and `WIDTH` units of tanh. People work by day, so that the
-    phase tells a pause of 24 hours from one of 30; its sine and cosine are those of a cyclic feature. Few
-    cases do not teach what it means: then it is better left out.
+    One logarithm cannot separate both 10 seconds from 10 minutes and 2 days from 3, nor does time matter
+    linearly in it. So there are two, each about -2 to 2, and `WIDTH` units of tanh. People work by day, so
+    the phase separates a pause of 24 hours from one of 30; it is given as sine and cosine. A few cases do not
+    teach what the phase means: then it is better left out.
 
     Args:
         scale: of the input, which is `log1p(time in the unit) / scale`, as the manifest's `Elapsed` has it.
@@ -43,7 +43,7 @@ class Clock(keras.layers.Layer):
         self.bins.build((*input_shape, self.fixed))
 
     def call(self, elapsed: tf.Tensor) -> tf.Tensor:
-        # in double: a phase multiplies the last bit, which in single hangs on a value's place in the batch
+        # in double: a phase magnifies the last bit, which in single depends on a value's place in the batch
         exact = ops.cast(elapsed, "float64") * self.scale  # (batch, time)
         seconds = ops.minimum(ops.expm1(ops.minimum(exact, LARGEST_LOG)) * self.unit_seconds, LONGEST)
         logs = [4 * ops.log1p(seconds / unit) / math.log1p(LONG / unit) - 2 for unit in (MINUTE, DAY)]

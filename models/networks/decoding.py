@@ -2,8 +2,7 @@
 
 The loops know nothing of the model: they are given a function that advances all rows by one piece; its state
 and its memory are any nests of tensors (batch, …). Finished rows are dropped on the way, so that a short row
-does not cost what the longest of its batch does. Used by `models.recipes.translation`; tested with references
-in plain Python.
+does not cost as much as the longest of its batch.
 """
 
 from collections.abc import Callable
@@ -16,16 +15,16 @@ from seqserve.service.contract.manifest import SpecialIds
 State = Any
 """A nest of tensors (batch, …): whatever the model carries from step to step."""
 Memory = Any
-"""A nest of tensors (batch, …): whatever the model looks at in every step, and never changes."""
+"""A nest of tensors (batch, …): whatever the model reads in every step and never changes."""
 Advance = Callable[[tf.Tensor, State, Memory], tuple[tf.Tensor, State, tf.Tensor]]
 """(ids (batch), state, memory) -> logits (batch, vocabulary), new state, attention (batch, source).
 
-Logits of -inf are for ids that are never chosen: log p is over the others.
+Ids whose logits are -inf are never chosen: log p is over the others.
 """
 Choose = Callable[[tf.Tensor, tf.Tensor, Any], tf.Tensor]
 """(step (), log p (batch, vocabulary), how each row chooses (batch, …)) -> the next ids, int32 (batch)."""
 DROP_AT = 0.25
-"""The share of finished rows at which they are dropped; 1: they are computed until all are finished."""
+"""The share of finished rows at which they are dropped; with 1 they are computed until all are finished."""
 INFINITY = float("inf")
 
 
@@ -59,7 +58,7 @@ def greedy(advance: Advance, state: State, memory: Memory, bounds: Bounds, speci
 
 
 class Sampler(NamedTuple):
-    """How each row draws."""
+    """How each row draws its pieces."""
 
     temperature: tf.Tensor  # float32 (batch), above 0; divides log p
     top_k: tf.Tensor  # int32 (batch), how many of the best pieces are drawn from; 0: all
@@ -113,7 +112,7 @@ def _inverse(uniform: tf.Tensor, log_p: tf.Tensor, sampler: Sampler) -> tf.Tenso
     tempered = tf.where(tf.range(pieces) < cut[:, None], ranked / sampler.temperature[:, None], -INFINITY)
     share = tf.nn.softmax(tempered)  # (batch, vocabulary)
     passed = tf.reduce_sum(tf.cast(tf.cumsum(share, axis=-1) <= uniform[:, None], tf.int32), axis=-1)
-    # the sum may end just below 1, and a number lie between
+    # by rounding the sum may end just below 1, and the number lie above it
     possible = tf.reduce_sum(tf.cast(share > 0, tf.int32), axis=-1)
     return tf.gather(ids, tf.minimum(passed, possible - 1), batch_dims=1)
 
@@ -123,7 +122,7 @@ class _Rows(NamedTuple):
 
     live: tf.Tensor  # bool (rows)
     carried: Any  # what the next step needs
-    result: Any  # what is left of a row in the end
+    result: Any  # what remains of a row at the end
 
 
 Step = Callable[[tf.Tensor, Any, _Rows], tuple[_Rows, Any]]
@@ -133,7 +132,7 @@ Step = Callable[[tf.Tensor, Any, _Rows], tuple[_Rows, Any]]
 def _until_finished(advance: Step, fixed: Any, carried: Any, result: Any, arrays: Any) -> tuple[Any, Any]:
     """Step until no row is live; drop the finished ones whenever they are at least `DROP_AT` of the rows.
 
-    The steps between two drops are a loop of their own, so that a step costs no more for it.
+    The steps between two drops are a loop of their own, so that dropping adds nothing to a step's cost.
 
     Args:
         arrays: a nest of TensorArrays, for what is to be kept of each step.
@@ -179,7 +178,7 @@ def _until_finished(advance: Step, fixed: Any, carried: Any, result: Any, arrays
 
 
 def _in_order(array: tf.TensorArray, steps: tf.Tensor) -> tf.Tensor:
-    """Return (time, batch, …) of what was written, for each row in its first steps, int32 (batch)."""
+    """Return what was written, (time, batch, …); row by row only the first `steps` were, int32 (batch)."""
     time = tf.reduce_max(steps)
     written = array.concat()  # (Σ rows over time, …)
     shape = tf.concat([[time], tf.shape(steps), tf.shape(written)[1:]], axis=0)
@@ -201,20 +200,20 @@ def _one_by_one(
     special: SpecialIds,
     how: Any = (),
 ) -> Decoded:
-    """Follow one hypothesis a row, by whatever rule chooses the next piece."""
+    """Follow one hypothesis for each row; `choose` picks its next piece."""
 
     def step_on(step: tf.Tensor, fixed: Any, rows: _Rows) -> tuple[_Rows, Any]:
         (memory, limits, how), (last, state) = fixed, rows.carried
         logits, state, attention = advance(last, state, memory)
         log_p = tf.nn.log_softmax(logits)  # (batch, vocabulary)
         last = choose(step, log_p, how)  # (batch)
-        found = _Hypothesis(
+        hypothesis = _Hypothesis(
             lengths=rows.result.lengths + tf.cast(rows.live, tf.int32),
             total=rows.result.total + tf.where(rows.live, tf.gather(log_p, last, batch_dims=1), 0.0),
         )
-        ended = tf.logical_or(last == special.end, found.lengths >= limits)
+        ended = tf.logical_or(last == special.end, hypothesis.lengths >= limits)
         live = tf.logical_and(rows.live, tf.logical_not(ended))
-        return _Rows(live, (last, state), found), (last, attention)
+        return _Rows(live, (last, state), hypothesis), (last, attention)
 
     zeros = tf.zeros_like(bounds.max_length)  # (batch)
     (lengths, total), (ids, attention) = _until_finished(
@@ -247,7 +246,7 @@ class _Beams(NamedTuple):
 
 
 class _Pointers(NamedTuple):
-    """What is kept of each step, to find a hypothesis' pieces by."""
+    """What is kept of each step: the pieces of a hypothesis are traced by it."""
 
     ids: Any  # (batch, beam), of the live hypotheses after the step
     parents: Any  # (batch, beam), the beam before the step that each comes from

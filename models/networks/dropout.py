@@ -1,4 +1,4 @@
-"""Dropout whose noise is given from outside: where it stands in a recurrent model, and what it drops.
+"""Dropout whose noise is given from outside: its places in a recurrent model, and what each drops.
 
 The noise is fresh in training and, for Monte Carlo dropout, a function of each row's seed alone. One
 implementation serves both; without noise nothing is dropped.
@@ -14,11 +14,11 @@ import tensorflow as tf
 from seqserve.models.config import Noise
 
 STREAM = 0x5EED
-"""The second word of every seed: another use of the same seeds would take another."""
+"""The second half of every seed: another use of the same seeds would take another number."""
 
 
 def noise_shape(noise: Noise, steps: int, features: int) -> tuple[int, int]:
-    """Return what Keras' Dropout calls noise_shape, without the batch axis: 1 where a draw is shared.
+    """Return what Keras' Dropout calls noise_shape, without the batch axis: 1 where one draw is shared.
 
     `element`: each number for itself. `feature`: a whole column of the sequence, the same at every step;
     `spatial` is another name for it, as Keras' SpatialDropout1D does just that (Tompson et al., 2015,
@@ -41,7 +41,7 @@ class Place:
 
 
 class Masks(NamedTuple):
-    """Factors by place: 0 where dropped, 1 / (1 - rate) where kept, so that the expectation stays."""
+    """Factors by place: 0 where dropped, 1 / (1 - rate) where kept, so that the expectation is unchanged."""
 
     before: tf.Tensor  # (batch, time or 1, features or 1), on the inputs
     after: tf.Tensor  # (batch, time or 1, units or 1), on the outputs
@@ -76,7 +76,7 @@ def _factors(place: Place, uniform: tf.Tensor) -> tf.Tensor:
 
 
 def row_uniforms(seeds: tf.Tensor, samples: int, size: int) -> tf.Tensor:
-    """Draw (batch, samples, size) uniform numbers, each row's a function of its own seed and nothing else.
+    """Draw (batch, samples, size) uniform numbers; each row's are a function of its own seed alone.
 
     One draw of a fixed shape a row, with the algorithm named: a draw over the batch, or one whose algorithm
     the device may choose, would make a row's noise depend on its neighbours or on the machine.
@@ -92,8 +92,8 @@ def row_uniforms(seeds: tf.Tensor, samples: int, size: int) -> tf.Tensor:
 class MaskedStateLSTMCell(keras.layers.Layer):
     """An LSTM cell whose hidden state is multiplied by a mask before it is used: dropout inside.
 
-    The mask travels as a third state, so it is the same at every step of a sequence, which is what makes
-    recurrent dropout harmless: Gal and Ghahramani, 2016, https://arxiv.org/abs/1512.05287.
+    The mask travels as a third state, so it is the same at every step of a sequence; a new mask at each step
+    would destroy the memory: Gal and Ghahramani, 2016, https://arxiv.org/abs/1512.05287.
 
     State: [hidden (batch, units), memory (batch, units), mask (batch, units)].
     """

@@ -1,7 +1,7 @@
 """The event-sequence model: event types and elapsed time through an LSTM to three heads.
 
-Built by `models.recipes.events`, which trains it on every step of a sequence at once (an LSTM reads
-no future) and exports the answers at the last real step, and the step itself.
+It is trained on every step of a sequence at once, since an LSTM reads no future. Two functions serve: one
+answers at the last real step, the other advances by a single event.
 """
 
 import keras
@@ -13,7 +13,7 @@ from seqserve.models.networks.clock import DAY, Clock
 from seqserve.models.networks.time_gate import TimeAwareLSTMCell
 
 PAD = 0
-"""The id of no event: what the mask is derived from."""
+"""The id of padding, which the mask is derived from."""
 
 
 @keras.saving.register_keras_serializable("seqserve")
@@ -30,11 +30,11 @@ class EventModel(keras.Model):
             1×1 convolution with ReLU, as wide as the embedding; `none` ignores it. All but the first then go
             through a standard LSTM.
         scale, unit_seconds, daily: of elapsed time, as `Clock` has them.
-        unseen: share of events that training reads as `event_types` + 1, the id of every kind it never saw.
+        unseen: share of events that training reads as `event_types` + 1, the id of kinds it has never seen.
 
-    The logits of the next event have a part that is the last event's alone, as a bigram's: few cases teach it
-    sooner than the recurrent layer. Mikolov et al., 2011 (https://doi.org/10.1109/ASRU.2011.6163930), join
-    n-grams to a recurrent network so.
+    The logits of the next event have a part that depends on the last event alone, as in a bigram: fewer cases
+    teach it than the recurrent layer needs. Mikolov et al., 2011
+    (https://doi.org/10.1109/ASRU.2011.6163930), join n-grams to a recurrent network in this way.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class EventModel(keras.Model):
         }
         self.time, self.unseen, self.unseen_id = time, unseen, event_types + 1
         self.seeds = keras.random.SeedGenerator()
-        ids = event_types + 2  # of padding, of the kinds, of any other kind
+        ids = event_types + 2  # padding, the kinds, and any other kind
         self.embedding = layers.Embedding(ids, embedding)
         self.bigram = layers.Embedding(ids, event_types + 1, "zeros", name="bigram")
         self.dropout = layers.Dropout(dropout)
         self.clock = Clock(scale, unit_seconds, daily) if time in ("concat", "conv1x1") else None
         self.mixed = layers.Conv1D(embedding, 1, activation="relu") if time == "conv1x1" else None
-        # around a cell, so that one step of it can be exported; and no cuDNN comes in
+        # around a cell, so that one step of it can be exported, and cuDNN is never used
         cell = TimeAwareLSTMCell(units) if time == "time_gate" else layers.LSTMCell(units)
         self.recurrent = layers.RNN(cell, return_sequences=True)
         self.next_event = layers.Dense(event_types + 1, name="next_event")  # the last one: the end

@@ -1,7 +1,6 @@
 """The forecaster: a linear map of each column's own past, and an LSTM over all columns for what is left.
 
-Built by `models.recipes.forecaster`, which fits the linear map by least squares, trains the rest, and then
-sets the intervals by `models.recipes.intervals`.
+The linear map is fitted by least squares, the rest is trained, and the intervals are set after training.
 """
 
 from typing import NamedTuple
@@ -15,11 +14,11 @@ from seqserve.models.networks.dropout import Dropouts, MaskedStateLSTMCell, Mask
 LEVELS = (0.05, 0.5, 0.95)
 """The quantile levels of every head: the value and its 90 % interval."""
 PRIOR_STEPS = 12.0
-"""How many steps' evidence the usual change counts for, beside the window's own."""
+"""The weight of the usual change, in steps of the window."""
 
 
 class View(NamedTuple):
-    """A window as the network sees it, and what is expected of it without the LSTM."""
+    """A window as the network sees it, and the forecast of it without the LSTM."""
 
     steps: tf.Tensor  # (batch, history, columns), in changes from the last value
     expected: tf.Tensor  # (batch, horizon, columns)
@@ -27,24 +26,24 @@ class View(NamedTuple):
 
 
 class Forecaster(keras.Model):
-    """Standardized series in, quantiles of what comes next out.
+    """Standardized series in, quantiles of the following steps out.
 
     forecast = last value + linear map of (window - last value), per column + change * the LSTM's answer
 
     The linear map is LSTNet's autoregressive component (Lai et al., 2018, https://arxiv.org/abs/1703.07015)
     with weights of its own for each column. `change`, how much a column moved from season to season within
-    the window, is the unit in which the LSTM sees and answers, as RevIN (Kim et al., 2022,
-    https://openreview.net/forum?id=cGDAkQo1C0p) uses the deviation: a forecast moves and grows with its
-    window, and an interval is as wide as the past was irregular.
+    the window, is the unit of the LSTM's inputs and answers, as the deviation is in RevIN (Kim et al., 2022,
+    https://openreview.net/forum?id=cGDAkQo1C0p): a forecast moves and scales with its window, and an
+    interval is as wide as the past was irregular.
 
     Args:
-        history: steps of a window; a shorter one is led by its first season.
+        history: steps of a window; a shorter one is filled in front with its first season.
         horizon: steps ahead.
         columns: how many series there are.
         season: after so many steps the past repeats.
         units: width of the LSTM's state.
-        dropouts: where and what is dropped.
-        samples: of Monte Carlo dropout.
+        dropouts: what is dropped, and where.
+        samples: how many, of Monte Carlo dropout.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class Forecaster(keras.Model):
         return self.quantiles(view, self.answer(view.steps, self.dropouts.masks(uniform)))
 
     def view(self, series: tf.Tensor, lengths: tf.Tensor) -> View:
-        """Return the window that ends at the last real step, and what its columns' own past says."""
+        """Return the window that ends at the last real step, and what the columns' own past predicts."""
         window = self.aligned(series, lengths)  # (batch, history, columns)
         moved = window - window[:, -1:]
         change = self.change(window, lengths)
@@ -103,8 +102,8 @@ class Forecaster(keras.Model):
     def aligned(self, series: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Return the last `history` real steps, (batch, history, columns).
 
-        For those that are missing stands the first season that is known, again and again; where less than
-        a season is known, the first value.
+        Missing steps are filled with the first known season, repeated; where less than a season is known,
+        with the first value.
         """
         real = lengths[:, None]  # (batch, 1)
         steps = real - self.past + tf.range(self.past)  # (batch, history), negative: missing
@@ -114,7 +113,7 @@ class Forecaster(keras.Model):
     def change(self, window: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Return each column's root mean square change from season to season, (batch, 1, columns).
 
-        Over pairs of real steps, drawn towards the training rows' `usual`, so that it is never 0.
+        It is over pairs of real steps, and pulled towards the training rows' `usual`, so it is never 0.
         """
         squares = tf.square(window[:, self.season :] - window[:, : -self.season])  # (batch, pairs, columns)
         pairs = self.past - self.season
@@ -126,7 +125,7 @@ class Forecaster(keras.Model):
     def answer(self, steps: tf.Tensor, masks: Masks | None = None) -> tf.Tensor:
         """Return the LSTM's answer (batch, horizon, columns, levels); nothing is dropped without masks.
 
-        Its states are averaged over time, with weights that are learned: a step that is dropped is missed.
+        Its states are averaged over time with learned weights, so a dropped step is missing from the answer.
         """
         inside = tf.ones((tf.shape(steps)[0], self.cell.units))  # (batch, units)
         if masks is not None:
@@ -177,7 +176,8 @@ class Forecaster(keras.Model):
 class PinballLoss(keras.losses.Loss):
     """The mean over horizon and columns of the sum over levels of each quantile's loss, (batch).
 
-    Koenker and Bassett, 1978, https://doi.org/10.2307/1913643: least where the share below is the level.
+    It is least where the share below is the level: Koenker and Bassett, 1978,
+    https://doi.org/10.2307/1913643.
     """
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:

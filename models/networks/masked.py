@@ -1,4 +1,4 @@
-"""Convolution, batch norm and pooling over real steps only: what padding holds reaches nothing.
+"""Convolution, batch norm and pooling over real steps only: nothing depends on what padding holds.
 
 Every layer takes (batch, time, width) and a mask, bool (batch, time), true where a step is real, and gives
 zeros where it is not; so ReLU, which keeps zeros, needs no mask of its own.
@@ -10,11 +10,11 @@ from keras import layers, ops
 
 from seqserve.models.networks.attention import NEVER, Shape
 
-MOMENTUM = 0.9  # Keras' 0.99 is for long trainings: after 200 batches it still remembers the initial values
+MOMENTUM = 0.9  # Keras' 0.99 suits long trainings: after 200 batches the initial values would still count
 
 
 def real_only(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Return the values (batch, time, width) with zeros in the padding, whatever lay there, NaN too."""
+    """Return the values (batch, time, width) with zeros in the padding, whatever it held, even NaN."""
     return ops.where(mask[:, :, None], values, 0.0)
 
 
@@ -33,7 +33,7 @@ def pooled(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("seqserve")
 class MaskedConv1D(layers.Layer):
-    """A convolution over time, `same` length, that meets the end of a row as it would without padding.
+    """A convolution over time, of `same` length, that sees the end of a row as it would without padding.
 
     Args:
         filters: width of the output.
@@ -58,7 +58,7 @@ class MaskedConv1D(layers.Layer):
 
 @keras.saving.register_keras_serializable("seqserve")
 class MaskedBatchNormalization(layers.Layer):
-    """Batch norm whose training statistics are over the batch's real steps, and so are the moving ones.
+    """Batch norm whose statistics, in training and moving, are over real steps only.
 
     Without the mask, padding would count as steps: a batch of short rows would have another mean and
     variance than the same rows in a batch of their own. Ioffe and Szegedy, 2015, arXiv:1502.03167.
@@ -103,7 +103,7 @@ class ConvBlock(layers.Layer):
 
 
 def built_blocks(width: int, filters: int, kernel: int, count: int) -> list[ConvBlock]:
-    """Return convolution blocks, each made for what the one before gives."""
+    """Return convolution blocks, each built for the width of the one before."""
     blocks = [ConvBlock(filters, kernel) for _ in range(count)]
     for place, block in enumerate(blocks):
         block.build((None, None, filters if place else width))

@@ -18,7 +18,7 @@ class Tagger(keras.Model):
         kernel: steps that a convolution sees.
         blocks: how many convolution blocks.
         units: width of the GRU's state, in each direction.
-        dropout: dropped share of what enters the GRU and of what leaves it, in training.
+        dropout: dropped share of the GRU's inputs and of its outputs, in training.
     """
 
     def __init__(

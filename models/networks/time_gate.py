@@ -12,10 +12,10 @@ class TimeAwareLSTMCell(keras.layers.Layer):
     """An LSTM cell whose forget gate is driven by elapsed time, with a rate learned per unit.
 
     The forget gate is `sigmoid(W·x + U·h + b - softplus(rate) · elapsed)`: the longer ago the last event,
-    the less of its memory is left, for any weights. With elapsed = 0 it is the standard LSTM cell (Hochreiter
+    the less memory is left, whatever the weights. With elapsed = 0 it is the standard LSTM cell (Hochreiter
     and Schmidhuber, 1997; Gers et al., 2000), and with a constant elapsed time c the standard one whose
-    forget bias is `b - softplus(rate) · c`. That memory is to decay between events, at a rate per unit,
-    follows Mei and Eisner, 2017 (https://arxiv.org/abs/1612.09328).
+    forget bias is `b - softplus(rate) · c`. Memory that decays between events, at a rate per unit, follows
+    Mei and Eisner, 2017 (https://arxiv.org/abs/1612.09328).
 
     `kernel`, `recurrent_kernel` and `bias` are laid out and initialized as those of `keras.layers.LSTMCell`.
 

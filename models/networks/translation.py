@@ -1,6 +1,6 @@
 """The translation model: bidirectional encoder, Bahdanau attention, decoder; of GRU or LSTM cells.
 
-Built by `models.recipes.translation`, which wraps its parts in the loops of `models.networks.decoding`.
+The loops of `networks.decoding` call its parts.
 Source: Bahdanau, Cho and Bengio, 2015, https://arxiv.org/abs/1409.0473.
 """
 
@@ -38,7 +38,7 @@ class Translator(keras.Model):
         embedding: width of an embedding.
         units: width of a cell's state; the attention compares in the same width.
         dropout: dropped share of embeddings, encodings and readouts, in training.
-        special_ids: the ids that are no text, as the manifest has them.
+        special_ids: the ids that stand for no text, as the manifest has them.
         cell: of encoder and decoder.
     """
 
@@ -113,8 +113,8 @@ class Translator(keras.Model):
     def scorer(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """Return the function from readouts (batch, embedding) to logits (batch, vocabulary), as of now.
 
-        Pad and start, which are no piece of a text, have logits of -inf. The weights become constants of the
-        graph, laid out as a product reads them: turned in each step, they would cost more than all else does.
+        Pad and start, which are not pieces of a text, have logits of -inf. The weights become constants of
+        the graph, transposed once: to transpose them in each step would cost more than all the rest.
         """
         with tf.init_scope():
             weights = tf.transpose(self.embedding.embeddings.value)  # (embedding, vocabulary)

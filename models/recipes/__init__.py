@@ -13,7 +13,7 @@ SPLITS = ("train", "val")
 
 
 class Recipe(Protocol):
-    """What training a version needs of a kind of model."""
+    """What it takes to train a version of a kind of model."""
 
     @property
     def task(self) -> Task:
@@ -30,7 +30,7 @@ class Recipe(Protocol):
 
 
 def recipe_for(config: Config, data: Path | None) -> Recipe:
-    """Read the data and build the recipe; only the task asked for is imported.
+    """Read the data and build the recipe; only the module of the kind needed is imported.
 
     Raises:
         ConfigInvalid: the data is missing or cannot be read.

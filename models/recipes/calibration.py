@@ -1,7 +1,6 @@
-"""How far a classifier's probabilities can be believed: their expected error, and the temperature for it.
+"""How far a classifier's probabilities can be trusted: their expected error, and a temperature against it.
 
-Used by `models.recipes` (which stores the temperature in the head) and by `models.evaluate`. Source: Guo,
-Pleiss, Sun and Weinberger, 2017, https://arxiv.org/abs/1706.04599.
+Source: Guo, Pleiss, Sun and Weinberger, 2017, https://arxiv.org/abs/1706.04599.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from seqserve.service.contract.manifest import Softmax
 from seqserve.service.contract.padding import Array
 
 BINS = 15
-"""Of equal width, as in the paper."""
+"""How many bins, of equal width, as in the paper."""
 SHARPEST, FLATTEST = 0.05, 20.0
 SEARCH_STEPS = 40
 
@@ -74,7 +73,7 @@ def fitted_temperature(logits: Array, truth: Array) -> float:
 
     Where every row is right the plain loss falls for ever as the temperature does. So the truth of n rows
     counts as (n + 1) / (n + 2), the rule of succession, and the rest is spread over the other labels: n rows
-    cannot show more certainty. That is Platt's, 1999, "Probabilistic outputs for support vector machines",
+    cannot show more certainty. This is from Platt, 1999, "Probabilistic outputs for support vector machines",
     section 2.2; with hundreds of rows it changes nothing. The loss is convex in 1/temperature, so halving
     the interval finds its one minimum.
     """
@@ -96,18 +95,18 @@ def fitted_temperature(logits: Array, truth: Array) -> float:
 
 
 def probabilities(logits: Array, temperature: float | None) -> Array:
-    """Return what serving makes of the logits (rows, labels)."""
+    """Return the probabilities that serving makes of logits (rows, labels)."""
     labels = tuple(map(str, range(logits.shape[1])))
     return softmax_probabilities(Softmax(labels=labels, scores="logits", temperature=temperature), logits)
 
 
-def calibration_error(found: Array, truth: Array) -> float:
+def calibration_error(table: Array, truth: Array) -> float:
     """Return the expected calibration error of probabilities (rows, labels)."""
-    return float(expected_error(reliability(found.max(axis=1), found.argmax(axis=1) == truth).sum(axis=0)))
+    return float(expected_error(reliability(table.max(axis=1), table.argmax(axis=1) == truth).sum(axis=0)))
 
 
 def reliability(confidence: Sequence[float] | Array, right: Sequence[bool] | Array) -> Array:
-    """Return, (rows, BINS + 1), each row's confidence less its rightness in its bin's column, and a 1."""
+    """Return, (rows, BINS + 1), each row's confidence less its correctness in its bin's column, and a 1."""
     sure = np.asarray(confidence, np.float64)
     bins = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
     totals = np.zeros((len(sure), BINS + 1))
@@ -122,10 +121,10 @@ def expected_error(sums: Array) -> Array:
     return error
 
 
-def _log_loss(found: Array, truth: Array) -> float:
-    return float(-_logs(found)[np.arange(len(truth)), truth].mean())
+def _log_loss(table: Array, truth: Array) -> float:
+    return float(-_logs(table)[np.arange(len(truth)), truth].mean())
 
 
-def _logs(found: Array) -> Array:
-    logs: Array = np.log(np.maximum(found, 1e-300))
+def _logs(table: Array) -> Array:
+    logs: Array = np.log(np.maximum(table, 1e-300))
     return logs

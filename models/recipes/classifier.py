@@ -1,4 +1,4 @@
-"""Classes of number sequences: `.ts` files to rows, a `Classifier`, its temperature and its signature."""
+"""Classifiers: `.ts` files to rows, a `Classifier`, its temperature and its signature."""
 
 import tempfile
 from collections import Counter
@@ -50,7 +50,7 @@ JUDGING_PARTS = 5
 
 
 def read_split(path: Path | None, split: str) -> list[Series]:
-    """Return the sequences of a split, `train` or `val`: a tenth of a file, of every class alike, is `val`.
+    """Return the sequences of a split, `train` or `val`: `val` is a tenth of every class of a file.
 
     Raises:
         ConfigInvalid: no path was given, or the file cannot be read.
@@ -130,12 +130,12 @@ class ClassifierRecipe:
         return self._train, self._held_out
 
     def _check(self) -> None:
-        """Refuse what would fail later, or be cut in silence."""
+        """Refuse what would fail after the training, or be silently cut."""
         missing = sorted({one.label for one in self._held_out} - set(self._labels))
         if missing:
-            raise ConfigInvalid(f"class {missing[0]!r} has no sequence to train on: one alone is held out")
+            raise ConfigInvalid(f"class {missing[0]!r} has no sequence to train on: its only one is held out")
         if not self._held_out:
-            raise ConfigInvalid("no sequence is held out: two of a class at least are wanted")
+            raise ConfigInvalid("no sequence is held out: at least two of a class are needed")
         longest = max(len(one.values) for part in self._parts for one in part)
         if longest > self._config.serving.buckets[-1]:
             last = self._config.serving.buckets[-1]
@@ -192,7 +192,7 @@ class ClassifierRecipe:
 
 @dataclass(frozen=True, slots=True)
 class CrossFitted:
-    """Of every sequence, the logits (rows, labels) of a network that never saw it; its class; its fold."""
+    """For every sequence the logits (rows, labels) of a network that never saw it, its class, its fold."""
 
     logits: Array
     truth: Array
@@ -225,11 +225,11 @@ def cross_fitted(
 
 def _check_folds(series: Sequence[Series], folds: int) -> None:
     if len(series) < folds:
-        raise ConfigInvalid(f"{folds} folds of {len(series)} sequences")
+        raise ConfigInvalid(f"folds: {folds} is more than there are sequences, {len(series)}")
     counts = Counter(one.label for one in series)
     rarest = min(counts, key=lambda label: counts[label])
     if counts[rarest] < 2:
-        raise ConfigInvalid(f"folds: class {rarest!r} has {counts[rarest]} sequence, 2 at least are wanted")
+        raise ConfigInvalid(f"folds: class {rarest!r} has {counts[rarest]} sequence, at least 2 are needed")
 
 
 def _trained_logits(config: ClassifierConfig, train: Sequence[Series], held_out: Sequence[Series]) -> Array:
@@ -248,21 +248,21 @@ def _ordered_labels(data: ClassifierData, series: Sequence[Series]) -> tuple[str
     Raises:
         ConfigInvalid: the configuration's are not the data's.
     """
-    found = sorted({one.label for one in series})
-    if data.labels and sorted(data.labels) != found:
-        raise ConfigInvalid(f"data.labels: {', '.join(data.labels)}; the sequences have {', '.join(found)}")
-    return data.labels or tuple(found)
+    present = sorted({one.label for one in series})
+    if data.labels and sorted(data.labels) != present:
+        raise ConfigInvalid(f"data.labels: {', '.join(data.labels)}; the sequences have {', '.join(present)}")
+    return data.labels or tuple(present)
 
 
 def _measured(series: Sequence[Series], columns: tuple[str, ...]) -> Numbers:
-    """Return the feature, standardized by these sequences' steps; a constant column is only moved."""
+    """Return the feature, standardized over the steps of the sequences; a constant column is only shifted."""
     steps = np.concatenate([one.values for one in series])  # (steps, width)
     mean, scale = (tuple(numbers.tolist()) for numbers in (steps.mean(axis=0), scale_of(steps)))
     return Numbers(width=steps.shape[1], mean=mean, scale=scale, columns=columns)
 
 
 def _profile(series: Sequence[Series], data: ClassifierData) -> dict[str, Any]:
-    """Describe the training sequences: what live traffic can be measured against."""
+    """Describe the training sequences, for live traffic to be measured against."""
     lengths, labels = [len(one.values) for one in series], [one.label for one in series]
     steps = np.concatenate([one.values for one in series])
     shares = {f"p{q}": np.percentile(steps, q, axis=0).round(6).tolist() for q in (0, 1, 50, 99, 100)}

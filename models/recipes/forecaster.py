@@ -1,4 +1,4 @@
-"""Forecasts: a table's windows, a `Forecaster` fitted and trained on them, its intervals, its signature."""
+"""Forecasters: a table's windows, a `Forecaster` fitted and trained on them, its intervals, its signature."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ AT_ONCE = 128  # rows of a batch without gradients
 
 
 def read_series(data: ForecasterData, path: Path | None, split: str) -> Table:
-    """Return the rows of a split: `train`, or `val` led by the history of its first window.
+    """Return the rows of a split: `train`, or `val` preceded by the history of its first window.
 
     Raises:
         ConfigInvalid: no path was given, the table cannot be read, or has too few rows.
@@ -81,8 +81,8 @@ class Windows:
 class ForecasterRecipe:
     """One configuration, its windows, and the network to train on them.
 
-    The last `tail` of the training rows is not trained on: it is what an epoch's figures are measured on,
-    and what the intervals are set by. The validation rows give the examples, and nothing else.
+    The last `tail` of the training rows is not trained on: an epoch's figures are measured on it, and the
+    intervals are set by it. The validation rows give the examples and nothing else.
     """
 
     def __init__(self, config: ForecasterConfig, train: Table, held_out: Table) -> None:
@@ -139,7 +139,7 @@ class ForecasterRecipe:
         return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, self._examples())
 
     def _encode(self, values: np.ndarray) -> np.ndarray:
-        """Return float32 (rows, columns), standardized as serving does, in pieces that it takes."""
+        """Return float32 (rows, columns), standardized as in serving, in pieces short enough for it."""
         feature, size = self._config.data.feature, self._config.data.history
         encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         pieces = [{feature: values[at : at + size]} for at in range(0, len(values), size)]
@@ -176,7 +176,7 @@ class ForecasterRecipe:
         self._network.widening.assign(self._bound(outside))
 
     def _set_sampled_intervals(self) -> None:
-        """Measure the noise of observations, and how many deviations the sampled head's interval is."""
+        """Measure the noise of observations, and how many deviations wide the sampled head's interval is."""
         network = self._network
         inputs, truth = self._tail.inputs(), self._tail.future()
         change = network.view(*inputs).change.numpy()
@@ -192,15 +192,15 @@ class ForecasterRecipe:
         moments = tf.function(self._network.moments, reduce_retracing=True)
         seeds = np.arange(len(inputs[0]), dtype=np.int32)
         cuts = [slice(at, at + AT_ONCE) for at in range(0, len(seeds), AT_ONCE)]
-        found = [moments(*(part[cut] for part in inputs), seeds[cut]) for cut in cuts]
-        mean, deviation = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        pieces = [moments(*(part[cut] for part in inputs), seeds[cut]) for cut in cuts]
+        mean, deviation = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
         return mean, deviation
 
     def _bound(self, scores: np.ndarray) -> float:
         return conformal_bound(scores, LEVELS[-1] - LEVELS[0], WEEK * self._config.data.season)
 
     def _last_row(self) -> dict[str, Any]:
-        """Return the last row that training or validation saw: what comes after it in a file is new."""
+        """Return the last row that training or validation saw: later rows of a file are new."""
         values = dict(zip(self._held_out.columns, self._held_out.values[-1].tolist(), strict=True))
         return {"time": self._held_out.times[-1], "values": values}
 
@@ -237,10 +237,10 @@ class ForecasterRecipe:
         )
 
     def _profile(self) -> dict[str, Any]:
-        """Describe the training rows: what live traffic can be measured against."""
+        """Describe the training rows, for live traffic to be measured against."""
         shares = {f"p{q}": np.percentile(self._table.values, q, axis=0) for q in (0, 5, 50, 95, 100)}
         shown = {
-            name: {share: round(float(found[place]), 4) for share, found in shares.items()}
+            name: {share: round(float(values[place]), 4) for share, values in shares.items()}
             for place, name in enumerate(self._table.columns)
         }
         times = self._table.times

@@ -1,7 +1,4 @@
-"""Intervals set on rows that were not trained on: conformal prediction where rows come in weeks.
-
-Called by `models.recipes.forecaster` after training.
-"""
+"""Intervals set on rows that were not trained on: conformal prediction for rows that come in blocks."""
 
 import numpy as np
 
@@ -10,13 +7,13 @@ DRAWS = 400
 
 
 def conformal_bound(scores: np.ndarray, level: float, block: int) -> float:
-    """Return what the scores of a new time are below, with probability `level` or a little more.
+    """Return the bound that scores of later rows stay below, with probability `level` or a little more.
 
     Split conformal prediction takes the quantile of the held-out scores (Lei et al., 2018,
     https://arxiv.org/abs/1604.04173), which is right on average over held-out sets. Windows overlap and weeks
-    differ, so a few weeks say little: taken is the upper confidence bound of that quantile, by the bootstrap
-    over whole blocks. The coverage is then `level` or more for 95 % of the held-out sets that might have
-    been, as long as times to come are like them (conditional validity: Vovk, 2012,
+    differ, so a few weeks say little: the bound is the upper confidence bound of that quantile, by the
+    bootstrap over whole blocks. The coverage is then `level` or more for 95 % of the held-out sets that might
+    have been drawn, as long as later rows resemble them (conditional validity: Vovk, 2012,
     https://arxiv.org/abs/1209.2673).
 
     Args:

@@ -1,6 +1,6 @@
-"""Rows of numbers with their labels' places: batches for training, and answers.
+"""Rows of numbers with the places of their labels, one a row (classifier) or one a step (tagger).
 
-Shared by `models.recipes.classifier` (a label a row) and `models.recipes.tagger` (a label a step).
+They become batches for training, and are answered by the trained network.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class LabelledRow:
 
 
 def batch_of(rows: Sequence[LabelledRow]) -> Batch:
-    """Return ((values, lengths), targets, weights); what is padded has weight 0."""
+    """Return ((values, lengths), targets, weights); padded steps have weight 0."""
     values = pad_right([row.values for row in rows], 0)  # (batch, time, width)
     lengths = np.array([len(row.values) for row in rows], np.int32)  # (batch)
     if rows[0].target.ndim == 0:
@@ -43,22 +43,22 @@ def batch_signature(width: int, per_step: bool) -> tuple[object, tf.TensorSpec, 
 
 
 def validation_batches(rows: Sequence[LabelledRow], size: int) -> list[Batch]:
-    """Return the rows in batches of like length, so that little is padded."""
+    """Return the rows in batches of similar length, so that little is padded."""
     ordered = sorted(rows, key=lambda row: len(row.values))
     return [batch_of(ordered[at : at + size]) for at in range(0, len(ordered), size)]
 
 
 def logits_of(network: keras.Model, rows: Sequence[LabelledRow]) -> list[Array]:
-    """Return the network's logits of each row, (labels) or (time, labels), its real steps only."""
-    found: list[Array] = []
+    """Return the network's logits of each row, (labels), or of its real steps, (time, labels)."""
+    answers: list[Array] = []
     for at in range(0, len(rows), AT_ONCE):
         some = rows[at : at + AT_ONCE]
         inputs, targets, _ = batch_of(some)
         logits = np.asarray(network(inputs, training=False))
-        found += [
+        answers += [
             x[: len(row.values)] if targets.ndim == 2 else x for x, row in zip(logits, some, strict=True)
         ]
-    return found
+    return answers
 
 
 @keras.saving.register_keras_serializable("seqserve")
@@ -77,14 +77,14 @@ class RealAccuracy(keras.metrics.Mean):
 
 
 def unsorted(rows: Sequence[LabelledRow]) -> list[int]:
-    """Return a `Task`'s lengths, all alike, so that batches are drawn at random from rows of any length.
+    """Return lengths for a `Task` that are all the same, so that batches mix rows of any length.
 
-    Batch norm needs it: among rows of like length each batch would have statistics of its own, and the moving
-    ones, which serve, would be those of the last few batches. The price is more padding in training.
+    Batch norm needs it: sorted by length, each batch would have statistics of its own, and the moving ones,
+    which serve, would be those of the last few batches. The price is more padding in training.
     """
     return [1] * len(rows)
 
 
 def sparse_cross_entropy() -> keras.losses.Loss:
-    """Return the cross entropy over what has weight: Keras' default counts padding in the denominator."""
+    """Return the cross entropy per unit of weight: Keras' default counts padding in the denominator."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")

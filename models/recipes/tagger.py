@@ -1,10 +1,10 @@
-"""Tags of a case's steps: which activity each event was, told from the times of the events alone.
+"""Tags of a case's steps: which activity each event was, predicted from the times of the events alone.
 
-The task, and why it: some records keep when something happened and not what (a door, a machine's counter, a
-column lost in a migration). The label of every step is the log's own, so nothing is labelled by hand; and a
-step's neighbours on both sides tell most of what is known, which is what a tagger is for. Tags that follow
-from the next step alone would not need one: how long a case waits after an activity, by the activities,
-is told no better by the whole sequence than by two neighbours (measured on bpi_12_w).
+Why this task: some records keep when something happened but not what (a door, a machine's counter, a column
+lost in a migration). Every step's label comes from the log, so nothing is labelled by hand. Most of what is
+known of a step lies in its neighbours on both sides, which is what a tagger is for; a tag that follows from
+the next step alone would not need one. So waits are not the tags: from the activities, the wait after one is
+predicted no better by the whole sequence than by two neighbours (measured on bpi_12_w).
 """
 
 from collections import Counter, defaultdict
@@ -150,11 +150,11 @@ class TaggerRecipe:
             predict_signatures(features, heads, {LENGTHS: row_tensor("int32")}),
             features=features,
             heads=heads,
-            mask=MaskInput(input=LENGTHS),  # no time at all is a real value: two events of one second
+            mask=MaskInput(input=LENGTHS),  # 0 is a real value: two events within one second
         )
 
     def _profile(self) -> dict[str, Any]:
-        """Describe the training cases: what live traffic can be measured against."""
+        """Describe the training cases, for live traffic to be measured against."""
         data = self._config.data
         longest = max(max(times_of(case, data)[data.elapsed]) for case in self._train)
         lengths = [len(case.events) for case in self._train]
@@ -168,9 +168,9 @@ class TaggerRecipe:
 
 
 def baseline(train: Sequence[Case], held_out: Sequence[Case]) -> dict[str, Any]:
-    """Score what a tagger must beat: the commonest activity between such a time before and such a one after.
+    """Score what a tagger must beat: the commonest activity for the times before and after an event.
 
-    The times are put into `BANDS` bands that hold equally many of the training cases' times.
+    The times fall into `BANDS` bands, each of which holds equally many of the training cases' times.
     """
     steps = np.concatenate([np.diff(case.seconds) for case in train])
     edges = np.unique(np.quantile(steps, np.arange(1, BANDS) / BANDS)) if len(steps) else steps
@@ -178,8 +178,8 @@ def baseline(train: Sequence[Case], held_out: Sequence[Case]) -> dict[str, Any]:
     for key, activity in _between(train, edges):
         seen[key][activity] += 1
     commonest = Counter(event for case in train for event in case.events).most_common(1)[0][0]
-    told = {key: counts.most_common(1)[0][0] for key, counts in seen.items()}
-    pairs = [(activity, told.get(key, commonest)) for key, activity in _between(held_out, edges)]
+    best = {key: counts.most_common(1)[0][0] for key, counts in seen.items()}
+    pairs = [(activity, best.get(key, commonest)) for key, activity in _between(held_out, edges)]
     labels = sorted({truth for truth, _ in pairs})
     f1 = np.mean([_f1(pairs, label) for label in labels])
     accuracy = np.mean([truth == said for truth, said in pairs])

@@ -1,4 +1,4 @@
-"""Translation: parallel texts to a shared tokenizer, a `Translator`, and its decoding signatures."""
+"""Translation models: parallel texts to a shared tokenizer, a `Translator`, and its decoding signatures."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -42,7 +42,7 @@ PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test"
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
 CANDIDATES, MARGIN_BEAMS, EXAMPLE_PENALTY = 24, 3, 0.6
-"""Texts that examples are chosen from, hypotheses whose order must be clear, and how they are asked for."""
+"""Texts to choose examples from, hypotheses whose order must be clear, and their length penalty."""
 Kind = Literal["greedy", "beam", "sample"]
 OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
 
@@ -74,14 +74,14 @@ class TranslationRecipe:
         self._rows = self._encode(self._pairs)
         self._held_out = held_out
         if not self._rows:
-            raise ConfigInvalid("the training texts have none that the buckets and limits let in")
-        self._examples_kept = self._examples()  # now: a fault found after training would be dear
+            raise ConfigInvalid("no training text is within serving.buckets and the limits")
+        self._examples_kept = self._examples()  # before training, so that a fault costs nothing
         self._profile = _profile(self._pairs, self._rows)
         self._network = self._build()
 
     @cached_property
     def _segmentations(self) -> tuple[Segmentations, Segmentations] | None:
-        """Of the sources and of the targets, where training varies them."""
+        """The segmentations of sources and of targets, where training varies them."""
         serving, smoothness = self._config.serving, self._config.model.subword_smoothness
         if smoothness is None:
             return None
@@ -111,7 +111,7 @@ class TranslationRecipe:
         if self._segmentations is not None:
             source, target = self._segmentations
             rows = list(zip(source.draw(random), target.draw(random), strict=True))
-        # like outputs first, whose steps cost the most; among them, like inputs
+        # sorted by output first, whose steps cost the most, then by input
         lengths = [len(target) + len(source) / 1000 for source, target in rows]
         return Rows(lengths, lambda indices: _batch([rows[i] for i in indices]))
 
@@ -133,10 +133,10 @@ class TranslationRecipe:
         return Draft(self._network, kept, manifest, files, self._requests())
 
     def _requests(self) -> list[dict[str, Any]]:
-        """Return the golden requests: each example greedily, all by beams, all drawn.
+        """Return the golden requests: each example greedily, all by beams, all sampled.
 
-        Drawn from the best piece alone: a draw near the edge between two pieces would fall to the other where
-        a device rounds differently.
+        Samples are of the best piece alone: near the edge between two pieces, a device that rounds otherwise
+        would draw the other one.
         """
         texts = [pair.source for pair in self._clearest()]
         beams = {"beam_size": min(4, self._max_beams), "n_best": 2, "length_penalty": EXAMPLE_PENALTY}
@@ -149,7 +149,7 @@ class TranslationRecipe:
 
     @property
     def _max_beams(self) -> int:
-        """The most beams: `beam` needs three pieces more than it has beams."""
+        """The most beams; `beam` needs a vocabulary of three pieces more."""
         return min(self._config.serving.max_beams, self._codec.vocabulary_size - 3)
 
     def _greedy(
@@ -205,16 +205,16 @@ class TranslationRecipe:
         ]
 
     def _examples(self) -> list[Pair]:
-        """Return held-out texts that the model takes, of all lengths: what may become examples."""
+        """Return held-out texts that the model takes, of all lengths, from which examples are chosen."""
         longest = self._config.serving.text_characters
         taken = [p for p in self._held_out if len(p.source) <= longest and self._encode([p])]
         if not taken:
-            raise ConfigInvalid("the validation texts have none that the buckets and limits let in")
+            raise ConfigInvalid("no validation text is within serving.buckets and the limits")
         taken.sort(key=lambda pair: (len(pair.source), pair.source))
         return taken[:: -(-len(taken) // CANDIDATES)]
 
     def _clearest(self) -> list[Pair]:
-        """Choose three of them, by how far the best hypotheses of the trained network are apart."""
+        """Choose three of them, by how far apart the trained network scores its best hypotheses."""
         if self._max_beams == 1:
             return [self._examples_kept[place] for place in (0, len(self._examples_kept) // 2, -1)]
         rows = self._encode(self._examples_kept)
@@ -290,7 +290,7 @@ OUTPUTS = {
 
 
 def advance_of(network: Translator) -> Advance:
-    """Return the function that the loops of `networks.decoding` call: one piece further, for every row."""
+    """Return the function by which the loops of `networks.decoding` advance every row by one piece."""
     logits = network.scorer()
 
     def advance(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
@@ -310,7 +310,7 @@ def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
 
 
 def _profile(pairs: Sequence[Pair], rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """Describe the training texts: what live traffic can be measured against."""
+    """Describe the training texts, for live traffic to be measured against."""
     lengths = np.array([len(source) for source, _ in rows])
     words = sum(len(pair.source.split()) for pair in pairs)
     return {

@@ -48,15 +48,15 @@ FORECASTER: dict[str, Any] = {
 
 
 def waves(count: int, seed: int) -> list[Series]:
-    """Noisy sine and cosine waves of 3 to 20 steps, by turns of each pitch."""
+    """Noisy sine and cosine waves of 3 to 20 steps, each pitch in turn."""
     random = np.random.default_rng(seed)
-    found = []
+    series = []
     for number in range(count):
         label = list(PITCHES)[number % len(PITCHES)]
         angles = random.uniform(0, 6) + PITCHES[label] * np.arange(random.integers(3, 21))
         values = np.stack([np.sin(angles), 5 + 3 * np.cos(angles)], axis=1)  # (time, 2)
-        found.append(Series(values + random.normal(0, 0.1, values.shape), label))
-    return found
+        series.append(Series(values + random.normal(0, 0.1, values.shape), label))
+    return series
 
 
 def write_series(path: Path, series: Sequence[Series]) -> Path:

@@ -1,7 +1,4 @@
-"""Cross-validation of a classifier: every sequence answered by a network that never saw it.
-
-`python -m models crossvalidate` calls it.
-"""
+"""Cross-validation of a classifier: every sequence is answered by a network that never saw it."""
 
 import time
 from collections.abc import Sequence
@@ -19,20 +16,20 @@ from seqserve.models.recipes.classifier import CrossFitted, cross_fitted
 def crossvalidate_series(config: ClassifierConfig, series: Sequence[Series], folds: int) -> Figures:
     """Train on all folds but one, answer that one, for each; figures over all sequences together.
 
-    Folds hold every class alike. The figures are of the networks without a temperature; `ece_calibrated`
-    and `log_loss_calibrated` are with one, each fold's fitted on the other folds' answers.
+    Every class is spread evenly over the folds. The figures are of the networks without a temperature;
+    `ece_calibrated` and `log_loss_calibrated` are with one, fitted for each fold on the other folds' answers.
 
     Raises:
         ConfigInvalid: the sequences are too few for so many folds.
     """
     started = time.perf_counter()
-    found = cross_fitted(config, series, folds, Console(quiet=True))
+    answers = cross_fitted(config, series, folds, Console(quiet=True))
     seconds = time.perf_counter() - started
-    calibrated = calibrate(found.logits, found.truth, found.parts)
+    calibrated = calibrate(answers.logits, answers.truth, answers.parts)
     return {
         "sequences": len(series),
         "folds": folds,
-        **class_figures(_judged(found)),
+        **class_figures(_judged(answers)),
         "log_loss_calibrated": calibrated.log_loss_after,
         "ece_calibrated": calibrated.ece_after,
         "temperature": calibrated.temperature,
@@ -40,10 +37,10 @@ def crossvalidate_series(config: ClassifierConfig, series: Sequence[Series], fol
     }
 
 
-def _judged(found: CrossFitted) -> list[Judged]:
-    table = probabilities(found.logits, 1.0)
+def _judged(answers: CrossFitted) -> list[Judged]:
+    table = probabilities(answers.logits, 1.0)
     best = table.argmax(axis=1)
     return [
-        Judged(found.labels[truth], found.labels[said], float(row[said]), float(row[truth]))
-        for truth, said, row in zip(found.truth, best, table, strict=True)
+        Judged(answers.labels[truth], answers.labels[said], float(row[said]), float(row[truth]))
+        for truth, said, row in zip(answers.truth, best, table, strict=True)
     ]

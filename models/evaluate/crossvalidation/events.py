@@ -1,7 +1,7 @@
 """Cross-validation: event models and n-grams, trained and scored on the same folds of whole cases.
 
-`python -m models crossvalidate` calls it. Every case is in exactly one test fold; the predictions of all
-folds are pooled, and each figure, and each difference from the best n-gram, comes with its 95 % interval.
+Every case is in exactly one test fold; the predictions of all folds are pooled, and each figure, and each
+difference from the best n-gram, comes with its 95 % interval.
 """
 
 import tempfile
@@ -42,7 +42,7 @@ from seqserve.service.errors import InvalidArgument
 ORDERS = range(1, 6)
 WAYS: tuple[TimeUse, ...] = get_args(TimeUse)
 WATCHED = 100
-"""Training cases whose loss a training shows: nothing is chosen by it, so that none need be held out."""
+"""How many training cases the shown loss is of: nothing is chosen by it, so none need be held out."""
 ROWS_AT_ONCE = 512
 
 
@@ -56,7 +56,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Of one model, one entry a prefix; a prefix that it refused has probabilities of 0 and no wait."""
+    """One model's answer to each prefix; a prefix that it refused has probabilities of 0 and no wait."""
 
     labels: Sequence[str]  # END among them
     probabilities: Array  # (prefixes, labels)
@@ -65,7 +65,7 @@ class Answers:
 
 Predictor = Callable[[Sequence[Case], Sequence[Prefix]], Answers]
 Trainer = Callable[[EventsConfig, Sequence[Case]], Predictor]
-"""From the cases to train on."""
+"""What trains a model on cases, and returns how it predicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def crossvalidate(
     trainers |= {way: partial(_train_network, way) for way in ways}
     scores = _scores(config, cases, make_folds(len(cases), folds, config.training.seed), trainers, console)
     unit = config.data.unit
-    figures: dict[str, Figures] = {name: figures_of(found, unit) for name, found in scores.items()}
+    figures: dict[str, Figures] = {name: figures_of(scored, unit) for name, scored in scores.items()}
     best = min((f"{n}-gram" for n in ORDERS), key=lambda name: scores[name].loss.mean())
     differences: dict[str, Figures] = {way: differences_of(scores[way], scores[best], unit) for way in ways}
     return Report(len(cases), folds, figures, best, differences)
@@ -112,7 +112,7 @@ def parse_ways(text: str) -> tuple[TimeUse, ...]:
     """Read names with commas between.
 
     Raises:
-        ConfigInvalid: a name is no way of using time, or stands twice.
+        ConfigInvalid: a name is not a way of using time, or is given twice.
     """
     names = text.split(",")
     if len(set(names)) < len(names) or not set(names) <= set(WAYS):
@@ -121,13 +121,15 @@ def parse_ways(text: str) -> tuple[TimeUse, ...]:
 
 
 def make_folds(cases: int, folds: int, seed: int) -> list[Fold]:
-    """Deal the cases out: each is in one test fold, and trained on in all the others.
+    """Deal the cases out: each is scored in one fold, and trained on in all the others.
 
     Raises:
         ConfigInvalid: too few cases for so many folds.
     """
     if folds < 2 or cases < 10 * folds:
-        raise ConfigInvalid(f"{cases} cases in {folds} folds: two folds at least, of ten cases at least")
+        raise ConfigInvalid(
+            f"{cases} cases in {folds} folds: at least two folds are needed, of at least ten cases"
+        )
     tests = np.array_split(np.random.default_rng(seed).permutation(cases), folds)
     return [Fold(np.setdiff1d(np.arange(cases), test), test) for test in tests]
 
@@ -152,10 +154,10 @@ def _scores(
             for name, trainer in trainers.items():
                 progress.update(bar, description=f"fold {number}/{len(folds)} {name}")
                 answers = trainer(config, train)(test, prefixes)
-                found = score(prefixes, answers.labels, answers.probabilities, answers.waits)
-                parts[name].append(replace(found, case=fold.test[found.case]))
+                scored = score(prefixes, answers.labels, answers.probabilities, answers.waits)
+                parts[name].append(replace(scored, case=fold.test[scored.case]))
                 progress.advance(bar)
-    return {name: pooled(found) for name, found in parts.items()}
+    return {name: pooled(scored) for name, scored in parts.items()}
 
 
 def _train_ngram(order: int, config: EventsConfig, train: Sequence[Case]) -> Predictor:
@@ -173,7 +175,7 @@ def _train_ngram(order: int, config: EventsConfig, train: Sequence[Case]) -> Pre
 
 
 def _train_network(way: TimeUse, config: EventsConfig, train: Sequence[Case]) -> Predictor:
-    """Train as `python -m models train` does, by the recipe of the configuration with `way` in it."""
+    """Train as the training command does, by the recipe of the configuration with `way` in it."""
     model = config.model.model_copy(update={"time": way})
     used = config.model_copy(update={"model": model})
     make_reproducible(used.training.seed)
@@ -184,7 +186,7 @@ def _train_network(way: TimeUse, config: EventsConfig, train: Sequence[Case]) ->
 
 
 def _ask(draft: Draft, data: EventsData, cases: Sequence[Case], prefixes: Sequence[Prefix]) -> Answers:
-    """Answer each prefix by the signature that would be exported, in batches of like length."""
+    """Answer each prefix by the signature that would be exported, in batches of similar length."""
     rows = _encoded(draft, data, cases, prefixes)
     taken = sorted((place for place, row in enumerate(rows) if row), key=lambda place: _length(rows[place]))
     next_event, to_next = f"next_{data.event}", f"{data.unit}_to_next"
@@ -196,9 +198,9 @@ def _ask(draft: Draft, data: EventsData, cases: Sequence[Case], prefixes: Sequen
     probabilities, waits = np.zeros((len(rows), len(labels.labels))), np.full(len(rows), np.nan)
     for start in range(0, len(taken), ROWS_AT_ONCE):
         places = taken[start : start + ROWS_AT_ONCE]
-        found = predict(**_padded(draft, [row for place in places if (row := rows[place])]))
-        probabilities[places] = softmax_probabilities(labels, found[next_event].numpy())
-        waits[places] = [_wait(head, value) for value in found[to_next].numpy()]
+        outputs = predict(**_padded(draft, [row for place in places if (row := rows[place])]))
+        probabilities[places] = softmax_probabilities(labels, outputs[next_event].numpy())
+        waits[places] = [_wait(head, value) for value in outputs[to_next].numpy()]
     return Answers(labels.labels, probabilities, waits)
 
 
@@ -230,7 +232,7 @@ def _padded(draft: Draft, rows: Sequence[Row]) -> dict[str, tf.Tensor]:
 
 
 def _wait(head: Head, value: Array) -> float:
-    found = answer_head(head, value, 1, "right", 1)
-    assert isinstance(found, ValueAnswer)
-    assert isinstance(found.value, float)
-    return found.value
+    answer = answer_head(head, value, 1, "right", 1)
+    assert isinstance(answer, ValueAnswer)
+    assert isinstance(answer.value, float)
+    return answer.value

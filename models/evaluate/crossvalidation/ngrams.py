@@ -1,6 +1,6 @@
 """N-grams of activities: what an event model must beat, trained and scored on the same cases.
 
-Called by `models.evaluate.crossvalidation.events`. Interpolated Witten-Bell smoothing: Witten and Bell, 1991,
+Interpolated Witten-Bell smoothing: Witten and Bell, 1991,
 https://doi.org/10.1109/18.87000, in the form of Chen and Goodman, 1999,
 https://doi.org/10.1006/csla.1999.0128, section 2.7.
 """
@@ -25,8 +25,8 @@ class WittenBell:
 
         p(w | h) = (c(h, w) + t(h) · p(w | h without its first event)) / (c(h) + t(h))
 
-    down to the empty context, below which all are alike. A context never seen is shortened. A start symbol
-    precedes the first event, so that the beginning of a sequence is a context of its own.
+    down to the empty context, below which all are equally likely. A context that was never seen is shortened.
+    A start symbol precedes the first event, so the beginning of a sequence is a context of its own.
 
     Args:
         sequences: complete ones, each followed by its end.
@@ -34,7 +34,7 @@ class WittenBell:
         order: of the longest n-gram; the context is one event less.
 
     Raises:
-        KeyError: a sequence has an event that is no label.
+        KeyError: an event of a sequence is not among the labels.
     """
 
     def __init__(self, sequences: Iterable[Sequence[str]], labels: Sequence[str], order: int) -> None:
@@ -45,16 +45,16 @@ class WittenBell:
             for place, event in enumerate((*events, END)):
                 for context in _contexts(events[:place], order):
                     counts[context][event] += 1
-        self._counts = {context: self._vector(found) for context, found in counts.items()}
+        self._counts = {context: self._vector(followers) for context, followers in counts.items()}
         self._known: dict[Context, Array] = {}
 
     def probabilities(self, events: Sequence[str]) -> Array:
         """Return the probability of each label, and last of the end, after `events`: (labels + 1)."""
         return self._smoothed(_contexts(events, self._order)[0])
 
-    def _vector(self, found: Counter[str]) -> Array:
+    def _vector(self, followers: Counter[str]) -> Array:
         counts = np.zeros(len(self._places))
-        for event, count in found.items():
+        for event, count in followers.items():
             counts[self._places[event]] = count
         return counts
 
@@ -78,7 +78,7 @@ class MedianWait:
     """The median time until the next event, after the longest context of the last events that was seen.
 
     Args:
-        sequences: (events, waits) each, the waits one fewer: what passes between one event and the next.
+        sequences: (events, waits) each; the waits, one fewer, pass between one event and the next.
         order: as of the n-gram beside it; the context is one event less.
     """
 
@@ -89,10 +89,10 @@ class MedianWait:
             for place, wait in enumerate(between, 1):
                 for context in _contexts(events[:place], order):
                     waits[context].append(float(wait))
-        self._medians = {context: median(found) for context, found in waits.items()}
+        self._medians = {context: median(seen) for context, seen in waits.items()}
 
     def after(self, events: Sequence[str]) -> float:
-        """Return the median wait after `events`; NaN if there was never one at all."""
+        """Return the median wait after `events`; NaN where no wait was ever seen."""
         contexts = _contexts(events, self._order)
         return next((self._medians[c] for c in contexts if c in self._medians), float("nan"))
 

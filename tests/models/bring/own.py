@@ -1,4 +1,4 @@
-"""Keras models of a user's own for the tests of their export: built, exported, asked."""
+"""Keras models of a user's own for the tests of their export: built, exported and called."""
 
 import asyncio
 from pathlib import Path
@@ -43,7 +43,7 @@ def manifest_of(version: Path) -> Manifest:
 
 
 def called(version: Path, row: Row, server: ModelServer | None = None) -> list[Any]:
-    """Return what each door answers, with who answered."""
+    """Return what each door answers, and who answered."""
 
     async def call() -> list[Any]:
         async with both_doors(version.parents[1], server) as both:
@@ -57,12 +57,12 @@ def answers(version: Path, rows: list[dict[str, Any]], server: ModelServer | Non
     name, head = version.parent.name, next(iter(manifest_of(version).heads))
     labels = manifest_of(version).heads[head].labels
     doors = called(version, predict(sequences=rows, model=name, top_k=3), server)
-    found = []
+    table = []
     for items in zip(*(answer["predictions"] for answer, _ in doors), strict=True):
         tops = [{e["label"]: e["probability"] for e in item["heads"][head]["top"]} for item in items]
         assert tops[0] == pytest.approx(tops[1], abs=1e-5)
-        found.append(np.array([tops[0][label] for label in labels]))
-    return found
+        table.append(np.array([tops[0][label] for label in labels]))
+    return table
 
 
 def tables(*lengths: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""A user's own Keras model: exported by its contract, answered as Keras does, or told what does not fit."""
+"""A user's own Keras model: exported by its contract and answered as Keras does, or refused."""
 
 import os
 import re
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def test_the_contract_of_the_example_is_short() -> None:
-    """A page that one reads at a glance."""
+    """It can be read at a glance."""
     lines = (REPOSITORY / "examples/keras_classifier.toml").read_text("utf-8").splitlines()
     assert len(lines) <= 25
 
@@ -71,7 +71,7 @@ def test_the_example_is_served_by_both_backends(tmp_path: Path, model_server: Mo
 
 
 def test_a_sequential_that_masks_zeros(tmp_path: Path) -> None:
-    """The mask is found by trial; a step of zeros is refused, for the model would drop it."""
+    """The mask is inferred by trial; a step of zeros is refused, because the model would drop it."""
     model = classifier(layers.Masking(0.0), layers.LSTM(8))
     version = export(model, NUMBERS + HEAD, tmp_path)
     assert manifest_of(version).masking_input == "x"
@@ -86,7 +86,7 @@ def test_a_sequential_that_masks_zeros(tmp_path: Path) -> None:
 def test_a_fixed_length_padded_on_the_left(
     masking: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`pad_sequences` before, seqserve after: the same answers; what is longer is refused, not cut."""
+    """Keras' `pad_sequences` and seqserve give the same answers; what is longer is refused, not cut."""
     body = [layers.Masking(0.0)] if masking else []
     model = classifier(*body, layers.GRU(8), shape=(50, 2))
     version = export(model, NUMBERS.replace("[features", 'padding = "left"\n[features') + HEAD, tmp_path)
@@ -102,7 +102,7 @@ def test_a_fixed_length_padded_on_the_left(
 
 
 def test_two_inputs_and_two_outputs(tmp_path: Path) -> None:
-    """Ids into a float input, elapsed time into one of a column; heads by the names of output layers."""
+    """Ids for a float input, elapsed time for one with a column; heads by the names of output layers."""
     keras.utils.set_random_seed(4)
     event, gap = keras.Input((None,), name="event"), keras.Input((None, 1), name="gap-in")
     embedded = layers.Embedding(4, 6, mask_zero=True, embeddings_initializer="normal")(event)
@@ -145,7 +145,7 @@ import keras
 from keras import layers, ops
 
 class Halve(layers.Layer):
-    """Not registered: found by its name all the same."""
+    """Not registered, but known by its name."""
     def call(self, x):
         return x / 2
 '''
@@ -166,15 +166,15 @@ def test_own_layers_are_imported_or_asked_for(tmp_path: Path) -> None:
 def test_a_leak_is_named_and_goes_alone_where_it_is_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A mean over time: refused by its output's name; allowed, each row is as Keras has it unpadded."""
+    """A mean over time is refused, its output named; if allowed, rows are answered as Keras does alone."""
     model = classifier(layers.GlobalAveragePooling1D(), layers.Dense(8))
     with pytest.raises(PaddingLeak, match="output 'label' of 'serving_default' changes by"):
         export(model, NUMBERS + HEAD, tmp_path)
     assert not (tmp_path / "models/own/1").exists()
     version = export(model, NUMBERS + HEAD, tmp_path, allow_leak=True)
-    told = manifest_of(version)
-    assert told.batching == "single"
-    assert "'label'" in (told.card or {})["padding_leak"]
+    manifest = manifest_of(version)
+    assert manifest.batching == "single"
+    assert "'label'" in (manifest.card or {})["padding_leak"]
     assert "one by one" in capsys.readouterr().err
     rows = [*tables(1, 9, 30), np.zeros((2, 2), np.float32)]
     for got, row in zip(answers(version, [{"x": r.tolist()} for r in rows]), rows, strict=True):
@@ -211,12 +211,12 @@ def stateful() -> keras.Model:
 
 
 def with_lambda() -> keras.Model:
-    """Code in the file."""
+    """A model file with code in it."""
     return classifier(layers.Lambda(lambda x: x * 2), layers.LSTM(4))
 
 
 def top(line: str) -> str:
-    """A contract with a line more at its top."""
+    """A contract with one more line at its top."""
     return NUMBERS.replace("[features", f"{line}\n[features") + HEAD
 
 
@@ -289,7 +289,7 @@ FAULTS: list[Fault] = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[f"{n}-{words[0]}" for n, (_, _, words) in enumerate(FAULTS)])
-def test_what_does_not_fit_is_told_with_both_sides(fault: Fault, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_with_both_sides(fault: Fault, tmp_path: Path) -> None:
     """Each message has the field of the contract and the part of the model, and nothing is written."""
     model, contract, words = fault
     with pytest.raises(ConfigInvalid) as caught:
@@ -302,11 +302,11 @@ def test_what_does_not_fit_is_told_with_both_sides(fault: Fault, tmp_path: Path)
 
 
 def test_a_server_is_held_to_the_directory(root: Path, model_server: ModelServer, tmp_path: Path) -> None:
-    """The server computes, by its own copy: padding and goldens; another content or none there is told."""
+    """The server computes with its own copy: padding and goldens are checked; other copies are refused."""
     model_server.serve(config_file({"shop": root / "shop"}))
-    told = check_version(root / "shop" / "1", Server(model_server.address))
-    assert any("padding is invisible" in line for line in told)
-    assert any(model_server.address in line for line in told)
+    report = check_version(root / "shop" / "1", Server(model_server.address))
+    assert any("padding is invisible" in line for line in report)
+    assert any(model_server.address in line for line in report)
     loose = check_version(root / "shop" / "1", Server(model_server.address, "gpu"))
     assert any("GPU's tolerance of 0.005" in line for line in loose)
     other = Path(shutil.copytree(root / "shop" / "1", tmp_path / "shop" / "1"))

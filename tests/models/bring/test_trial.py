@@ -1,4 +1,4 @@
-"""What export finds out of a user's own model by trying it: before it ships, or to refuse it."""
+"""What export learns of a user's own model by trying it, before it ships or to refuse it."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Counting(layers.Layer):
         self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
 
     def call(self, x: Any) -> Any:
-        """Return what came, and a bit more each time."""
+        """Return the input, and a bit more each time."""
         self.calls.assign_add(0.1)
         return x + self.calls
 
@@ -38,7 +38,7 @@ class Drawing(layers.Dropout):
     """Drops while serving too."""
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        """Return what came, less what was drawn."""
+        """Return the input with some of it dropped."""
         return super().call(x, training=True)
 
 
@@ -77,7 +77,7 @@ ONE = '[heads.label]\nkind = "softmax"\nlabels = ["a"]\nscores = "logits"\n'
 def test_probabilities_are_not_taken_for_logits(
     last: layers.Layer, head: str, words: list[str], given: str, tmp_path: Path
 ) -> None:
-    """A second softmax or sigmoid would flatten them; examples of the user's own do not end the trial."""
+    """A second softmax or sigmoid would flatten them; examples of the user's own do not replace the trial."""
     model = keras.Sequential([keras.Input((None, 2)), layers.Masking(0.0), layers.LSTM(4), last])
     logits = head.replace("probabilities", "logits")
     with pytest.raises(ConfigInvalid) as caught:
@@ -86,7 +86,7 @@ def test_probabilities_are_not_taken_for_logits(
 
 
 def test_every_label_is_tried_beside_the_examples(tmp_path: Path) -> None:
-    """A label that the model has no id for is found, though no example has it."""
+    """A label that the model has no id for is refused, though no example has it."""
     model = classifier(layers.Embedding(4, 4, mask_zero=True), layers.LSTM(4), shape=(None,))
     given = IDS.replace('"c"', '"c", "d"').replace(
         "[features", 'examples = [{event = ["a", "b"]}]\n[features'
@@ -97,7 +97,7 @@ def test_every_label_is_tried_beside_the_examples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mean", [20.0, 1e6])
 def test_a_good_standardized_model_is_exported(mean: float, tmp_path: Path) -> None:
-    """What is drawn is about the mean, which encodes to the pad 0: no drawn step is it, nor all alike."""
+    """Drawn values lie around the mean, which encodes to the pad value 0: none equals it, and they differ."""
     model = classifier(layers.Masking(0.0), layers.LSTM(8), shape=(None, 1))
     contract = f'name = "own"\n[features.x]\nkind = "numbers"\nmean = [{mean}]\nscale = [1.0]\n'
     version = export(model, contract + HEAD, tmp_path)
@@ -109,7 +109,7 @@ def test_a_good_standardized_model_is_exported(mean: float, tmp_path: Path) -> N
         asyncio.run(evaluate_version(version, None))
 
 
-def test_a_leak_that_clear_answers_hide_is_found(tmp_path: Path) -> None:
+def test_a_leak_that_clear_answers_hide_is_refused(tmp_path: Path) -> None:
     """A masked branch decides nearly all; the unmasked mean beside it shows only near a tie."""
     keras.utils.set_random_seed(1)
     x = keras.Input((None, 2), name="x")
@@ -126,12 +126,12 @@ class Fickle(layers.Layer):
     """Works when it is called, not when it is traced."""
 
     def call(self, x: Any) -> Any:
-        """Return what came, or twice."""
+        """Return the input, or twice the input."""
         return x if tf.executing_eagerly() else x * 2
 
 
 def test_the_graph_answers_as_keras_does(tmp_path: Path) -> None:
-    """A layer that is traced to something else is found by calling the model, whatever the reason."""
+    """A layer that computes something else when traced is refused, whatever the reason."""
     model = classifier(layers.Masking(0.0), layers.LSTM(4), Fickle())
     file = own_file(tmp_path, Fickle)
     with pytest.raises(GraphDiffers, match=r"output 'label'.* is off by"):
@@ -140,7 +140,7 @@ def test_the_graph_answers_as_keras_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [None, 20])
 def test_time_distributed_needs_a_fixed_time_axis(steps: int | None, tmp_path: Path) -> None:
-    """Over an open one Keras' graph loops over the wrong axis: refused, with what to do."""
+    """Over an open one Keras' graph loops over the wrong axis: it is refused, with advice."""
     model = classifier(layers.TimeDistributed(layers.Dense(4)), layers.GRU(8), shape=(steps, 2))
     contract = NUMBERS + HEAD
     if steps is None:
@@ -161,7 +161,7 @@ def test_time_distributed_needs_a_fixed_time_axis(steps: int | None, tmp_path: P
         ("float16", "first_id = 2000", ["features.event.labels", "the id 2299", "-2048 to 2048"]),
     ],
 )
-def test_an_id_that_the_model_cannot_take_is_told(
+def test_an_id_that_the_model_cannot_take_is_refused(
     dtype: str, line: str, words: list[str], tmp_path: Path
 ) -> None:
     """Outside the Embedding, taken for padding, or wrapped by the dtype of the input."""
@@ -176,10 +176,10 @@ def test_an_id_that_the_model_cannot_take_is_told(
 
 
 class Straight(layers.Layer):
-    """Wants to know the number of steps when it is traced."""
+    """Needs the number of steps when it is traced."""
 
     def compute_output_shape(self, shape: Any) -> Any:
-        """Tell Keras, so that it does not call to know."""
+        """Answer Keras, so that it does not call the layer for it."""
         return (shape[0], shape[2])
 
     def call(self, x: Any) -> Any:
@@ -212,24 +212,24 @@ STEPS = NUMBERS + HEAD + 'per = "step"\n'
         (
             long_enough,
             NUMBERS + SIGMOID + "thresholds = [0.5, 1.5, 0.5]\n",
-            ["heads.label", "1.5 is no prob"],
+            ["heads.label", "1.5 is not a prob"],
         ),
         (long_enough, NUMBERS + "pad_value = 1e300\n" + HEAD, ["features.x.pad_value", "1e+300"]),
     ],
     ids=["strided", "one step", "untraceable", "class", "self", "width", "threshold", "pad"],
 )
-def test_what_a_model_cannot_do_is_told_in_a_line(
+def test_what_a_model_cannot_do_is_said_in_a_line(
     model: Callable[[], keras.Model], contract: str, words: list[str], tmp_path: Path
 ) -> None:
-    """No traceback of Keras': the field or the model, and what was tried."""
+    """The message is no traceback of Keras': it names the field or the model, and what was tried."""
     file = own_file(tmp_path, Straight)
     with pytest.raises(ConfigInvalid) as caught:
         export(model(), contract, tmp_path, imports=[file])
     assert [word for word in words if word not in caught.value.message] == [], caught.value.message
 
 
-def test_an_import_that_exits_is_told(tmp_path: Path) -> None:
-    """A script is no file of layers."""
+def test_an_import_that_exits_is_refused(tmp_path: Path) -> None:
+    """A script is not a file of layers."""
     file = tmp_path / "script.py"
     file.write_text("import sys; sys.exit(3)")
     with pytest.raises(ConfigInvalid, match=r"--import .*script\.py: SystemExit"):
@@ -238,7 +238,7 @@ def test_an_import_that_exits_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["2steps", "class", "self", "my mask"])
 def test_a_mask_input_may_have_any_name(name: str, tmp_path: Path) -> None:
-    """The signature's own name for it is one that a graph function can have."""
+    """The signature gives it a name that a graph function's argument can have."""
     x, steps = keras.Input((None, 2), name="x"), keras.Input((None,), dtype="bool", name=name)
     state = layers.LSTM(4)(x, mask=steps)
     model = keras.Model([x, steps], layers.Dense(3, activation="softmax", name="label")(state))

@@ -31,17 +31,17 @@ def copy(version: Path, tmp_path: Path) -> Path:
 def test_our_models_pass_on_both_backends(
     name: str, where: str, root: Path, kinds: Path, model_server: ModelServer
 ) -> None:
-    """`check` certifies a small model of each kind, and tells what: each signature, the goldens."""
+    """`check` certifies a small model of each kind, and reports on each signature and the goldens."""
     folder = (root if name in ("en-de", "shop") else kinds) / name
     model_server.serve(config_file({name: folder}))
     server = Server(model_server.address) if where == "tfserving" else None
-    told = "\n".join(check_version(folder / "1", server))
-    assert ("has this very version" in told) == (where == "tfserving")
+    report = "\n".join(check_version(folder / "1", server))
+    assert ("has this very version" in report) == (where == "tfserving")
     manifest = parse_manifest((folder / "1/assets" / FILE_NAME).read_bytes())
     for signature in manifest.serving_signatures:
-        assert re.search(rf"'{signature}': padding is invisible for [3-9] rows \(padded \d+", told)
-    assert ("'step': event by event equals the whole" in told) == (name == "shop")
-    assert re.search(r"[3-5] golden examples hold", told)
+        assert re.search(rf"'{signature}': padding is invisible for [3-9] rows \(padded \d+", report)
+    assert ("'step': event by event equals the whole" in report) == (name == "shop")
+    assert re.search(r"[3-5] golden examples hold", report)
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -78,7 +78,7 @@ def test_another_answer_than_recorded_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_leaks_is_found_and_its_output_named(name: str, tmp_path: Path) -> None:
+def test_what_leaks_is_refused_and_its_output_named(name: str, tmp_path: Path) -> None:
     """The answer to "which layers support masking?": it is measured, and refused before it ships."""
     body, leaks = CASES[name]
     draft = draft_of(body())
@@ -104,7 +104,7 @@ def test_a_leak_that_is_allowed_goes_alone(tmp_path: Path) -> None:
 
 
 def test_a_graph_for_one_device_is_refused(tmp_path: Path) -> None:
-    """A function compiled by XLA is found wherever it is called from, and so is a cuDNN op."""
+    """A function compiled by XLA is refused wherever it is called from, and so is a cuDNN op."""
 
     @tf.function(jit_compile=True)
     def compiled(event: Any) -> Any:

@@ -19,7 +19,7 @@ def test_every_row_is_seen_once_an_epoch_in_another_order() -> None:
 
 
 def test_a_constant_column_is_divided_by_1() -> None:
-    """Its deviation may be 1e-17 and not 0: dividing by that would make a bomb of the next other value."""
+    """Its deviation may be 1e-17 and not 0: divided by that, the next different value would be enormous."""
     columns = np.stack([np.full(1000, 0.1), np.arange(1000.0), np.full(1000, 1e6)], axis=1)
     assert columns[:, 0].std() > 0
     np.testing.assert_allclose(scale_of(columns), [1, np.arange(1000).std(), 1])

@@ -1,4 +1,4 @@
-"""The phrases are right, say the same in both languages, and share no value between splits."""
+"""The phrases are right, say the same in both languages, and no value is in two splits."""
 
 import re
 from collections import Counter
@@ -64,12 +64,12 @@ def _values(english: str) -> dict[str, object]:
 
 
 def test_no_value_is_in_two_splits_in_any_form(splits: dict[Split, list[Pair]]) -> None:
-    found = {
+    values = {
         split: {v for pair in pairs for v in _values(pair.source).items()} for split, pairs in splits.items()
     }
-    assert not found["train"] & found["test"]
-    assert not found["train"] & found["validation"]
-    assert not found["validation"] & found["test"]
+    assert not values["train"] & values["test"]
+    assert not values["train"] & values["validation"]
+    assert not values["validation"] & values["test"]
 
 
 def test_the_english_determines_the_german(splits: dict[Split, list[Pair]]) -> None:

@@ -22,7 +22,7 @@ def codec() -> TextCodec:
 
 
 def test_every_drawing_is_the_same_text(codec: TextCodec) -> None:
-    """Several segmentations are drawn, all decode to the text, none is too long."""
+    """Several segmentations are drawn; all decode to the text, and none is too long."""
     random, longest = np.random.default_rng(0), len(codec.encode(TEXT)) + 2
     drawn = [ids.tolist() for ids in Segmentations(codec, [TEXT] * 60, longest, 0.2).draw(random)]
     assert {codec.decode(ids) for ids in drawn} == {codec.decode(codec.encode(TEXT))}
@@ -42,7 +42,7 @@ def test_shares_are_probabilities_to_the_power_of_smoothness(codec: TextCodec) -
 
 
 def test_a_large_smoothness_always_draws_the_likeliest(codec: TextCodec) -> None:
-    """As it was without drawing."""
+    """Then it is what serving uses."""
     texts = Segmentations(codec, [TEXT] * 20, 99, 1e6)
     assert {tuple(ids.tolist()) for ids in texts.draw(np.random.default_rng(0))} == {
         tuple(codec.encode(TEXT))

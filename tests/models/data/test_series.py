@@ -14,7 +14,7 @@ from tests.models.small import waves, write_series
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Values and labels of sequences of different lengths survive the form."""
+    """Values and labels of sequences of different lengths survive writing and reading."""
     series = waves(7, seed=5)
     read = read_series(write_series(tmp_path / "a.ts", series))
     assert [one.label for one in read] == [one.label for one in series]
@@ -26,30 +26,30 @@ HEAD = "@timeStamps false\n@classLabel true a b\n@data\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (HEAD + "1,2:3,4:a\n1,2:3:a\n", "line 5 dimension 2: 1 values, the first dimension has 2"),
-        (HEAD + "1,2:3,x:a\n", "line 4 dimension 2: value 2 is no number: 'x'"),
+        (HEAD + "1,2:3,x:a\n", "line 4 dimension 2: value 2 is not a number: 'x'"),
         (HEAD + "1,NaN:3,4:a\n", "line 4 dimension 1: value 2 is missing"),
-        (HEAD + "1,?:a\n", r"line 4 dimension 1: value 2 is no number: '\?'"),
+        (HEAD + "1,?:a\n", r"line 4 dimension 1: value 2 is not a number: '\?'"),
         (HEAD + "1,2:3,4:a\n1,2:b\n", "line 5: 1 dimensions, the lines before have 2"),
         (HEAD + "1,2:3,4:c\n", "line 4: label 'c' is none of"),
-        (HEAD + "1,2\n", "line 4: dimension:…:label is wanted"),
-        (HEAD, "no sequence is in it"),
+        (HEAD + "1,2\n", "line 4: dimension:…:label is expected"),
+        (HEAD, "it holds no sequence"),
         ("@classLabel false\n@data\n1,2\n", "line 1: the sequences have no class"),
-        ("@timeStamps true\n", "line 1: values with time stamps are not read"),
+        ("@timeStamps true\n", "line 1: values with time stamps are not supported"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_where(text: str, told: str, tmp_path: Path) -> None:
-    """File, line and dimension are named, and what is wrong."""
+def test_a_file_that_cannot_be_read_says_where(text: str, message: str, tmp_path: Path) -> None:
+    """The message names file, line and dimension, and what is wrong."""
     (tmp_path / "bad.ts").write_text(text)
-    with pytest.raises(ConfigInvalid, match=rf"bad\.ts.*{told}"):
+    with pytest.raises(ConfigInvalid, match=rf"bad\.ts.*{message}"):
         read_series(tmp_path / "bad.ts")
 
 
 @given(st.lists(st.integers(0, 4).map(str), min_size=1, max_size=80), st.integers(2, 10))
 def test_parts_are_alike_in_size_and_in_classes(labels: list[str], parts: int) -> None:
-    """Each part has as many rows as another, and of each class, give or take one."""
+    """Parts have equally many rows, and equally many of each class, give or take one."""
     of_row = stratified(labels, parts, seed=0)
     sizes = np.bincount(of_row, minlength=parts)
     assert sizes.max() - sizes.min() <= 1

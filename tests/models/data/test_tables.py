@@ -1,4 +1,4 @@
-"""Tables: what cannot be read is named."""
+"""Tables: an error names what cannot be read."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from seqserve.models.data.tables import read_table
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("when,a\n1,2\n", "'time' and distinct others"),
         ("time,a,a\n", "'time' and distinct others"),
@@ -20,9 +20,9 @@ from seqserve.models.data.tables import read_table
         ("time,a\n2026-01-01,1\n2026-01-02,1\n2026-01-04,1\n", "row 3: 2 days"),
     ],
 )
-def test_a_table_that_cannot_be_read_says_where(text: str, told: str, tmp_path: Path) -> None:
-    """Header, cells, numbers and gaps are each named."""
+def test_a_table_that_cannot_be_read_says_where(text: str, message: str, tmp_path: Path) -> None:
+    """Faults of header, cells, numbers and spacing are each named."""
     path = tmp_path / "table.csv"
     path.write_text("\ufeff" + text)
-    with pytest.raises(ConfigInvalid, match=told):
+    with pytest.raises(ConfigInvalid, match=message):
         read_table(path, "time")

@@ -7,9 +7,9 @@ from seqserve.models.evaluate.figures import Figure
 
 
 def test_macro_f1_is_over_the_true_labels() -> None:
-    """F1 of a, b and c reckoned by hand; what is refused has no label and is wrong."""
+    """F1 of a, b and c computed by hand; a refused row has no label and is wrong."""
     said = {"a": "aab", "b": "bb", "c": ["", "a"]}
     judged = [Judged(truth, answer, 0.5, 0.5) for truth, answers in said.items() for answer in answers]
-    found = class_figures(judged)["macro_f1"]
-    assert isinstance(found, Figure)
-    assert found.value == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)
+    score = class_figures(judged)["macro_f1"]
+    assert isinstance(score, Figure)
+    assert score.value == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)

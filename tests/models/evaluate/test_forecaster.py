@@ -11,7 +11,7 @@ ROWS = FORECASTER["data"]["train"] + FORECASTER["data"]["validation"]
 
 
 def test_rows_that_were_seen_are_known_again(tmp_path: Path) -> None:
-    """By time and values, in any order of columns and with fewer digits; another place's are not."""
+    """By time and values, in any order of columns and with fewer digits; not so rows of another place."""
     path = write_table(tmp_path / "loads.csv", ROWS + 50)
     table, config = read_table(path, "time"), read_config(FORECASTER, "test")
     assert isinstance(config, ForecasterConfig)
@@ -24,8 +24,8 @@ def test_rows_that_were_seen_are_known_again(tmp_path: Path) -> None:
     rewritten = tmp_path / "rewritten.csv"
     rewritten.write_text("\n".join(["time,west,north,east", *turned]) + "\n")
     for file in (path, rewritten):
-        found = to_measure(config, file, card)
-        assert (found.first, len(found.table.times)) == (ROWS, ROWS + 50)
+        stretch = to_measure(config, file, card)
+        assert (stretch.first, len(stretch.table.times)) == (ROWS, ROWS + 50)
     fewer = config.model_copy(update={"data": config.data.model_copy(update={"test": 30})})
     short = to_measure(fewer, path, card)
     assert (short.first, len(short.table.times)) == (ROWS, ROWS + 30)

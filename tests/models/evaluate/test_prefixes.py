@@ -14,7 +14,7 @@ DATA = EventsData(kind="log")
 
 
 def test_what_counts_as_right() -> None:
-    """Four prefixes: right, the end where b came, the end right, and one that was refused."""
+    """Four prefixes: right, the end predicted where b followed, the end right, and one that was refused."""
     cases = [Case(("a", "b", "a", "b"), (0.0, DAY, 3 * DAY, 4 * DAY)), Case(("a", "b"), (0.0, DAY))]
     prefixes = list(prefixes_of(cases, DATA))
     assert [(p.case, p.events, p.truth) for p in prefixes] == [
@@ -24,8 +24,8 @@ def test_what_counts_as_right() -> None:
         (1, 2, END),
     ]
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.1, 0.1, 0.8], [0, 0, 0]])
-    found = score(prefixes, ("a", "b", END), probabilities, np.array([1.0, 1.5, 9.0, np.nan]))
-    figures = {name: getattr(f, "value", f) for name, f in figures_of(found, "days").items()}
+    scores = score(prefixes, ("a", "b", END), probabilities, np.array([1.0, 1.5, 9.0, np.nan]))
+    figures = {name: getattr(f, "value", f) for name, f in figures_of(scores, "days").items()}
     losses = -np.log([0.7, 0.3, 0.8, 1e-9])
     assert figures == pytest.approx(
         {
@@ -41,7 +41,7 @@ def test_what_counts_as_right() -> None:
 
 
 def test_a_difference_is_paired() -> None:
-    """A model that is better by the same on every prefix has an interval of no width, whatever each is."""
+    """A model that is better by the same amount on every prefix has an interval of no width."""
     case = Case(tuple("abababab"), tuple(DAY * n for n in range(8)))
     prefixes = list(prefixes_of([case, case, case], DATA))
     hard = np.random.default_rng(0).uniform(0.1, 0.4, len(prefixes))
@@ -53,7 +53,7 @@ def test_a_difference_is_paired() -> None:
         table[np.arange(len(places)), places] = given
         return score(prefixes, ("a", "b", END), table, waits)
 
-    found = differences_of(scored(2 * hard), scored(hard), "days")  # type: ignore[arg-type]
-    difference = found["log_loss"]
+    differences = differences_of(scored(2 * hard), scored(hard), "days")  # type: ignore[arg-type]
+    difference = differences["log_loss"]
     assert [difference.low, difference.high] == pytest.approx([-np.log(2)] * 2)  # type: ignore[union-attr]
-    assert found["log_loss_share"].value == pytest.approx(-np.log(2) / -np.log(hard).mean())  # type: ignore[union-attr]
+    assert differences["log_loss_share"].value == pytest.approx(-np.log(2) / -np.log(hard).mean())  # type: ignore[union-attr]

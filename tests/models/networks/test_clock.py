@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from seqserve.models.networks.clock import Clock
 
 
-def test_the_phase_of_the_day_is_told_if_wanted() -> None:
-    """Only with it are 23.5 hours and 24.5, which are near alike by size, told apart."""
+def test_the_phase_of_the_day_is_a_channel_if_wanted() -> None:
+    """Only with it do 23.5 and 24.5 hours, which are of nearly the same size, differ."""
     hours = np.array([[23.5, 24.5]])
 
     def apart(daily: bool) -> float:
@@ -21,8 +21,8 @@ def test_the_phase_of_the_day_is_told_if_wanted() -> None:
 
 @given(st.lists(st.floats(0, 1e300), min_size=1, max_size=6))
 @settings(max_examples=25)
-def test_a_time_is_read_alike_wherever_it_stands(days: list[float]) -> None:
-    """Bit for bit: a phase multiplies what single precision rounds otherwise at another place in a batch."""
+def test_a_time_is_read_the_same_at_any_place(days: list[float]) -> None:
+    """Bit for bit: a phase magnifies what single precision rounds differently at another place in a batch."""
     clock = Clock(1.5, 86400.0)
     elapsed = np.log1p(np.array(days)).astype(np.float32) / 1.5
     alone = np.concatenate([np.asarray(clock(np.full((1, 1), x)))[0] for x in elapsed])  # (times, channels)

@@ -31,7 +31,7 @@ NextLogP = Callable[[list[int]], list[float]]
 
 
 class TableModel:
-    """Logits by a hash of everything written so far, so that a mixed-up state or history is found out."""
+    """Logits by a hash of everything written so far, so that a mixed-up state or history shows."""
 
     def __init__(self, seed: int) -> None:
         self.table = np.random.default_rng(seed).normal(size=(HISTORIES, VOCABULARY)).astype("float32") * 3
@@ -45,7 +45,7 @@ class TableModel:
         return lambda ids: log_p(self.table[self.past(start, ids)].tolist())
 
     def attended(self, start: int, ids: list[int]) -> list[int]:
-        """Return the place that each piece was attended from."""
+        """Return the source place that each piece attended to."""
         return [self.past(start, ids[:n]) % SOURCE for n in range(len(ids))]
 
     def decode(self, kind: str, starts: list[int], limits: list[int], penalty: float, **how: Any) -> Decoded:
@@ -194,17 +194,17 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
         searched, input_signature=(open_spec("int32", None, None), specs, open_spec("int32"))
     )
     answers = search(padded, Bounds(tf.constant(limits), tf.fill([2], penalty)), k)
-    once, found = (Decoded(*(np.asarray(x) for x in answer)) for answer in answers)
+    greedily, beamed = (Decoded(*(np.asarray(x) for x in answer)) for answer in answers)
     for row, (source, limit) in enumerate(zip(sources, limits, strict=True)):
 
         def next_log_p(ids: list[int], source: list[int] = source) -> list[float]:
             logits = network((tf.constant([source]), tf.constant([[SPECIAL.start, *ids]])))
             return log_p(np.asarray(logits)[0, -1].tolist())
 
-        check_hypothesis(once, row, 0, greedy_reference(next_log_p, limit, penalty))
+        check_hypothesis(greedily, row, 0, greedy_reference(next_log_p, limit, penalty))
         for place, wanted in enumerate(beam_reference(next_log_p, k, limit, penalty)):
-            check_hypothesis(found, row, place, wanted)
-        np.testing.assert_allclose(found.attention[row, 0, 0].sum(), 1, atol=1e-5)
+            check_hypothesis(beamed, row, place, wanted)
+        np.testing.assert_allclose(beamed.attention[row, 0, 0].sum(), 1, atol=1e-5)
 
 
 @given(st.lists(st.integers(1, LONGEST), min_size=1, max_size=12), st.integers(1, 4), PENALTIES, SEEDS)

@@ -48,12 +48,12 @@ def test_time_counts_unless_it_is_not_used(way: TimeUse) -> None:
 
 
 def test_the_influence_of_an_old_event_falls_with_elapsed_time() -> None:
-    """With the time gate, what the first event was moves the last answer the less the longer ago it is."""
+    """With the time gate, what the first event was moves the last answer less, the longer ago it is."""
     random = np.random.default_rng(3)
     rest = random.integers(1, 6, (200, 2))
 
     def influence(elapsed: float, seed: int) -> float:
-        """How far the answers after three events are apart by the first, over many sequences."""
+        """How far the first of three events moves the answers, over many sequences."""
         network = model("time_gate", seed)
         waits = np.tile(np.array([0, elapsed, elapsed], "float32"), (200, 1))
         answers = [
@@ -65,7 +65,7 @@ def test_the_influence_of_an_old_event_falls_with_elapsed_time() -> None:
         ]
         return float(np.abs(answers[0] - answers[1]).mean())
 
-    # the mean of ten networks: what is forgotten frees a state of one from its bounds now and then
+    # the mean of ten networks: in a single one, forgetting now and then moves a state away from saturation
     waits = (0.0, 1.0, 3.0, 9.0)
     falls = [float(np.mean([influence(elapsed, seed) for seed in range(10)])) for elapsed in waits]
     assert falls == sorted(falls, reverse=True)
@@ -99,13 +99,13 @@ def test_config_round_trip(way: TimeUse) -> None:
 
 
 def test_only_training_hides_events_and_never_padding() -> None:
-    """Hidden, an event is read as one of no known kind; what is hidden differs from call to call."""
+    """A hidden event is read as one of no known kind; which are hidden differs from call to call."""
     network = EventModel(5, 6, 7, 0.0, "none", unseen=0.5)
     network.set_weights([np.random.default_rng(1).normal(size=w.shape) for w in network.get_weights()])
     events, elapsed = np.repeat(np.pad(EVENTS, ((0, 0), (0, 2))), 400, 0), np.zeros((400, 6), "float32")
-    told = np.asarray(network((events, elapsed), training=True)["next_event"])[:, :4]
-    kinds = len(np.unique(told[:, 3].round(4), axis=0))
+    answers = np.asarray(network((events, elapsed), training=True)["next_event"])[:, :4]
+    kinds = len(np.unique(answers[:, 3].round(4), axis=0))
     assert kinds == 2**4  # each of four events hidden or not, and nothing else
     hidden = np.asarray(network((np.full_like(events, network.unseen_id), elapsed))["next_event"])[0, 0]
-    assert 0.4 < np.isclose(told[:, 0], hidden, atol=1e-5).all(axis=1).mean() < 0.6
+    assert 0.4 < np.isclose(answers[:, 0], hidden, atol=1e-5).all(axis=1).mean() < 0.6
     assert len(np.unique(np.asarray(network((events, elapsed))["next_event"])[:, 3], axis=0)) == 1

@@ -50,7 +50,7 @@ def convolved(row: np.ndarray, layer: MaskedConv1D) -> np.ndarray:
 @given(Lengths, st.integers(0, 3), st.integers(1, 4), Seeds)
 @settings(max_examples=20)
 def test_training_counts_real_steps_only(lengths: list[int], more: int, kernel: int, seed: int) -> None:
-    """Outputs and moving statistics of a training call are those of the unpadded rows, reckoned by hand."""
+    """Outputs and moving statistics of a training call are those of the unpadded rows, computed by hand."""
     keras.utils.set_random_seed(seed % 1000)
     rows, block = rows_of(lengths, seed), ConvBlock(4, kernel)
     values, mask = padded(rows, more, garbage=1e6)
@@ -63,14 +63,14 @@ def test_training_counts_real_steps_only(lengths: list[int], more: int, kernel: 
     np.testing.assert_allclose(
         norm.moving_variance, MOMENTUM + (1 - MOMENTUM) * variance, rtol=1e-4, atol=1e-4
     )
-    for found, row in zip(got, by_row, strict=True):
+    for answered, row in zip(got, by_row, strict=True):
         wanted = np.maximum((row - mean) / np.sqrt(variance + EPSILON), 0)
-        np.testing.assert_allclose(found[: len(row)], wanted, rtol=1e-3, atol=1e-3)
-        assert (found[len(row) :] == 0).all()
+        np.testing.assert_allclose(answered[: len(row)], wanted, rtol=1e-3, atol=1e-3)
+        assert (answered[len(row) :] == 0).all()
 
 
 def test_without_the_mask_padding_is_counted() -> None:
-    """What the mask is for: Keras' own batch norm, not told of it, learns another mean from the same rows."""
+    """What the mask is for: Keras' own batch norm, without it, learns another mean from the same rows."""
     values, mask = padded(rows_of([2, 7], 1), 3)
     ours, plain = MaskedBatchNormalization(), keras.layers.BatchNormalization(momentum=MOMENTUM)
     ours(values, mask, training=True)
@@ -96,11 +96,11 @@ def test_a_row_is_answered_as_if_alone(lengths: list[int], more: int, garbage: f
         block.norm.norm.moving_mean.assign(np.full(4, -2.0))
         block.norm.norm.beta.assign(np.full(4, 0.7))
     together, summed = answer(*padded(rows, more, garbage))
-    for found, total, row in zip(together, summed, rows, strict=True):
+    for answered, total, row in zip(together, summed, rows, strict=True):
         alone, alone_total = answer(row[None], np.ones((1, len(row)), bool))
-        np.testing.assert_allclose(found[: len(row)], alone[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(answered[: len(row)], alone[0], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(total, alone_total[0], rtol=1e-5, atol=1e-5)
-        assert (found[len(row) :] == 0).all()
+        assert (answered[len(row) :] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -112,15 +112,15 @@ def test_networks_do_not_see_padding(network: keras.Model) -> None:
     lengths = np.array([len(row) for row in rows], "int32")
     first = network.get_weights()
     network.set_weights([weight + 0.1 for weight in first])  # the classifier's output layer starts at zero
-    start, found = network.get_weights(), []
+    start, seen = network.get_weights(), []
     for more, garbage in ((0, 0.0), (5, 1e6)):
         network.set_weights(start)
         logits = np.asarray(network((padded(rows, more, garbage)[0], lengths), training=True))
         moving = [np.asarray(weight) for weight in network.non_trainable_variables if "moving" in weight.path]
-        found.append((logits if logits.ndim == 2 else logits[:, :6], moving))
+        seen.append((logits if logits.ndim == 2 else logits[:, :6], moving))
     assert sum("moving" in name for name in names) == 4
-    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-5)
-    for one, other in zip(found[0][1], found[1][1], strict=True):
+    np.testing.assert_allclose(seen[0][0], seen[1][0], atol=1e-5)
+    for one, other in zip(seen[0][1], seen[1][1], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 

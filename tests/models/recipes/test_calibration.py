@@ -23,18 +23,18 @@ def drawn(rows: int, sharpness: float, seed: int) -> tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("sharpness", [0.5, 3.0])
 def test_the_temperature_undoes_overconfidence(sharpness: float) -> None:
-    """It is the factor by which the logits are off, and the calibration error falls to what chance leaves."""
+    """It equals the factor by which the logits are off; only the error that chance causes is left."""
     logits, truth = drawn(4000, sharpness, 1)
-    found = calibrate(logits, truth, np.arange(4000) % 5)
-    assert found.temperature == pytest.approx(sharpness, rel=0.06)
-    assert found.ece_before > 0.1
-    assert found.ece_after < 0.03
-    assert found.log_loss_after < found.log_loss_before
+    calibration = calibrate(logits, truth, np.arange(4000) % 5)
+    assert calibration.temperature == pytest.approx(sharpness, rel=0.06)
+    assert calibration.ece_before > 0.1
+    assert calibration.ece_after < 0.03
+    assert calibration.log_loss_after < calibration.log_loss_before
 
 
 @given(st.integers(2, 60), st.floats(1, 30))
 def test_rows_that_are_all_right_do_not_make_it_certain(rows: int, size: float) -> None:
-    """Where nothing is wrong, n rows are held to (n + 1) / (n + 2), not to a temperature of 0."""
+    """Where nothing is wrong, n rows give a certainty of (n + 1) / (n + 2), not a temperature of 0."""
     logits = np.eye(3)[np.arange(rows) % 3] * size
     temperature = fitted_temperature(logits, np.arange(rows) % 3)
     sure = probabilities(logits, temperature).max(axis=1)
@@ -42,7 +42,7 @@ def test_rows_that_are_all_right_do_not_make_it_certain(rows: int, size: float) 
 
 
 def test_the_calibration_error_is_the_gap_within_bins() -> None:
-    """Ten rows at 0.9 of which six are right are off by 0.3; a bin of its own for each fifteenth."""
+    """Ten rows at 0.9 of which six are right are off by 0.3; there is a bin for each fifteenth."""
     table = np.repeat([[0.9, 0.1]], 10, axis=0)
     truth = np.array([0] * 6 + [1] * 4)
     assert calibration_error(table, truth) == pytest.approx(0.3)

@@ -34,7 +34,7 @@ def config_with(section: str, **fields: Any) -> ClassifierConfig:
 
 @pytest.fixture(scope="module")
 def series_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of made waves."""
+    """A file of generated waves."""
     return write_series(tmp_path_factory.mktemp("waves") / "train.ts", waves(150, seed=1))
 
 
@@ -72,13 +72,13 @@ def test_the_order_of_the_classes_is_a_matter_of_naming(versions: Trained) -> No
 
 
 def test_versions_are_certified_and_measured_on_new_data(versions: Trained, tmp_path: Path) -> None:
-    """`check` passes, garbage in the padding included; unseen sequences are named right, in intervals."""
+    """`check` passes, garbage in the padding included; figures of unseen sequences have intervals."""
     assert "with garbage in the padding" in "\n".join(check_version(versions[0]))
     fresh = write_series(tmp_path / "test.ts", waves(60, seed=2))
-    found = asyncio.run(evaluate_version(versions[0], fresh))
-    assert (found["sequences"], found["refused"]) == (60, 0)
-    assert found["accuracy"] > 0.9
-    assert found["intervals"].keys() == {"accuracy", "log_loss", "macro_f1", "ece"}
+    measured = asyncio.run(evaluate_version(versions[0], fresh))
+    assert (measured["sequences"], measured["refused"]) == (60, 0)
+    assert measured["accuracy"] > 0.9
+    assert measured["intervals"].keys() == {"accuracy", "log_loss", "macro_f1", "ece"}
     long = waves(40, seed=3)
     long[0].values.resize((30, 2), refcheck=False)  # longer than the last bucket: refused, and so wrong
     refused = asyncio.run(evaluate_version(versions[0], write_series(tmp_path / "long.ts", long)))
@@ -88,14 +88,14 @@ def test_versions_are_certified_and_measured_on_new_data(versions: Trained, tmp_
 def test_the_file_of_training_is_measured_by_its_validation_part(
     versions: Trained, series_file: Path
 ) -> None:
-    """What was trained on is not measured: the held-out tenth is, and gives the card's figures again."""
+    """Not what was trained on but the held-out tenth is measured, and it gives the card's figures again."""
     again = asyncio.run(evaluate_version(versions[0], series_file))
     assert again["sequences"] == 15
     assert again == manifest_of(versions[0])["card"]["metrics"]
 
 
 def test_cross_validation_answers_every_sequence_unseen(series_file: Path, tmp_path: Path) -> None:
-    """Figures over all sequences, each answered by a network of the other folds; with a calibrated pair."""
+    """Figures over all sequences, each answered by a network of the other folds, with a calibrated pair."""
     file, out = tmp_path / "waves.toml", tmp_path / "folds.json"
     tables = {name: value for name, value in CLASSIFIER.items() if isinstance(value, dict)}
     lines = [f"{name} = {json.dumps(value)}" for name, value in CLASSIFIER.items() if name not in tables]
@@ -103,15 +103,15 @@ def test_cross_validation_answers_every_sequence_unseen(series_file: Path, tmp_p
         lines += [f"[{name}]", *(f"{field} = {json.dumps(value)}" for field, value in table.items())]
     file.write_text("\n".join(lines))
     command = ["crossvalidate", str(file), "--data", str(series_file), "--folds", "2", "--out", str(out)]
-    told = CliRunner().invoke(app, command)
-    assert told.exit_code == 0, told.output
-    found = json.loads(told.output.splitlines()[-1])
-    assert found == json.loads(out.read_bytes())
-    low, high = found["intervals"]["accuracy"]
-    assert (found["sequences"], found["accuracy"] > 0.8, low < high) == (150, True, True)
-    assert {"ece", "ece_calibrated", "log_loss", "log_loss_calibrated", "temperature"} <= found.keys()
-    told = CliRunner().invoke(app, [*command, "--ways", "none"])
-    assert (told.exit_code, "--ways" in told.output) == (1, True)
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code == 0, run.output
+    figures = json.loads(run.output.splitlines()[-1])
+    assert figures == json.loads(out.read_bytes())
+    low, high = figures["intervals"]["accuracy"]
+    assert (figures["sequences"], figures["accuracy"] > 0.8, low < high) == (150, True, True)
+    assert {"ece", "ece_calibrated", "log_loss", "log_loss_calibrated", "temperature"} <= figures.keys()
+    run = CliRunner().invoke(app, [*command, "--ways", "none"])
+    assert (run.exit_code, "--ways" in run.output) == (1, True)
     odd = [*waves(9, seed=1), Series(np.zeros((4, 2)), "odd")]
     with pytest.raises(ConfigInvalid, match="class 'odd' has 1 sequence"):
         crossvalidate_series(config_with("data"), odd, 2)
@@ -141,7 +141,7 @@ def temperature_of(manifest: Manifest) -> float | None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda: config_with("serving", buckets=[4, 8]), r"serving\.buckets: a sequence has 20 steps"),
         (lambda: config_with("data", labels=["low", "high"]), r"data\.labels: low, high; the sequences have"),
@@ -151,10 +151,10 @@ def temperature_of(manifest: Manifest) -> float | None:
     ],
 )
 def test_a_configuration_that_does_not_fit_says_so(
-    change: Callable[[], ClassifierConfig], told: str, series_file: Path
+    change: Callable[[], ClassifierConfig], message: str, series_file: Path
 ) -> None:
     """Before training: the field, the limit and the value."""
-    with pytest.raises(ConfigInvalid, match=told):
+    with pytest.raises(ConfigInvalid, match=message):
         recipe_for(change(), series_file)
     with pytest.raises(ConfigInvalid, match="--data"):
         recipe_for(config_with("data"), None)

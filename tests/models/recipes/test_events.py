@@ -30,19 +30,19 @@ def config(**changed: Any) -> EventsConfig:
         "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.01},
         "serving": {"buckets": [4, 32]},
     }
-    found = read_config(
+    read = read_config(
         {
             key: {**value, **changed.get(key, {})} if isinstance(value, dict) else value
             for key, value in table.items()
         },
         "tests",
     )
-    assert isinstance(found, EventsConfig)
-    return found
+    assert isinstance(read, EventsConfig)
+    return read
 
 
 def test_a_configuration_without_the_new_fields_means_what_it_did() -> None:
-    """An old card's configuration is of a time gate, and of time since the previous event."""
+    """An old card's configuration means a time gate, and time since the previous event."""
     assert (config().model.time, config().data.origin) == ("time_gate", "previous")
 
 
@@ -79,21 +79,21 @@ def version(request: pytest.FixtureRequest, log_data: Path, tmp_path: Path) -> P
 
 def test_each_way_is_trained_certified_and_measured(version: Path) -> None:
     """`check` passes, the manifest says what elapsed time is, and the card has the quality."""
-    told = check_version(version)
+    report = check_version(version)
     manifest = parse_manifest((version / "assets" / FILE_NAME).read_bytes())
     assert manifest.card is not None
     feature = manifest.features["minutes"]
     assert isinstance(feature, Elapsed)
     assert feature.origin == manifest.card["config"]["data"]["origin"]
-    has_step = any("'step': event by event equals the whole" in line for line in told)
+    has_step = any("'step': event by event equals the whole" in line for line in report)
     assert has_step == ("step" in manifest.signatures) == (feature.origin == "previous")
     assert 0.2 < manifest.card["metrics"]["accuracy"] < 1
     stamps = {"timestamps": [f"2026-01-01T00:0{minute}:00Z" for minute in (0, 1, 5, 6)]}
     events = {"event": list(manifest.features["event"].labels[:4])}
     encoder = SequenceEncoder(manifest, "serving_default")
     if manifest.card["config"]["model"]["unseen"]:
-        told_of = encoder.encode({"event": ["nonsense"], "minutes": [0.0]}).warnings
-        assert told_of == (UNSEEN_EVENT_TYPE,)
+        warnings = encoder.encode({"event": ["nonsense"], "minutes": [0.0]}).warnings
+        assert warnings == (UNSEEN_EVENT_TYPE,)
     else:
         with pytest.raises(UnknownCategory):
             encoder.encode({"event": ["nonsense"], "minutes": [0.0]})
@@ -108,7 +108,7 @@ Step = Callable[..., dict[str, Any]]
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "message"),
     [
         (lambda step: lambda **x: step(**{**x, "minutes": x["minutes"] * 0}), "output '.*' of 'step' is off"),
         (lambda step: lambda **x: {**step(**x), "memory": x["memory"]}, "of 'step' is off"),
@@ -117,7 +117,7 @@ Step = Callable[..., dict[str, Any]]
     ids=["elapsed ignored", "memory kept as it was", "rows mixed up"],
 )
 def test_a_step_that_differs_from_the_whole_is_refused(
-    broken: Callable[[Step], Step], told: str, tmp_path: Path
+    broken: Callable[[Step], Step], message: str, tmp_path: Path
 ) -> None:
     """Certification advances the goldens event by event, so such a version never ships."""
     random = np.random.default_rng(1)
@@ -130,7 +130,7 @@ def test_a_step_that_differs_from_the_whole_is_refused(
     network.set_weights([random.normal(size=weight.shape) for weight in network.get_weights()])
     draft = recipe.draft(1, {})
     spoiled = replace(draft, functions={**draft.functions, "step": broken(draft.functions["step"])})
-    with pytest.raises(StepDiffers, match=told):
+    with pytest.raises(StepDiffers, match=message):
         export_version(spoiled, tmp_path)
     check_version(export_version(draft, tmp_path))
 

@@ -1,4 +1,4 @@
-"""The forecaster: what it sees of a window, what its intervals hold, and that a seed makes an answer."""
+"""The forecaster: what it sees of a window, what its intervals hold, and that a seed determines an answer."""
 
 import asyncio
 import json
@@ -62,15 +62,15 @@ def model(version: Path) -> Iterator[Any]:
 
 def test_a_version_is_certified(version: Path) -> None:
     """Padding, garbage in it, and neighbours are invisible to both heads; goldens hold, one with a seed."""
-    told = "\n".join(check_version(version))
-    assert all(case in told for case in ("padded", "with garbage in the padding", "among neighbours"))
-    assert "3 golden examples hold" in told
+    report = "\n".join(check_version(version))
+    assert all(case in report for case in ("padded", "with garbage in the padding", "among neighbours"))
+    assert "3 golden examples hold" in report
 
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.integers(0, 2**31 - 1))
 def test_a_row_and_a_seed_make_one_answer(model: Any, neighbours: list[int], seed: int) -> None:
-    """The same alone, at any place and beside any rows of any seeds; another seed moves one head only."""
+    """The same alone and at any place beside any rows of any seeds; another seed moves one head only."""
     random = np.random.default_rng(7)
     rows = random.normal(size=(len(neighbours) + 1, HISTORY, 3))
     place = int(random.integers(len(rows)))
@@ -100,20 +100,20 @@ def test_answers_are_ordered_and_in_the_columns_own_units(manifest: Manifest) ->
 
 
 def test_intervals_hold_what_they_say(version: Path, tmp_path: Path) -> None:
-    """On rows after all that was seen both heads cover about 90 %, and errors are below the baselines'."""
+    """On later rows than training saw, both heads cover about 90 %, and errors are below the baselines'."""
     longer = write_table(tmp_path / "longer.csv", ROWS + 1500)
-    found = asyncio.run(evaluate_version(version, longer))
-    assert found["windows"] == 1500 - HORIZON + 1
-    assert found["from"] == "2026-02-12 12:00:00"  # 1020 hours after the first
+    measured = asyncio.run(evaluate_version(version, longer))
+    assert measured["windows"] == 1500 - HORIZON + 1
+    assert measured["from"] == "2026-02-12 12:00:00"  # 1020 hours after the first
     for head in ("", "sampled_"):
-        assert 0.87 <= found[f"{head}coverage_90"] <= 0.96
-        low, high = found["intervals"][f"{head}coverage_90"]
-        assert low < found[f"{head}coverage_90"] < high
-        assert found[f"{head}mse"] < 0.75 * found["mse_season_ago"] < found["mse_last_value"]
+        assert 0.87 <= measured[f"{head}coverage_90"] <= 0.96
+        low, high = measured["intervals"][f"{head}coverage_90"]
+        assert low < measured[f"{head}coverage_90"] < high
+        assert measured[f"{head}mse"] < 0.75 * measured["mse_season_ago"] < measured["mse_last_value"]
 
 
 def test_the_hours_that_are_measured(version: Path, table: Path, tmp_path: Path) -> None:
-    """The training file: its validation rows. Rows without the last one seen: all but the first history."""
+    """The training file's validation rows; without the last row seen, all rows but the first history."""
     held_out = asyncio.run(evaluate_version(version, table))
     assert held_out["windows"] == DATA["validation"] - HORIZON + 1
     assert held_out["from"] == "2026-02-07 12:00:00"  # 900 hours after the first
@@ -125,7 +125,7 @@ def test_the_hours_that_are_measured(version: Path, table: Path, tmp_path: Path)
         asyncio.run(evaluate_version(version, write_table(tmp_path / "cut.csv", ROWS, skipped=1)))
 
 
-def test_baselines_are_what_they_are_called(version: Path, table: Path) -> None:
+def test_baselines_are_what_their_names_say(version: Path, table: Path) -> None:
     """MSE of the value a season ago and of the last one, computed from the file alone."""
     values = read_table(table, "time").values
     train = values[: DATA["train"]]
@@ -134,9 +134,9 @@ def test_baselines_are_what_they_are_called(version: Path, table: Path) -> None:
     truth = np.stack([scaled[o : o + HORIZON] for o in origins])
     ago = np.stack([scaled[o - SEASON : o - SEASON + HORIZON] for o in origins])
     last = np.stack([scaled[[o - 1] * HORIZON] for o in origins])
-    found = asyncio.run(evaluate_version(version, table))
-    assert found["mse_season_ago"] == pytest.approx(np.square(ago - truth).mean(), abs=1e-4)
-    assert found["mse_last_value"] == pytest.approx(np.square(last - truth).mean(), abs=1e-4)
+    measured = asyncio.run(evaluate_version(version, table))
+    assert measured["mse_season_ago"] == pytest.approx(np.square(ago - truth).mean(), abs=1e-4)
+    assert measured["mse_last_value"] == pytest.approx(np.square(last - truth).mean(), abs=1e-4)
 
 
 def test_the_linear_map_finds_a_linear_law(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_without_samples_there_is_one_head_and_no_seed(table: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "given", "told"),
+    ("section", "given", "message"),
     [
         ("data", {"history": 6}, "no two seasons of 6"),
         ("data", {"feature": "seed"}, "feature: 'seed'"),
@@ -174,15 +174,15 @@ def test_without_samples_there_is_one_head_and_no_seed(table: Path) -> None:
     ],
 )
 def test_a_configuration_that_contradicts_itself(
-    section: str, given: dict[str, Any], told: str | None
+    section: str, given: dict[str, Any], message: str | None
 ) -> None:
-    """Is refused with its reason; the third drops after the LSTM, so its samples do differ."""
+    """It is refused with its reason; the third drops after the LSTM, so its samples do differ."""
     table = {**FORECASTER, section: {**FORECASTER[section], **given}}
-    if told is None:
+    if message is None:
         assert read_config(table, "test")
         table[section] |= {"after": {"rate": 0, "noise": "step"}}
-        told = "all the same"
-    with pytest.raises(ConfigInvalid, match=told):
+        message = "all the same"
+    with pytest.raises(ConfigInvalid, match=message):
         read_config(table, "test")
 
 

@@ -10,7 +10,7 @@ from seqserve.models.recipes.intervals import conformal_bound
 @settings(max_examples=5)
 @given(st.integers(0, 2**31 - 1))
 def test_a_bound_errs_on_the_safe_side(seed: int) -> None:
-    """Of blocks that differ, the bound is above the plain quantile; of many alike ones, hardly."""
+    """For blocks that differ, the bound is above the plain quantile; for many similar ones, hardly."""
     random = np.random.default_rng(seed)
     unlike = np.concatenate([random.normal(scale, 1, (50, 2)) for scale in random.normal(0, 1, 10)])
     assert conformal_bound(unlike, 0.9, 50) > np.quantile(unlike, 0.9)

@@ -1,4 +1,4 @@
-"""The tagger: an answer for every real step, and nothing learned or measured from any other."""
+"""The tagger: an answer for every real step; nothing is learned or measured from any other."""
 
 import asyncio
 import json
@@ -47,15 +47,15 @@ def test_every_step_of_a_log_is_measured(version: Path, log_data: Path, tmp_path
     other = tmp_path / "other.csv"
     other.write_text(log_data.read_text() + "x,visit,2026-01-01 00:00:00\n")
     cases = read_log(other)
-    found = asyncio.run(evaluate_version(version, other))
-    assert (found["sequences"], found["steps"]) == (len(cases), sum(len(case.events) for case in cases))
-    assert found["intervals"].keys() == {"accuracy", "log_loss", "macro_f1", "ece"}
+    measured = asyncio.run(evaluate_version(version, other))
+    assert (measured["sequences"], measured["steps"]) == (len(cases), sum(len(case.events) for case in cases))
+    assert measured["intervals"].keys() == {"accuracy", "log_loss", "macro_f1", "ece"}
     again = asyncio.run(evaluate_version(version, log_data))
     assert again == json.loads((version / "assets" / "manifest.json").read_bytes())["card"]["metrics"]
 
 
 def test_loss_and_accuracy_are_over_real_steps(log_data: Path) -> None:
-    """Both are the mean over real steps reckoned by hand, in batches of very different lengths too."""
+    """Both equal the mean over real steps computed by hand, in batches of very different lengths too."""
     config = read_config({**TAGGER, "training": {**TAGGER["training"], "batch_size": 3}}, "test")
     assert isinstance(config, TaggerConfig)
     cases = sorted(read_log(log_data), key=lambda case: len(case.events))
@@ -82,15 +82,15 @@ def _rows(batch: tuple) -> list[LabelledRow]:  # type: ignore[type-arg]
 
 
 def test_the_baseline_is_the_commonest_between_two_times() -> None:
-    """Where the times beside an event tell it, the baseline is right; where they do not, it guesses."""
-    told = [Case(("a", "b", "c"), (0.0, 60.0, 7260.0)), Case(("a", "c"), (0.0, 7200.0))] * 4
-    assert baseline(told, told)["accuracy"] == pytest.approx(1.0)
+    """Where the times beside an event determine it, the baseline is right; where they do not, it guesses."""
+    timed = [Case(("a", "b", "c"), (0.0, 60.0, 7260.0)), Case(("a", "c"), (0.0, 7200.0))] * 4
+    assert baseline(timed, timed)["accuracy"] == pytest.approx(1.0)
     untold = [Case((event,), (0.0,)) for event in "aaab"]
     assert baseline(untold, untold) == {"steps": 4, "accuracy": 0.75, "macro_f1": round(6 / 14, 4)}
 
 
 def test_a_log_without_known_activities_is_refused() -> None:
-    """Held-out cases that have none but new activities leave nothing to validate by."""
+    """Where all held-out cases have new activities, nothing is left to validate by."""
     config = read_config(TAGGER, "test")
     assert isinstance(config, TaggerConfig)
     with pytest.raises(ConfigInvalid, match="no validation case"):

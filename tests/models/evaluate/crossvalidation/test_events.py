@@ -43,15 +43,15 @@ def test_every_case_is_in_exactly_one_test_fold(cases: int, folds: int, seed: in
         with pytest.raises(ConfigInvalid, match=f"{cases} cases in {folds} folds"):
             make_folds(cases, folds, seed)
         return
-    found = make_folds(cases, folds, seed)
-    assert sorted(np.concatenate([fold.test for fold in found])) == list(range(cases))
-    for fold, again in zip(found, make_folds(cases, folds, seed), strict=True):
+    dealt = make_folds(cases, folds, seed)
+    assert sorted(np.concatenate([fold.test for fold in dealt])) == list(range(cases))
+    for fold, again in zip(dealt, make_folds(cases, folds, seed), strict=True):
         assert sorted([*fold.train, *fold.test]) == list(range(cases))
         assert np.array_equal(fold.test, again.test)
 
 
-def test_only_a_model_that_uses_time_finds_what_time_tells(tmp_path: Path) -> None:
-    """After a short pause b comes, after a long one c: n-grams and `none` can but guess, `concat` knows."""
+def test_only_a_model_that_uses_time_learns_what_it_says(tmp_path: Path) -> None:
+    """After a short pause b comes, after a long one c: n-grams and `none` can only guess, `concat` knows."""
     log, config, out = tmp_path / "log.csv", tmp_path / "shop.toml", tmp_path / "out.json"
     draw, start = random.Random(1), datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     lines = ["CaseID,ActivityID,CompleteTimestamp"]
@@ -63,23 +63,23 @@ def test_only_a_model_that_uses_time_finds_what_time_tells(tmp_path: Path) -> No
     log.write_text("\n".join(lines) + "\n")
     config.write_text(CONFIG)
     command = ["crossvalidate", str(config), "--data", str(log), "--folds", "2", "--ways", "concat,none"]
-    told = CliRunner().invoke(app, [*command, "--out", str(out)])
-    assert told.exit_code == 0, told.output
-    found = json.loads(told.output.splitlines()[-1])
-    assert found == json.loads(out.read_bytes())
-    models = found["models"]
+    run = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    report = json.loads(run.output.splitlines()[-1])
+    assert report == json.loads(out.read_bytes())
+    models = report["models"]
     assert list(models) == ["1-gram", "2-gram", "3-gram", "4-gram", "5-gram", "concat", "none"]
     assert {m["prefixes"] for m in models.values()} == {480}
     assert models["concat"]["accuracy"] > 0.97
     assert models["none"]["accuracy"] < 0.85
     assert max(models[f"{n}-gram"]["accuracy"] for n in range(1, 6)) < 0.85
-    assert found["differences"]["concat"]["intervals"]["log_loss"][1] < -0.1
-    assert found["best_ngram"] in models
+    assert report["differences"]["concat"]["intervals"]["log_loss"][1] < -0.1
+    assert report["best_ngram"] in models
 
 
-def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
-    """Another task, and a way that there is not."""
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    """Another task, and a way of using time that does not exist."""
     with pytest.raises(ConfigInvalid, match="'warp'"):
         parse_ways("warp")
-    told = CliRunner().invoke(app, ["crossvalidate", "multi30k", "--data", str(tmp_path)])
-    assert (told.exit_code, "only events and classifier" in told.output) == (1, True)
+    run = CliRunner().invoke(app, ["crossvalidate", "multi30k", "--data", str(tmp_path)])
+    assert (run.exit_code, "only events and classifier" in run.output) == (1, True)

@@ -16,10 +16,10 @@ sequences = st.lists(st.sampled_from(LABELS), max_size=6)
 @given(st.lists(sequences, max_size=5), sequences, st.integers(1, 5))
 def test_probabilities_sum_to_1_and_none_is_0(corpus: list[list[str]], seen: list[str], order: int) -> None:
     """Whatever was counted, each label and the end stay possible after anything."""
-    found = WittenBell(corpus, LABELS, order).probabilities(seen)
-    assert found.shape == (4,)
-    assert found.min() > 0
-    assert math.isclose(found.sum(), 1)
+    given = WittenBell(corpus, LABELS, order).probabilities(seen)
+    assert given.shape == (4,)
+    assert given.min() > 0
+    assert math.isclose(given.sum(), 1)
 
 
 def test_probabilities_are_those_worked_out_by_hand() -> None:
