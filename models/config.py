@@ -1,6 +1,6 @@
 """The training configuration: one TOML file a model, checked before anything is spent.
 
-Read by `models.train`; the shipped ones are in `models/configs/`.
+The shipped ones are in `models/configs/`.
 """
 
 import keyword
@@ -21,7 +21,7 @@ from pydantic import (
 from seqserve.service.errors import Code, SeqserveError
 
 LONGEST_OUTPUT = 512
-"""Pieces that a translation may have, whatever a caller asks."""
+"""The most pieces that a caller may ask of a translation."""
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -40,12 +40,12 @@ class Section(BaseModel):
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 """A model's name: a folder, and a part of a URL."""
 RESERVED = frozenset((*keyword.kwlist, "self"))
-"""What no argument of a graph function can be named."""
+"""Names that no argument of a graph function can have."""
 
 
 def _unreserved(name: str) -> str:
     if name in RESERVED:
-        raise ValueError(f"{name!r} is a word of Python's and no name for a feature or head")
+        raise ValueError(f"{name!r} is a Python keyword: a feature or head cannot have that name")
     return name
 
 
@@ -55,9 +55,9 @@ FeatureName = Annotated[
 """A feature's name: an argument of a graph function."""
 Width = Annotated[int, Field(ge=1)]
 STATE = ("hidden", "memory")
-"""What the state tensors of an event model's step are named."""
+"""The names of the state tensors of an event model's step."""
 TimeUse = Literal["time_gate", "concat", "conv1x1", "none"]
-"""How an event model uses elapsed time; see `models.sequence.EventModel`."""
+"""How an event model uses elapsed time; see `networks.events.EventModel`."""
 LENGTHS = "lengths"
 """The input that says how many steps of a row are real, where a real value may be any number."""
 
@@ -89,39 +89,39 @@ class EventsData(Section):
 
 
 class TranslationModel(Section):
-    """Cells, widths and dropout of `models.translation.Translator`; what its tokenizer keeps and draws."""
+    """Cells, widths and dropout of `networks.translation.Translator`, and the settings of its tokenizer."""
 
     cell: Literal["gru", "lstm"] = "gru"
     vocabulary_size: Annotated[int, Field(ge=32)] = 6000
     character_coverage: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the texts; the rest is unknown
-    subword_smoothness: Annotated[float, Field(gt=0)] | None = None  # of `models.subwords`
+    subword_smoothness: Annotated[float, Field(gt=0)] | None = None  # of `data.segmentations`
     embedding: Width = 256
     units: Width = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
 
 
 class EventsModel(Section):
-    """How `models.sequence` uses time, its widths, and the weights of its heads in the loss."""
+    """How `networks.events` uses time, its widths, and the weights of its heads in the loss."""
 
     time: TimeUse = "time_gate"
     embedding: Width = 32
     units: Width = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    daily: bool = True  # the phase of the day is a channel of time; see `models.clock`
-    unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0  # see `models.sequence`; 0: an unseen kind is refused
+    daily: bool = True  # the phase of the day is a channel of time; see `networks.clock`
+    unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0  # see `networks.events`; 0: an unseen kind is refused
     time_weight: Annotated[float, Field(ge=0)] = 1.0
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2
 
 
 Noise = Literal["element", "feature", "spatial", "step", "sample"]
-"""What dropout drops together, of values (batch, time, features); see `models.dropout.noise_shape`."""
+"""Which values (batch, time, features) dropout drops together; see `networks.dropout.noise_shape`."""
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ForecasterData(Section):
     """A CSV table: a time, and one number a column; the rows evenly spaced, `train` of them first."""
 
-    time: str = "date"  # the column that is no series
+    time: str = "date"  # the column of times, which is not a series
     feature: FeatureName = "history"  # what callers name the window, and the answer
     head: FeatureName = "forecast"
     history: Width = 96
@@ -143,14 +143,14 @@ class ForecasterData(Section):
 
 
 class Drop(Section):
-    """A place of dropout: which share is dropped, and what is dropped together."""
+    """A place of dropout: the share that is dropped, and what is dropped together."""
 
     rate: Rate
     noise: Noise
 
 
 class ForecasterModel(Section):
-    """Widths of `models.forecast`, where it drops what, and how its intervals are made."""
+    """Widths of `networks.forecaster`, what it drops and where, and how its intervals are made."""
 
     units: Width = 32
     before: Drop = Drop(rate=0.1, noise="feature")  # on the LSTM's inputs
@@ -170,7 +170,7 @@ class ForecasterModel(Section):
 class ClassifierData(Section):
     """`series`: labelled sequences of numbers in a `.ts` file.
 
-    `labels` is the order of the model's outputs, which the manifest carries; sorted if absent.
+    `labels` gives the order of the model's outputs, which the manifest carries; sorted if absent.
     """
 
     kind: Literal["series"] = "series"
@@ -187,10 +187,10 @@ class ClassifierData(Section):
 
 
 class ClassifierModel(Section):
-    """Widths, dropout and noise of `models.classes.Classifier`, and how its temperature is fitted.
+    """Widths, dropout and noise of `networks.classifier.Classifier`, and how its temperature is fitted.
 
-    `calibration_folds`: temperature on the answers of so many networks, each for the rows that it was not
-    trained on; 0: on the validation rows, which is enough where they are hundreds.
+    `calibration_folds`: how many networks are trained for the temperature, each answering the rows that it
+    was not trained on; 0: it is fitted on the validation rows, which is enough where there are hundreds.
     """
 
     filters: Width = 64
@@ -208,7 +208,7 @@ class ClassifierModel(Section):
 
 
 class TaggerData(Section):
-    """`log`, `journeys`: as for events. From the times of a case's events alone, which event each one was."""
+    """`log`, `journeys`: as for events. The tags are the events; the model sees their times alone."""
 
     kind: Literal["log", "journeys"]
     elapsed: FeatureName = "elapsed"  # what callers name the time since the previous event
@@ -223,7 +223,7 @@ class TaggerData(Section):
 
 
 class TaggerModel(Section):
-    """Widths and dropout of `models.classes.Tagger`."""
+    """Widths and dropout of `networks.tagger.Tagger`."""
 
     filters: Width = 64
     kernel: Width = 3
@@ -354,5 +354,5 @@ def read_config(table: dict[str, Any], source: str) -> Config:
 
 
 def faults_of(error: ValidationError) -> str:
-    """Return every fault of a file with the field that has it."""
+    """Return every fault of a file, each with its field."""
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -1,4 +1,4 @@
-"""A model version before it is written: what a recipe hands to `models.export`."""
+"""A model version before it is written: what the recipes and `bring` make, and export writes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,23 +8,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seqserve.service.contract.manifest import Manifest, Signature, Tensor
+from seqserve.service.contract.manifest import Manifest, Signature
 from seqserve.service.contract.padding import Array
 
-MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
-"""What the signature `manifest` returns."""
 EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """All of a version but its goldens, card and hashes.
+    """All of a version but its goldens, metrics and hashes.
 
     `functions`: by signature name, from the manifest's inputs (by name) to its outputs by name.
     `files`: the contract files beside the manifest, by name: SavedModel keeps assets/ flat.
     `requests`: REST bodies whose answers become the golden examples.
     `probes`: REST bodies whose rows the certification compares too, and that are not kept.
-    `eager`: those of the functions that are called eagerly too, to be compared with the graph.
+    `eager`: those of the functions that the certification also calls eagerly, to compare with the graph.
     """
 
     network: keras.Model
@@ -37,7 +35,7 @@ class Draft:
 
 
 def tensor_spec(name: str, signature: Signature, manifest: Manifest) -> tf.TensorSpec:
-    """Return the spec of an input: every axis open but a feature's own width and a state's units."""
+    """Return the spec of an input: every axis is open except a feature's width and a state's units."""
     tensor = signature.inputs[name]
     state = (signature.state or {}).get(name)
     width = state[-1] if state else getattr(manifest.features.get(name), "width", None)
@@ -46,7 +44,7 @@ def tensor_spec(name: str, signature: Signature, manifest: Manifest) -> tf.Tenso
 
 
 def clearest(lengths: Sequence[int], margins: Sequence[float]) -> list[int]:
-    """Choose a short, a middling and a long row whose answer is clear: examples must hold on any machine.
+    """Choose a short, a medium and a long row whose answers are clear: examples must hold on any machine.
 
     Args:
         margins: of each row, how far the best label's probability is above the second's.
@@ -56,7 +54,7 @@ def clearest(lengths: Sequence[int], margins: Sequence[float]) -> list[int]:
 
 
 def margin(probabilities: Array) -> float:
-    """Return the least distance of the best label from the second, of probabilities (…, labels)."""
+    """Return how far the best label is above the second, at the least, of probabilities (…, labels)."""
     if probabilities.shape[-1] == 1:
         return 1.0
     ordered = np.sort(probabilities, axis=-1)

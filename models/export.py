@@ -1,7 +1,7 @@
 """Write a version: graph, contract files, goldens, warm-up records, hashes; certified, then renamed whole.
 
-`python -m models train` and `demo` call `export_version`. Order and reasons: the manifest comes last,
-because it lists the hash of everything else; the folder appears under its number only when it is done.
+The manifest comes last, because it lists the hash of everything else; the folder appears under its number
+only when it is complete.
 """
 
 import asyncio
@@ -15,19 +15,13 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from seqserve.models.check import check_version
-from seqserve.models.check.loaded import Pipeline, name_and_version, pipeline
 from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.check.pipeline import Pipeline, name_and_version, pipeline
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import Draft, tensor_spec
 from seqserve.service import errors
 from seqserve.service.contract.digest import check_digests, file_hashes
-from seqserve.service.contract.manifest import (
-    FILE_NAME,
-    MANIFEST_SIGNATURE,
-    Example,
-    Manifest,
-    dump_manifest,
-)
+from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE, Example, Manifest, dump_manifest
 from seqserve.service.contract.padding import pad_batch
 from seqserve.service.core.golden import answers, body_of
 from seqserve.service.core.types import Served
@@ -47,24 +41,24 @@ def export_version(
     root: Path,
     measure: Measure = _nothing,
     allow_leak: bool = False,
-    tell: Callable[[str], object] = lambda line: None,
+    report: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Write ROOT/NAME/VERSION and return it.
 
     Args:
         measure: its result is kept as the card's `metrics`.
         allow_leak: ship a model whose outputs depend on padding, with `batching: single`; its card says so.
-        tell: called with each line of the certification.
+        report: takes each line of the certification.
 
     Raises:
         VersionExists: the number is taken.
-        AnswersVary, GraphDiffers, PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: what the
-            certification found.
+        AnswersVary, GraphDiffers, PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: the
+            certification refuses it.
     """
     manifest = draft.manifest
     target = root / manifest.name / str(manifest.version)
     if target.exists():
-        raise VersionExists(f"{target} is there already")
+        raise VersionExists(f"{target} exists already")
     target.parent.mkdir(parents=True, exist_ok=True)
     # beside the target, so that the last step is a rename within one file system
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as aside:
@@ -76,13 +70,14 @@ def export_version(
             if not allow_leak:
                 raise
             if len(manifest.buckets) == 1:
-                told = f"{leak.message}; rows have the one length {manifest.buckets[0]}, none can go unpadded"
-                raise PaddingLeak(told) from leak
+                length = manifest.buckets[0]
+                reason = f"{leak.message}; every row is padded to {length} steps, so none can run unpadded"
+                raise PaddingLeak(reason) from leak
             card = {**(manifest.card or {}), "padding_leak": leak.message}
             single = manifest.model_copy(update={"batching": "single", "card": card})
             lines = _finish(draft, single, staged, measure)
         for line in lines:
-            tell(line)
+            report(line)
         staged.rename(target)
     return target
 
@@ -109,7 +104,7 @@ def publish(source: Path, root: Path, version: int | None = None) -> Path:
     source, name, _ = name_and_version(source)
     target = root / name / str(version or next_version(root, name))
     if target.exists():
-        raise VersionExists(f"{target} is there already")
+        raise VersionExists(f"{target} exists already")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".publish-", dir=target.parent) as aside:
         copy = Path(aside) / target.name
@@ -153,16 +148,16 @@ def _save_graph(draft: Draft, folder: Path) -> None:
             except Exception as error:  # whatever a layer's own code raises
                 if name not in draft.eager:
                     raise
-                told = " ".join(str(error).split())[:400]
+                reason = " ".join(str(error).split())[:400]
                 raise ConfigInvalid(
                     f"{draft.manifest.name}: {draft.network.name!r} cannot be traced with an open batch (and "
-                    f"time axis), though it can be called: {type(error).__name__}: {told}"
+                    f"time axis), though it can be called: {type(error).__name__}: {reason}"
                 ) from error
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _finish(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> list[str]:
-    """Record with a draft of the manifest, write the whole one last, and certify what lies there."""
+    """Record the goldens with a draft of the manifest, write the final one, and certify the version."""
     path = staged / "assets" / FILE_NAME
     path.write_bytes(dump_manifest(manifest))
     path.write_bytes(dump_manifest(asyncio.run(_record(draft, manifest, staged, measure))))
@@ -186,7 +181,7 @@ async def _record(draft: Draft, manifest: Manifest, staged: Path, measure: Measu
 def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
     """Write a PredictionLog for each golden row and bucket: TF Serving replays them when it loads.
 
-    A model that takes rows alone gets them at their own length.
+    A model whose rows run alone gets them at their own length.
     """
     alone = served.manifest.batching == "single"
     path = staged / WARMUP

@@ -1,9 +1,9 @@
 """The training loop: resumable, reproducible by its seed, with its progress shown.
 
-`models.cli` gives it a recipe's `Task`. A checkpoint is kept after every epoch; a run that was stopped goes
-on after its last one and ends with the same weights as a run that was not. Where the configuration asks for
-averaged weights (`ema`; Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046), those are validated
-and exported, and training goes on with the others.
+A checkpoint is kept after every epoch; a run that was stopped goes on after its last one and ends with the
+same weights as a run that was not. Where the configuration asks for averaged weights (`ema`; Polyak and
+Juditsky, 1992, https://doi.org/10.1137/0330046), those are validated and exported, and training goes on with
+the others.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqserve.models.config import Config, ConfigInvalid, Training
-from seqserve.models.data import epoch_batches
+from seqserve.models.data.batches import epoch_batches
 
 Batch = tuple[Any, Any, Any]  # inputs, targets, sample weights
 
@@ -149,10 +149,10 @@ def _run_epoch(task: Task, config: Training, epoch: int, progress: Progress) -> 
 
 def _validate(task: Task) -> dict[str, float]:
     held_out = _dataset(lambda: iter(task.validation), task.signature, len(task.validation))
-    found = task.network.evaluate(held_out, verbose=0, return_dict=True)
+    metrics = task.network.evaluate(held_out, verbose=0, return_dict=True)
     # a head's own loss is not on the scale of the whole, where that is a mean over all steps of an epoch
-    kept = (name for name in found if name == "loss" or not name.endswith("_loss"))
-    return {f"val_{name}": float(found[name]) for name in kept}
+    kept = (name for name in metrics if name == "loss" or not name.endswith("_loss"))
+    return {f"val_{name}": float(metrics[name]) for name in kept}
 
 
 def _dataset(rows: Callable[[], Iterator[Batch]], signature: Any, batches: int) -> tf.data.Dataset:

@@ -44,7 +44,7 @@ def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _texts(folder: Path, seed: int) -> Path:
-    from seqserve.models.phrases import phrase_pairs
+    from seqserve.models.data.phrases import phrase_pairs
 
     for split, name, count in (("train", "train", 400), ("validation", "val", 40)):
         pairs = phrase_pairs(split, count, seed=seed)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def log_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _log(path: Path, renamed: dict[str, str]) -> Path:
     import datetime
 
-    from seqserve.models.journeys import journeys
+    from seqserve.models.data.journeys import journeys
 
     start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     lines = ["CaseID,ActivityID,CompleteTimestamp"]
@@ -104,8 +104,7 @@ def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data_of(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Path) -> dict[str, Path]:
     """What each small model was trained on, by the model's name."""
-    from tests.models.made import waves, write_series
-    from tests.models.tables import write_table
+    from tests.models.small import waves, write_series, write_table
 
     folder = tmp_path_factory.mktemp("kinds-data")
     series = write_series(folder / "waves.ts", waves(120, seed=1))
@@ -118,8 +117,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, data_of: dict[str, Path]) ->
     """A root with one small model of each further kind: classifier, tagger, forecaster."""
     from seqserve.models.cli import train_model
     from seqserve.models.config import read_config
-    from tests.models.made import CLASSIFIER, TAGGER
-    from tests.models.tables import FORECASTER
+    from tests.models.small import CLASSIFIER, FORECASTER, TAGGER
 
     folder = tmp_path_factory.mktemp("kinds")
     for config in (CLASSIFIER, TAGGER, FORECASTER):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from sentencepiece import sentencepiece_model_pb2
 
-from seqserve.models.check.loaded import pipeline
+from seqserve.models.check.pipeline import pipeline
 from seqserve.service.contract.digest import digest_of, file_hashes
 from seqserve.service.contract.manifest import FILE_NAME
 from seqserve.service.core.golden import answers, first_difference

@@ -1,7 +1,7 @@
 """Certify a version before it ships: answers repeat, padding is invisible, goldens hold, ops run anywhere.
 
-`python -m models check` and `models.export` call `check_version`. What leaks is measured, not guessed
-from layer names: a row's outputs must be the same alone, padded to any bucket, beside any neighbours.
+What leaks is measured, not guessed from layer names: a row's outputs must be the same alone, padded to any
+bucket, and beside any neighbours.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from seqserve.models.check.eager import Function, check_eager
-from seqserve.models.check.loaded import SECONDS, Server, pipeline
 from seqserve.models.check.ops import check_ops
 from seqserve.models.check.padding import check_padding
+from seqserve.models.check.pipeline import SECONDS, Server, pipeline
 from seqserve.models.check.repeat import check_repeats
 from seqserve.models.check.steps import check_step
 from seqserve.service.contract.digest import check_digests
@@ -53,12 +53,12 @@ async def _check(
     where = [f"{server.address} has this very version, by its digest"] if server is not None else []
     async with pipeline(folder, server=server) as loaded:
         manifest = loaded.served.manifest
-        for name in manifest.serving_signatures:  # first: what varies looks like a leak too, and is none
+        for name in manifest.serving_signatures:  # first: answers that vary look like a leak, and are none
             await check_repeats(loaded, name, probes)
         same = [await check_eager(loaded, name, eager[name], probes) for name in eager]
         if manifest.batching == "single":
             padding = ["padding leaks: rows go alone, at their exact length (batching: single)"]
-        else:  # before the goldens: a leak spoils them too, and is the better thing to be told
+        else:  # before the goldens: a leak fails them too, and says more of the cause
             padding = [await check_padding(loaded, name, probes) for name in manifest.serving_signatures]
         steps = [await check_step(loaded)] if STEP_SIGNATURE in manifest.signatures else []
         deadline = asyncio.get_running_loop().time() + SECONDS

@@ -1,6 +1,6 @@
-"""The graph answers as the model does when its layers are called one by one. For models built elsewhere.
+"""The graph answers as the model does when its layers are called one by one: for models built elsewhere.
 
-Part of the certification. Traced with open axes, a layer may take another path than the one its author saw.
+Traced with open axes, a layer may take another path than the one that its author saw.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline
+from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.check.rows import Call, answered_alone, apart, example_rows
 from seqserve.service.contract.padding import pad_batch
 from seqserve.service.errors import FailedPrecondition
@@ -41,10 +41,11 @@ async def check_eager(
             length = manifest.buckets[0] if len(manifest.buckets) == 1 else row.length
             inputs = pad_batch([row], length, manifest.signatures[name], manifest, options)
             wanted = {output: np.asarray(value)[0] for output, value in function(**inputs).items()}
-            found = apart(loose, name, row, wanted, await answered_alone(loaded, Call(name, options), row))
-            if found is not None:
+            changed = apart(loose, name, row, wanted, await answered_alone(loaded, Call(name, options), row))
+            if changed is not None:
+                output, off = changed
                 raise GraphDiffers(
-                    f"output {found[0]!r} of {name!r} is off by {found[1]:.3g} from what Keras gives when it "
+                    f"output {output!r} of {name!r} is off by {off:.3g} from what Keras gives when it "
                     f"runs the layers one by one, for a row of {row.length} steps: a layer does not work "
                     "when it is traced with open axes"
                 )

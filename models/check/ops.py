@@ -1,4 +1,4 @@
-"""No op that only one kind of device, or a specially built server, can run. Part of the certification."""
+"""No op that only one kind of device, or a specially built server, can run."""
 
 from collections.abc import Iterator
 from pathlib import Path

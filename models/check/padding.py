@@ -1,14 +1,11 @@
-"""Padding is invisible: a row's outputs are the same alone, padded to any bucket, beside any neighbours.
-
-Part of the certification. What leaks is measured, not guessed from layer names.
-"""
+"""Padding is invisible: a row's outputs are the same alone, in any bucket, and beside any neighbours."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqserve.models.check.loaded import TOLERANCE, Pipeline
+from seqserve.models.check.pipeline import TOLERANCE, Pipeline
 from seqserve.models.check.rows import Call, answered, answered_alone, apart, example_rows
 from seqserve.service.contract.manifest import Manifest
 from seqserve.service.contract.padding import Row
@@ -23,9 +20,9 @@ class PaddingLeak(FailedPrecondition):
 
 
 async def check_padding(loaded: Pipeline, name: str, probes: Sequence[dict[str, Any]] = ()) -> str:
-    """Compare each row alone and unpadded with itself padded, anywhere among neighbours, beside garbage.
+    """Compare each row alone and unpadded with itself padded, among neighbours, and beside garbage.
 
-    With one bucket, a fixed time axis, "alone" is padded to it already: neighbours and garbage are tested.
+    With one bucket, a fixed time axis, even a row alone is padded: then neighbours and garbage are tested.
 
     Raises:
         PaddingLeak: naming the output, the case and by how much.
@@ -63,7 +60,7 @@ async def _check_rows(loaded: Pipeline, call: Call, rows: Sequence[Row]) -> Coun
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to send rows, given by their places: what it is called, how long, with garbage or not."""
+    """One way to send rows, given by their places: its name, the padded length, with garbage or not."""
 
     kind: str
     places: tuple[int, ...]
@@ -72,7 +69,7 @@ class Case:
 
 
 def _cases(rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
-    """Yield every way that is tested; among neighbours each row stands first, last and in between."""
+    """Yield every case that is tested; among neighbours each row is first, last and in between."""
     for bucket in manifest.buckets:
         fitting = tuple(place for place, row in enumerate(rows) if row.length <= bucket)
         for place in fitting:
@@ -85,7 +82,7 @@ def _cases(rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
 
 
 def _compare(loaded: Pipeline, name: str, row: Row, alone: Outputs, got: Outputs, how: str) -> None:
-    found = apart(loaded, name, row, alone, got)
-    if found is not None:
-        output, off = found
+    changed = apart(loaded, name, row, alone, got)
+    if changed is not None:
+        output, off = changed
         raise PaddingLeak(f"output {output!r} of {name!r} changes by {off:.3g} when a row is {how}")

@@ -1,4 +1,4 @@
-"""Rows to certify a version with: its golden examples and pieces of them, and what they are compared by."""
+"""Rows to certify a version with, its golden examples and pieces of them, and how answers are compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline, predict
+from seqserve.models.check.pipeline import Pipeline, predict
 from seqserve.service import errors
 from seqserve.service.contract.manifest import Manifest, Signature, Tensor
 from seqserve.service.contract.padding import Array, Row, pad_batch, real_steps
@@ -23,7 +23,7 @@ class Call:
 
 
 async def answered_alone(loaded: Pipeline, call: Call, row: Row) -> Outputs:
-    """Return a row's outputs at its own length, which is the bucket where there is but one."""
+    """Return a row's outputs at its own length, or at the bucket where there is only one."""
     buckets = loaded.served.manifest.buckets
     length = buckets[0] if len(buckets) == 1 else row.length
     return (await answered(loaded, call, [row], length))[0]
@@ -42,7 +42,7 @@ async def answered(
 
 
 def _spoil(inputs: dict[str, Array], row: Row, signature: Signature, manifest: Manifest) -> None:
-    """Put values of the (first) row itself where there is padding: legal ids, wrong place."""
+    """Put values of the row itself where there is padding: legal ids in the wrong place."""
     for name, tensor in signature.inputs.items():
         if "time" in tensor.axes and name != manifest.mask_input:
             cells = inputs[name][0]
@@ -55,7 +55,7 @@ def example_rows(
 ) -> dict[BatchOptions, list[Row]]:
     """Encode the golden examples and other requests, and cut the longest short: rows of several lengths.
 
-    Rows that may share a batch, by the options that they share.
+    They are grouped by the options that rows of one batch share.
     """
     groups: dict[BatchOptions, list[Row]] = {}
     for request in (*(example.request for example in served.manifest.examples), *probes):
@@ -88,7 +88,7 @@ def excess(wanted: Array, got: Array, tolerance: float) -> float | None:
 
 
 def apart(loaded: Pipeline, name: str, row: Row, wanted: Outputs, got: Outputs) -> tuple[str, float] | None:
-    """Return the first output of a row that is not as wanted, and by how much; None where all are."""
+    """Return the first output of a row that is not as wanted, and by how much; None if there is none."""
     manifest = loaded.served.manifest
     ids_differ = manifest.decode is not None and not _same_ids(wanted, got)
     for output, tensor in manifest.signatures[name].outputs.items():

@@ -1,10 +1,10 @@
-"""Event by event a sequence is answered as it is whole. Part of the certification of a `step` signature."""
+"""Event by event a sequence is answered as the whole of it is: the certification of a `step` signature."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline, predict
+from seqserve.models.check.pipeline import Pipeline, predict
 from seqserve.models.check.rows import Call, answered_alone, example_rows, excess
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE
 from seqserve.service.contract.padding import Row
@@ -13,13 +13,13 @@ from seqserve.service.errors import FailedPrecondition
 
 
 class StepDiffers(FailedPrecondition):
-    """Advanced event by event, a sequence is answered otherwise than whole; the message names the output."""
+    """Advanced event by event, a sequence gets another answer than whole; the message names the output."""
 
     reason = "STEP_DIFFERS"
 
 
 async def check_step(loaded: Pipeline) -> str:
-    """Compare each row advanced event by event with itself whole: alone, and beside rows of other lengths.
+    """Compare each row advanced event by event, alone and beside other rows, with the whole row.
 
     Raises:
         StepDiffers: naming the output and by how much.

@@ -83,8 +83,8 @@ def _crossvalidated(config: Config, data: Path | None, folds: int, ways: str | N
 def _crossvalidate_events(
     config: EventsConfig, data: Path | None, folds: int, ways: str | None
 ) -> dict[str, Any]:
-    from seqserve.models.crossvalidate import WAYS, parse_ways
-    from seqserve.models.crossvalidate import crossvalidate as compare
+    from seqserve.models.evaluate.crossvalidation.events import WAYS, parse_ways
+    from seqserve.models.evaluate.crossvalidation.events import crossvalidate as compare
 
     report = compare(config, data, folds, WAYS if ways is None else parse_ways(ways), console)
     figures = report.as_json()
@@ -94,9 +94,9 @@ def _crossvalidate_events(
 
 
 def _crossvalidate_series(config: ClassifierConfig, data: Path | None, folds: int) -> dict[str, Any]:
-    from seqserve.models.crossvalidate_classes import crossvalidate_series
+    from seqserve.models.data.series import read_series
+    from seqserve.models.evaluate.crossvalidation.classifier import crossvalidate_series
     from seqserve.models.evaluate.figures import as_json
-    from seqserve.models.series import read_series
 
     if data is None:
         raise ConfigInvalid("data.kind is series: give --data FILE.ts")

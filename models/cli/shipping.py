@@ -45,7 +45,7 @@ def export_keras(
 ) -> Path:
     """Export a user's model and print how it was understood and checked; returns the version's directory."""
     from seqserve.models.bring import bring
-    from seqserve.models.contract import load_contract
+    from seqserve.models.bring.contract import load_contract
     from seqserve.models.export import export_version, next_version
 
     read = load_contract(contract)
@@ -54,11 +54,11 @@ def export_keras(
     for row in brought.table:
         table.add_row(*map(escape, row))
     console.print(table)
-    for line in brought.found:
+    for line in brought.notes:
         console.print(escape(line), highlight=False, soft_wrap=True)
     for line in brought.warnings:
         warn(line)
-    target = export_version(brought.draft, root, allow_leak=allow_leak, tell=ok)
+    target = export_version(brought.draft, root, allow_leak=allow_leak, report=ok)
     _warn_of_leak(target)
     typer.echo(target)
     return target
@@ -91,7 +91,7 @@ def check(
     """
     with errors_shown():
         from seqserve.models.check import check_version
-        from seqserve.models.check.loaded import Server
+        from seqserve.models.check.pipeline import Server
 
         host, _, port = (tfserving or ":").rpartition(":")
         if tfserving is not None and not (host and port.isdecimal() and 0 < int(port) < 65536):

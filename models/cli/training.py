@@ -73,6 +73,7 @@ def train_model(config: Config, data: Path | None, root: Path, resume: bool) -> 
         "training": fitted,
         "data_sha256": digest,
         "code": _revision(),
+        **recipe.calibrate(console),
     }
     draft = recipe.draft(next_version(root, config.name), card)
     with console.status("export: graph, goldens, quality, certification"):

@@ -1,14 +1,14 @@
 """Quality of a version, measured through the pipeline that serves it: a table, then one JSON line.
 
-`python -m models evaluate` measures a version directory, `models.export` the staged one for its card. One
-module a task; each figure comes with its 95 % interval.
+There is one module for each kind of model. Each figure comes with its 95 % interval; a version's card records
+the figures of its validation rows.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from seqserve.models.check.loaded import Pipeline, pipeline
+from seqserve.models.check.pipeline import Pipeline, pipeline
 from seqserve.models.config import (
     ClassifierConfig,
     Config,
@@ -18,30 +18,30 @@ from seqserve.models.config import (
     TaggerConfig,
     read_config,
 )
-from seqserve.models.evaluate import classes, events, forecasts, plots, tags, texts
+from seqserve.models.evaluate import classifier, events, forecaster, plots, tagger, translation
 from seqserve.models.evaluate.figures import Measured, as_json
 
 
 class Measurer(Protocol):
-    """What each task's module has. Rows are of its own kind."""
+    """What each kind's module has. Rows are of its own type."""
 
     def held_out(self, config: Any, data: Path | None, /) -> Any:
         """Return the validation part of the data that a configuration trains on."""
 
     def to_measure(self, config: Any, data: Path | None, card: Mapping[str, Any], /) -> Any:
-        """Return the rows of data that may be new."""
+        """Return the rows to measure on, of data that may be new."""
 
     async def measure(self, loaded: Pipeline, config: Any, rows: Any, /) -> Measured:
-        """Answer the rows by a version, and hold the answers against what is true."""
+        """Answer the rows by a version, and compare the answers with the truth."""
 
 
 async def evaluate_version(folder: Path, data: Path | None, pictures: Path | None = None) -> dict[str, Any]:
-    """Measure a version on data; its card says how that is to be read.
+    """Measure a version on data, read as its card says.
 
     Args:
         data: a folder of parallel texts (its `test` files, else `val`), or a log or labelled sequences (all
-            of them; the validation part where it is the very file that the version was trained on), or a
-            table (see `models.evaluate.forecasts.to_measure`); None for generated data.
+            of them; only the validation part of the file that the version was trained on), or a table (see
+            `models.evaluate.forecaster.to_measure`); None for generated data.
         pictures: a folder to draw into.
 
     Raises:
@@ -70,9 +70,9 @@ def _measurer(config: Config) -> Measurer:
         case EventsConfig():
             return events
         case ClassifierConfig():
-            return classes
+            return classifier
         case TaggerConfig():
-            return tags
+            return tagger
         case ForecasterConfig():
-            return forecasts
-    return texts
+            return forecaster
+    return translation

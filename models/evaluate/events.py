@@ -1,7 +1,4 @@
-"""Quality of event-sequence models: next event, and the time until it, at every prefix of a case.
-
-Called by `models.evaluate` for events models.
-"""
+"""Quality of event-sequence models: next event, and the time until it, at every prefix of a case."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from seqserve.models.check.loaded import Pipeline
+from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.config import ConfigInvalid, EventsConfig, TaggerConfig
-from seqserve.models.data import Case
+from seqserve.models.data.cases import Case
+from seqserve.models.data.journeys import best_accuracy, journeys
 from seqserve.models.evaluate import plots
 from seqserve.models.evaluate.figures import Measured, Pictures
 from seqserve.models.evaluate.prefixes import figures_of, prefixes_of, score
-from seqserve.models.evaluate.run import chunks, run
-from seqserve.models.journeys import best_accuracy, journeys
+from seqserve.models.evaluate.requests import chunks, run
 from seqserve.models.recipes.events import features_of, read_cases
 from seqserve.service.contract.digest import sha256
 from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction, ValueAnswer
@@ -33,7 +30,7 @@ def held_out(config: EventsConfig | TaggerConfig, data: Path | None) -> list[Cas
 
 
 def to_measure(config: EventsConfig | TaggerConfig, data: Path | None, card: Mapping[str, Any]) -> list[Case]:
-    """Return all cases of a log, or its last tenth where it is the very file that was trained on."""
+    """Return all cases of a log, or only the last tenth of the file that was trained on."""
     if config.data.kind == "journeys":
         return journeys(*TEST_JOURNEYS)
     kept = held_out(config, data)
@@ -79,15 +76,15 @@ def _probabilities(answer: Prediction | None, head: str, labels: Sequence[str]) 
     """Return each label's probability; 0 for all where the sequence was refused."""
     if answer is None:
         return [0.0] * len(labels)
-    found = answer.heads[head]
-    assert isinstance(found, ClassAnswer)
-    given = {top.label: top.probability for top in found.top}
+    classified = answer.heads[head]
+    assert isinstance(classified, ClassAnswer)
+    given = {top.label: top.probability for top in classified.top}
     return [given.get(label, 0.0) for label in labels]
 
 
 def _value(answer: Prediction | None, head: str) -> float:
     if answer is None:
         return float("nan")
-    found = answer.heads[head]
-    assert isinstance(found, ValueAnswer)
-    return float(found.value)
+    value = answer.heads[head]
+    assert isinstance(value, ValueAnswer)
+    return float(value.value)

@@ -30,16 +30,16 @@ class Figure:
 
 
 Figures = Mapping[str, Figure | float | int | str]
-"""What is said of a version's quality: figures with intervals, and plain counts and facts."""
+"""A version's quality: figures with intervals, and plain counts and facts."""
 
 
 Pictures = Mapping[str, Callable[[], Any]]
-"""What draws a picture (a matplotlib figure), by its name; drawn only where it is asked for."""
+"""Functions that draw a picture (a matplotlib figure), by its name; they run only if it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A version's figures, and the pictures that can be drawn of them."""
+    """A version's figures, and the pictures that can be drawn."""
 
     figures: Figures
     pictures: Pictures = field(default_factory=dict)
@@ -50,7 +50,7 @@ def figure(totals: Array, statistic: Statistic, groups: Groups | None = None) ->
 
     Args:
         totals: (rows, k), summed over rows before the statistic.
-        groups: of each row, drawn whole; each row is its own if absent.
+        groups: the group of each row; whole groups are drawn. Each row is its own group if absent.
     """
     by_group = np.asarray(totals, np.float64)
     if groups is not None:
@@ -58,16 +58,16 @@ def figure(totals: Array, statistic: Statistic, groups: Groups | None = None) ->
         by_group = np.zeros((len(places), totals.shape[1]))
         np.add.at(by_group, [places[group] for group in groups], totals)
     draw, count = np.random.default_rng(1), len(by_group)
-    found = []
+    drawn = []
     for _ in range(DRAWS // AT_ONCE):
         times = draw.multinomial(count, np.full(count, 1 / count), AT_ONCE)  # (draws, groups)
-        found.append(statistic(times @ by_group))
-    low, high = np.nanpercentile(np.concatenate(found), LEVELS)
+        drawn.append(statistic(times @ by_group))
+    low, high = np.nanpercentile(np.concatenate(drawn), LEVELS)
     return Figure(float(statistic(by_group.sum(axis=0))), float(low), float(high))
 
 
 def mean(values: Sequence[float] | Array, groups: Groups | None = None) -> Figure:
-    """Return the mean of one value a row with its interval."""
+    """Return the mean, with its interval, of one value for each row."""
     column = np.asarray(values, np.float64)
     return figure(np.stack([column, np.ones(len(column))], axis=1), ratio, groups)
 
@@ -81,11 +81,11 @@ def ratio(totals: Array) -> Array:
 def as_json(figures: Figures) -> dict[str, Any]:
     """Return figures as a JSON-ready dict: values by name, and under `intervals` [low, high] by name."""
     intervals = {
-        name: [_short(found.low), _short(found.high)]
-        for name, found in figures.items()
-        if isinstance(found, Figure)
+        name: [_short(entry.low), _short(entry.high)]
+        for name, entry in figures.items()
+        if isinstance(entry, Figure)
     }
-    plain = {name: found.value if isinstance(found, Figure) else found for name, found in figures.items()}
+    plain = {name: entry.value if isinstance(entry, Figure) else entry for name, entry in figures.items()}
     return {
         **{name: _short(value) if isinstance(value, float) else value for name, value in plain.items()},
         "intervals": intervals,

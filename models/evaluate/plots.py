@@ -1,6 +1,6 @@
 """Pictures of what was measured: attention, confusion, reliability, a forecast with its intervals.
 
-Drawn by `python -m models evaluate … --plot FOLDER`. Each function returns a figure; `save` writes PNGs.
+Each function returns a figure; `save` writes PNGs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ def attention(translation: Translation) -> Figure:
 
 
 def confusion(truth: Sequence[str], said: Sequence[str], labels: Sequence[str]) -> Figure:
-    """Draw how often each label was said of each true one, shaded by the share of the true label's row.
+    """Draw how often each label was predicted for each true one, shaded by its share of the true label's row.
 
     A row whose true or predicted label is not among the labels is left out.
     """
@@ -86,7 +86,7 @@ def reliability(confidence: Array, right: Array) -> Figure:
 
 
 def forecast(history: Array, truth: Array, quantiles: Sequence[Array], columns: Sequence[str]) -> Figure:
-    """Draw what was, what came, and what was forecast with its interval, for the first columns.
+    """Draw the history, what followed it, and the forecast with its interval, for the first columns.
 
     Args:
         history: (time, columns).

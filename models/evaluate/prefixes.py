@@ -1,7 +1,6 @@
-"""What counts as right at each prefix of a case, and the figures that come of it.
+"""What counts as right at each prefix of a case, and the figures over prefixes.
 
-One place for `models.evaluate.events`, which measures a version through the serving pipeline, and for
-`models.crossvalidate`, which compares models over folds.
+The same for a version that is measured through the serving pipeline and for models compared over folds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +9,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from seqserve.models.config import EventsData
-from seqserve.models.data import END, Case
+from seqserve.models.data.cases import END, Case
 from seqserve.models.evaluate.figures import Figure, Figures, figure, mean, ratio
 from seqserve.service.contract.features import UNIT_SECONDS
 from seqserve.service.contract.padding import Array
 
 LEAST_PROBABILITY = 1e-9
-"""What the log loss takes for a truth that was given none: 20.7 nats."""
+"""The log loss counts a smaller probability of the truth as this one: 20.7 nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Scores:
     answered: Array  # bool: the model did not refuse
     goes_on: Array  # bool: an event follows
     right: Array  # bool: the best answer is the truth
-    right_among_events: Array  # bool: the best answer that is an event is the truth
+    right_among_events: Array  # bool: of the answers that are events, the best is the truth
     loss: Array  # nats
     off: Array  # absolute error of the wait, in the data's unit; NaN where there is none
 
@@ -53,7 +52,7 @@ def prefixes_of(cases: Sequence[Case], data: EventsData) -> Iterator[Prefix]:
 
 
 def score(prefixes: Sequence[Prefix], labels: Sequence[str], probabilities: Array, waits: Array) -> Scores:
-    """Hold answers against what came.
+    """Compare answers with what followed.
 
     Args:
         labels: of the answers, END among them.
@@ -77,7 +76,7 @@ def score(prefixes: Sequence[Prefix], labels: Sequence[str], probabilities: Arra
 
 
 def pooled(parts: Sequence[Scores]) -> Scores:
-    """Join scores of different cases, as of folds."""
+    """Join the scores of different cases, such as those of folds."""
     columns = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Scores)
     }
@@ -87,33 +86,33 @@ def pooled(parts: Sequence[Scores]) -> Scores:
 def figures_of(scores: Scores, unit: str) -> Figures:
     """Return each figure with its interval, by name; whole cases are drawn.
 
-    Accuracy counts the end of a case as an answer; `without_end` leaves out the prefixes that it follows,
-    where answering the end is then wrong; `among_events` also takes the best answer that is an event, as
-    Tax et al. do, whose script makes no prediction where no event follows. Log loss is in nats. The
-    time's absolute error is over prefixes that an event follows.
+    Accuracy counts the end of a case as an answer. `without_end` leaves out the prefixes that the end
+    follows; to answer the end is then always wrong. `among_events` also takes the best answer that is an
+    event, as Tax et al. do, whose script makes no prediction where no event follows. Log loss is in nats.
+    The time's absolute error is over prefixes that an event follows.
     """
-    found = {
+    figures = {
         name: mean(values[counts], scores.case[counts])
         for name, (values, counts) in _columns(scores, unit).items()
         if counts.any()
     }
-    return {"prefixes": len(scores.case), **found, "refused": int((~scores.answered).sum())}
+    return {"prefixes": len(scores.case), **figures, "refused": int((~scores.answered).sum())}
 
 
 def differences_of(ours: Scores, theirs: Scores, unit: str) -> Figures:
-    """Return ours less theirs, figure by figure, prefix by prefix, with intervals of the difference.
+    """Return our figures less theirs, paired by prefix, with intervals of the difference.
 
     `log_loss_share` is the difference of log loss as a share of theirs.
     """
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     others = _columns(theirs, unit)
     for name, (values, counts) in _columns(ours, unit).items():
         other, others_count = others[name]
         both = counts & others_count
         if both.any():
-            found[name] = mean(values[both].astype(float) - other[both], ours.case[both])
+            figures[name] = mean(values[both].astype(float) - other[both], ours.case[both])
     sums = np.stack([ours.loss - theirs.loss, theirs.loss], axis=1)
-    return {**found, "log_loss_share": figure(sums, ratio, ours.case)}
+    return {**figures, "log_loss_share": figure(sums, ratio, ours.case)}
 
 
 def _columns(scores: Scores, unit: str) -> Mapping[str, tuple[Array, Array]]:

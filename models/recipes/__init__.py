@@ -1,7 +1,9 @@
-"""All that lies between a configuration and a version: data, rows, network, draft. One module a task."""
+"""From a configuration to a version: data, rows, network, calibration, draft. One module a kind of model."""
 
 from pathlib import Path
 from typing import Any, Protocol
+
+from rich.console import Console
 
 from seqserve.models.config import ClassifierConfig, Config, EventsConfig, ForecasterConfig, TaggerConfig
 from seqserve.models.draft import Draft
@@ -11,18 +13,24 @@ SPLITS = ("train", "val")
 
 
 class Recipe(Protocol):
-    """What `models.train` needs of a task."""
+    """What it takes to train a version of a kind of model."""
 
     @property
     def task(self) -> Task:
         """The network and its batches."""
+
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Fit temperatures and intervals on rows that were not trained on; returns what the card says of it.
+
+        It comes between training and `draft`, shows its progress, and may train networks for it.
+        """
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the trained model as a version to be written."""
 
 
 def recipe_for(config: Config, data: Path | None) -> Recipe:
-    """Read the data and build the recipe; only the task asked for is imported.
+    """Read the data and build the recipe; only the module of the kind needed is imported.
 
     Raises:
         ConfigInvalid: the data is missing or cannot be read.

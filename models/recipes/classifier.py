@@ -1,4 +1,4 @@
-"""Classes of number sequences: `.ts` files to rows, a `Classifier`, its temperature and its signature."""
+"""Classifiers: `.ts` files to rows, a `Classifier`, its temperature and its signature."""
 
 import tempfile
 from collections import Counter
@@ -11,13 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
+from rich.progress import track
 
-from seqserve.models.calibration import Calibration, calibrate, probabilities
-from seqserve.models.classes import Classifier
 from seqserve.models.config import LENGTHS, ClassifierConfig, ClassifierData, ConfigInvalid
-from seqserve.models.data import scale_of
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from seqserve.models.labelled import (
+from seqserve.models.data.batches import scale_of
+from seqserve.models.data.series import Series, read_series, stratified
+from seqserve.models.draft import Draft, clearest, margin
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
+from seqserve.models.networks.classifier import Classifier
+from seqserve.models.recipes.calibration import Calibration, calibrate, probabilities
+from seqserve.models.recipes.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,
@@ -27,19 +30,17 @@ from seqserve.models.labelled import (
     unsorted,
     validation_batches,
 )
-from seqserve.models.series import Series, read_series, stratified
+from seqserve.models.recipes.profile import column_ranges, length_percentiles
 from seqserve.models.train import Rows, Task, fit, make_reproducible, schedule
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     MaskInput,
     Numbers,
-    Signature,
     Softmax,
-    Tensor,
 )
 from seqserve.service.contract.padding import Array
 
@@ -49,7 +50,7 @@ JUDGING_PARTS = 5
 
 
 def read_split(path: Path | None, split: str) -> list[Series]:
-    """Return the sequences of a split, `train` or `val`: a tenth of a file, of every class alike, is `val`.
+    """Return the sequences of a split, `train` or `val`: `val` is a tenth of every class of a file.
 
     Raises:
         ConfigInvalid: no path was given, or the file cannot be read.
@@ -76,7 +77,8 @@ class ClassifierRecipe:
         self._held_out = held_out
         self._check()
         self._numbers = _measured(train, config.data.columns)
-        self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
+        self._temperature: float | None = None
+        self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         self._rows, self._held_rows = ([self._encode(one) for one in part] for part in self._parts)
         self._network = self._build()
 
@@ -101,16 +103,25 @@ class ClassifierRecipe:
         """Return the network's logits of the held-out sequences, (rows, labels)."""
         return np.stack(logits_of(self._network, self._held_rows))
 
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Fit the temperature on answers to sequences that the network which gave them was not trained on.
+
+        With `calibration_folds`, networks are trained for it, one a fold; else the held-out sequences serve.
+        """
+        calibration = self._calibration(console)
+        self._temperature = calibration.temperature
+        console.print(str(calibration), highlight=False, soft_wrap=True)
+        return {"calibration": calibration.as_card()}
+
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Return the signature, and the manifest with a fitted temperature."""
+        """Return the signature, and the manifest with the temperature, if it was fitted."""
         data = self._config.data
-        found = self._calibrate()
-        manifest = self._manifest(version, {**card, "calibration": found.as_card()}, found.temperature)
+        manifest = self._manifest(version, card)
 
         def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return {data.head: self._network((inputs[data.feature], inputs[LENGTHS]), training=False)}
 
-        examples = [self._held_out[place] for place in self._clearest(found.temperature)]
+        examples = [self._held_out[place] for place in self._clearest()]
         requests = [{"sequences": [feature_of(one, data)], "top_k": 3} for one in examples]
         return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
 
@@ -119,12 +130,12 @@ class ClassifierRecipe:
         return self._train, self._held_out
 
     def _check(self) -> None:
-        """Refuse what would fail later, or be cut in silence."""
+        """Refuse what would fail after the training, or be silently cut."""
         missing = sorted({one.label for one in self._held_out} - set(self._labels))
         if missing:
-            raise ConfigInvalid(f"class {missing[0]!r} has no sequence to train on: one alone is held out")
+            raise ConfigInvalid(f"class {missing[0]!r} has no sequence to train on: its only one is held out")
         if not self._held_out:
-            raise ConfigInvalid("no sequence is held out: two of a class at least are wanted")
+            raise ConfigInvalid("no sequence is held out: at least two of a class are needed")
         longest = max(len(one.values) for part in self._parts for one in part)
         if longest > self._config.serving.buckets[-1]:
             last = self._config.serving.buckets[-1]
@@ -149,46 +160,39 @@ class ClassifierRecipe:
         network.compile(optimizer, sparse_cross_entropy(), weighted_metrics=[accuracy])
         return network
 
-    def _calibrate(self) -> Calibration:
-        """Fit the temperature on rows that no network at hand was trained on."""
+    def _calibration(self, console: Console) -> Calibration:
         folds = self._config.model.calibration_folds
         if folds:
-            found = cross_fitted(self._config, [*self._train, *self._held_out], folds)
-            return calibrate(found.logits, found.truth, found.parts)
+            console.print(f"calibration: {folds} networks, each of all folds but one", highlight=False)
+            answers = cross_fitted(self._config, [*self._train, *self._held_out], folds, console)
+            return calibrate(answers.logits, answers.truth, answers.parts)
         truth = np.array([row.target for row in self._held_rows])
         parts = stratified([one.label for one in self._held_out], JUDGING_PARTS, SPLIT_SEED)
         return calibrate(self.held_out_logits(), truth, parts)
 
-    def _clearest(self, temperature: float) -> list[int]:
-        found = probabilities(self.held_out_logits(), temperature)
-        return clearest([len(row.values) for row in self._held_rows], [margin(row) for row in found])
+    def _clearest(self) -> list[int]:
+        table = probabilities(self.held_out_logits(), self._temperature)  # (rows, labels)
+        return clearest([len(row.values) for row in self._held_rows], [margin(row) for row in table])
 
-    def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
-        data = self._config.data
-        values = Tensor(dtype="float32", axes=("batch", "time", "unit"), pad_value=0.0)
-        inputs = {data.feature: values, LENGTHS: Tensor(dtype="int32", axes=("batch",))}
-        outputs = {data.head: Tensor(dtype="float32", axes=("batch", "label"))}
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
+    def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
+        config, data = self._config, self._config.data
+        features: dict[str, Feature] = {data.feature: self._numbers}
+        heads: dict[str, Head] = {
+            data.head: Softmax(labels=self._labels, scores="logits", temperature=self._temperature)
+        }
+        identity = Identity(config.name, version, config.serving.buckets, card, _profile(self._train, data))
+        return build_manifest(
+            identity,
+            predict_signatures(features, heads, {LENGTHS: row_tensor("int32")}),
+            features=features,
+            heads=heads,
             mask=MaskInput(input=LENGTHS),
-            features={data.feature: self._numbers},
-            heads={data.head: Softmax(labels=self._labels, scores="logits", temperature=temperature)},
-            limits=Limits(sequence_steps=self._config.serving.buckets[-1]),
-            buckets=self._config.serving.buckets,
-            profile=_profile(self._train, data),
-            card=card,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CrossFitted:
-    """Of every sequence, the logits (rows, labels) of a network that never saw it; its class; its fold."""
+    """For every sequence the logits (rows, labels) of a network that never saw it, its class, its fold."""
 
     logits: Array
     truth: Array
@@ -196,8 +200,13 @@ class CrossFitted:
     labels: tuple[str, ...]
 
 
-def cross_fitted(config: ClassifierConfig, series: Sequence[Series], folds: int) -> CrossFitted:
+def cross_fitted(
+    config: ClassifierConfig, series: Sequence[Series], folds: int, console: Console
+) -> CrossFitted:
     """Train a network for each stratified fold on all the others, and let it answer that fold.
+
+    Args:
+        console: where a bar shows how many folds are done.
 
     Raises:
         ConfigInvalid: a fold would be empty, or a class be in one fold alone.
@@ -206,7 +215,7 @@ def cross_fitted(config: ClassifierConfig, series: Sequence[Series], folds: int)
     labels = _ordered_labels(config.data, series)
     parts = stratified([one.label for one in series], folds, SPLIT_SEED)
     logits = np.zeros((len(series), len(labels)))
-    for fold in range(folds):
+    for fold in track(range(folds), "a network for each fold", console=console, transient=True):
         train = [one for one, part in zip(series, parts, strict=True) if part != fold]
         held_out = [one for one, part in zip(series, parts, strict=True) if part == fold]
         logits[parts == fold] = _trained_logits(config, train, held_out)
@@ -216,11 +225,11 @@ def cross_fitted(config: ClassifierConfig, series: Sequence[Series], folds: int)
 
 def _check_folds(series: Sequence[Series], folds: int) -> None:
     if len(series) < folds:
-        raise ConfigInvalid(f"{folds} folds of {len(series)} sequences")
+        raise ConfigInvalid(f"folds: {folds} is more than there are sequences, {len(series)}")
     counts = Counter(one.label for one in series)
     rarest = min(counts, key=lambda label: counts[label])
     if counts[rarest] < 2:
-        raise ConfigInvalid(f"folds: class {rarest!r} has {counts[rarest]} sequence, 2 at least are wanted")
+        raise ConfigInvalid(f"folds: class {rarest!r} has {counts[rarest]} sequence, at least 2 are needed")
 
 
 def _trained_logits(config: ClassifierConfig, train: Sequence[Series], held_out: Sequence[Series]) -> Array:
@@ -239,28 +248,28 @@ def _ordered_labels(data: ClassifierData, series: Sequence[Series]) -> tuple[str
     Raises:
         ConfigInvalid: the configuration's are not the data's.
     """
-    found = sorted({one.label for one in series})
-    if data.labels and sorted(data.labels) != found:
-        raise ConfigInvalid(f"data.labels: {', '.join(data.labels)}; the sequences have {', '.join(found)}")
-    return data.labels or tuple(found)
+    present = sorted({one.label for one in series})
+    if data.labels and sorted(data.labels) != present:
+        raise ConfigInvalid(f"data.labels: {', '.join(data.labels)}; the sequences have {', '.join(present)}")
+    return data.labels or tuple(present)
 
 
 def _measured(series: Sequence[Series], columns: tuple[str, ...]) -> Numbers:
-    """Return the feature, standardized by these sequences' steps; a constant column is only moved."""
+    """Return the feature, standardized over the steps of the sequences; a constant column is only shifted."""
     steps = np.concatenate([one.values for one in series])  # (steps, width)
     mean, scale = (tuple(numbers.tolist()) for numbers in (steps.mean(axis=0), scale_of(steps)))
     return Numbers(width=steps.shape[1], mean=mean, scale=scale, columns=columns)
 
 
 def _profile(series: Sequence[Series], data: ClassifierData) -> dict[str, Any]:
-    """Describe the training sequences: what live traffic can be measured against."""
+    """Describe the training sequences, for live traffic to be measured against."""
     lengths, labels = [len(one.values) for one in series], [one.label for one in series]
     steps = np.concatenate([one.values for one in series])
     shares = {f"p{q}": np.percentile(steps, q, axis=0).round(6).tolist() for q in (0, 1, 50, 99, 100)}
     return {
         "sequences": len(series),
-        "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+        "steps": length_percentiles(lengths),
         "labels": {data.head: {label: labels.count(label) for label in sorted(set(labels))}},
         "numbers": {data.feature: shares},
-        "ranges": {data.feature: np.stack([steps.min(axis=0), steps.max(axis=0)], axis=1).tolist()},
+        "ranges": {data.feature: column_ranges(steps)},
     }

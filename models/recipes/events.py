@@ -1,7 +1,7 @@
 """Event sequences: cases to rows, an `EventModel` trained on every step, and its signature.
 
-A training row is a case, or where elapsed time is up to the last event, a prefix of one: its times are
-others than those of the whole.
+A training row is a case. Where elapsed time runs up to the last event it is a prefix of one, because the
+times in a prefix are not those in the whole case.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,25 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from seqserve.models.config import STATE, ConfigInvalid, EventsConfig, EventsData, TaggerData
-from seqserve.models.data import END, Case, pad_right, read_log, scale_of
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from seqserve.models.journeys import EVENTS, journeys
-from seqserve.models.sequence import PAD, EventModel
+from seqserve.models.data.batches import pad_right, scale_of
+from seqserve.models.data.cases import END, Case, read_log
+from seqserve.models.data.journeys import EVENTS, journeys
+from seqserve.models.draft import Draft, clearest, margin
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
+from seqserve.models.networks.events import PAD, EventModel
+from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     STEP_SIGNATURE,
     Categories,
     Elapsed,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     Numeric,
     Signature,
@@ -69,12 +73,12 @@ class EventsRecipe:
         self._config = config
         self._cases, self._held_out = train, held_out
         if len(self._cases) < 2 or not self._held_out:
-            raise ConfigInvalid(f"{len(self._cases)} training cases are too few: ten at least are wanted")
+            raise ConfigInvalid(f"{len(self._cases)} training cases are too few: at least ten are needed")
         self._labels = self._known_labels()
         if END in self._labels:
             raise ConfigInvalid(f"an activity is named {END}, which is the answer for the end of a case")
         self._answers = {label: place for place, label in enumerate((*self._labels, END))}
-        self._examples_kept = self._examples()  # now: a fault found after training would be dear
+        self._examples_kept = self._examples()  # before training, so that a fault costs nothing
         self._scales = self._measured_scales()
         self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         self._rows = self._rows_of(self._cases)
@@ -100,11 +104,15 @@ class EventsRecipe:
             signature=((ids, reals), heads, dict.fromkeys(heads, reals)),
         )
 
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Leave the scores as they are: no head of these has a temperature or an interval."""
+        return {}
+
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the signatures, and the manifest.
 
-        One answers at the last real step. The other advances by one event, where elapsed time is since the
-        previous one: times up to an event that is yet to come are not known.
+        One answers at the last real step. The other advances by one event, and exists where elapsed time is
+        since the previous event: the time up to a later event is not known yet.
         """
         manifest = self._manifest(version, card)
         names = dict(zip(("next_event", "to_next", "to_end"), manifest.heads, strict=True))
@@ -117,8 +125,8 @@ class EventsRecipe:
         def step(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             given = [inputs[name] for name in STATE]
             answers, states = self._network.step(inputs[data.event], inputs[data.elapsed], given)
-            told = {names[head]: value for head, value in answers.items()}
-            return told | dict(zip(STATE, states, strict=True))
+            outputs = {names[head]: value for head, value in answers.items()}
+            return outputs | dict(zip(STATE, states, strict=True))
 
         functions = {PREDICT_SIGNATURE: predict, STEP_SIGNATURE: step}
         offered = {name: function for name, function in functions.items() if name in manifest.signatures}
@@ -191,7 +199,7 @@ class EventsRecipe:
         widths = (len(self._labels), model.embedding, model.units, model.dropout)
         unit = UNIT_SECONDS[self._config.data.unit]
         network = EventModel(*widths, model.time, self._elapsed().scale, unit, model.daily, model.unseen)
-        # a batch has rows of like length: by a mean over each, a step of a short row would count for more
+        # a batch has rows of similar length: with means over batches, steps of short rows would count more
         summed = {"reduction": "sum"}
         share = 1 / (training.batch_size * self._steps_asked())
         cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **summed)
@@ -209,7 +217,7 @@ class EventsRecipe:
         return network
 
     def _steps_asked(self) -> float:
-        """Return the mean of how many steps of a row are asked: all, or the last one alone."""
+        """Return how many steps of a row are asked on average: all, or only the last one."""
         if self._config.data.origin == "last":
             return 1.0
         return float(np.mean([steps for _, steps in self._rows]))
@@ -228,50 +236,32 @@ class EventsRecipe:
         candidates = [features_of(case, self._config.data) for case in self._examples_kept]
         rows = [self._encoder.encode(sequence).row.inputs.values() for sequence in candidates]
         events, elapsed = (pad_right(column, 0) for column in zip(*rows, strict=True))
-        found = tf.nn.softmax(self._network.last(events, elapsed)["next_event"]).numpy()
-        places = clearest([len(case.events) for case in self._examples_kept], [margin(row) for row in found])
+        table = tf.nn.softmax(self._network.last(events, elapsed)["next_event"]).numpy()
+        places = clearest([len(case.events) for case in self._examples_kept], [margin(row) for row in table])
         return [candidates[place] for place in places]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
-        data, longest = self._config.data, self._config.serving.buckets[-1]
-        to_next, to_end = f"{data.unit}_to_next", f"{data.unit}_to_end"
-        batch, steps = ("batch",), ("batch", "time")
-        real = Tensor(dtype="float32", axes=batch)
-        logits = Tensor(dtype="float32", axes=("batch", "label"))
-        inputs = {
-            data.event: Tensor(dtype="int32", axes=steps, pad_value=PAD),
-            data.elapsed: Tensor(dtype="float32", axes=steps, pad_value=0.0),
+        config, data = self._config, self._config.data
+        features: dict[str, Feature] = {data.event: self._kinds(), data.elapsed: self._elapsed()}
+        heads: dict[str, Head] = {
+            f"next_{data.event}": Softmax(labels=(*self._labels, END), scores="logits"),
+            f"{data.unit}_to_next": self._time_head("to_next"),
+            f"{data.unit}_to_end": self._time_head("to_end"),
         }
-        next_event = f"next_{data.event}"
-        answers = Signature(inputs=inputs, outputs={next_event: logits, to_next: real, to_end: real})
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: answers,
-                **({STEP_SIGNATURE: self._step(answers)} if data.origin == "previous" else {}),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
+        signatures = predict_signatures(features, heads, {})
+        if data.origin == "previous":
+            signatures[STEP_SIGNATURE] = self._step(signatures[PREDICT_SIGNATURE])
+        return build_manifest(
+            Identity(config.name, version, config.serving.buckets, card, self._profile()),
+            signatures,
+            features=features,
+            heads=heads,
             mask_from=data.event,
-            features={
-                data.event: self._kinds(),
-                data.elapsed: self._elapsed(),
-            },
-            heads={
-                next_event: Softmax(labels=(*self._labels, END), scores="logits"),
-                to_next: self._time_head("to_next"),
-                to_end: self._time_head("to_end"),
-            },
-            limits=Limits(sequence_steps=longest),
-            buckets=self._config.serving.buckets,
-            profile=self._profile(),
-            card=card,
         )
 
     def _step(self, whole: Signature) -> Signature:
-        """Return the signature that takes one event, of that which takes whole sequences."""
-        one = {name: Tensor(dtype=tensor.dtype, axes=("batch",)) for name, tensor in whole.inputs.items()}
+        """Return the signature that takes one event, from the one that takes whole sequences."""
+        one = {name: row_tensor(tensor.dtype) for name, tensor in whole.inputs.items()}
         state = dict.fromkeys(STATE, Tensor(dtype="float32", axes=("batch", "unit")))
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(STATE, (self._config.model.units,))
         return Signature(inputs=one | state, outputs=whole.outputs | state, state=shapes)
@@ -294,12 +284,12 @@ class EventsRecipe:
         )
 
     def _profile(self) -> dict[str, Any]:
-        """Describe the training cases: what live traffic can be measured against."""
-        lengths = np.array([len(case.events) for case in self._cases])
+        """Describe the training cases, for live traffic to be measured against."""
+        lengths = [len(case.events) for case in self._cases]
         events = [event for case in self._cases for event in case.events]
         return {
             "sequences": len(self._cases),
-            "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+            "steps": length_percentiles(lengths),
             "categories": {self._config.data.event: {label: events.count(label) for label in self._labels}},
             "ranges": {self._config.data.elapsed: [[0.0, self._longest_elapsed()]]},
         }

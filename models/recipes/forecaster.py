@@ -1,4 +1,4 @@
-"""Forecasts: a table's windows, a `Forecaster` fitted and trained on them, its intervals, its signature."""
+"""Forecasters: a table's windows, a `Forecaster` fitted and trained on them, its intervals, its signature."""
 
 from pathlib import Path
 from typing import Any
@@ -6,37 +6,38 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
-from seqserve.models.config import ConfigInvalid, ForecasterConfig, ForecasterData
-from seqserve.models.data import scale_of
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft
-from seqserve.models.dropout import Dropouts, Place, noise_shape
-from seqserve.models.forecast import LEVELS, Forecaster, PinballLoss, middle_mse
-from seqserve.models.intervals import conformal_bound
-from seqserve.models.tables import Table, read_table
+from seqserve.models.config import LENGTHS, ConfigInvalid, ForecasterConfig, ForecasterData
+from seqserve.models.data.batches import scale_of
+from seqserve.models.data.tables import Table, read_table
+from seqserve.models.draft import Draft
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
+from seqserve.models.networks.dropout import Dropouts, Place, noise_shape
+from seqserve.models.networks.forecaster import LEVELS, Forecaster, PinballLoss, middle_mse
+from seqserve.models.recipes.intervals import conformal_bound
+from seqserve.models.recipes.profile import column_ranges
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     MaskInput,
     Numbers,
     Numeric,
     Option,
-    Signature,
-    Tensor,
 )
 
-LENGTHS, SEED = "lengths", "seed"
+SEED = "seed"
 LARGEST_SEED = 2**31 - 1
 WEEK = 7  # seasons that make a block of rows
 AT_ONCE = 128  # rows of a batch without gradients
 
 
 def read_series(data: ForecasterData, path: Path | None, split: str) -> Table:
-    """Return the rows of a split: `train`, or `val` led by the history of its first window.
+    """Return the rows of a split: `train`, or `val` preceded by the history of its first window.
 
     Raises:
         ConfigInvalid: no path was given, the table cannot be read, or has too few rows.
@@ -80,8 +81,8 @@ class Windows:
 class ForecasterRecipe:
     """One configuration, its windows, and the network to train on them.
 
-    The last `tail` of the training rows is not trained on: it is what an epoch's figures are measured on,
-    and what the intervals are set by. The validation rows give the examples, and nothing else.
+    The last `tail` of the training rows is not trained on: an epoch's figures are measured on it, and the
+    intervals are set by it. The validation rows give the examples and nothing else.
     """
 
     def __init__(self, config: ForecasterConfig, train: Table, held_out: Table) -> None:
@@ -114,12 +115,18 @@ class ForecasterRecipe:
             signature=((reals, lengths), reals, weights),
         )
 
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Set the intervals of each head by rows that were not trained on; they are untrained weights."""
+        with console.status("intervals"):
+            self._set_intervals()
+            if self._config.model.samples:
+                self._set_sampled_intervals()
+        console.print(f"intervals set on {len(self._tail.origins)} windows that were not trained on")
+        return {}
+
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Set the intervals of the trained network; return its signature and the manifest."""
+        """Return the signature and the manifest."""
         data, samples = self._config.data, self._config.model.samples
-        self._set_intervals()
-        if samples:
-            self._set_sampled_intervals()
 
         def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             given = inputs[data.feature], inputs[LENGTHS]
@@ -132,7 +139,7 @@ class ForecasterRecipe:
         return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, self._examples())
 
     def _encode(self, values: np.ndarray) -> np.ndarray:
-        """Return float32 (rows, columns), standardized as serving does, in pieces that it takes."""
+        """Return float32 (rows, columns), standardized as in serving, in pieces short enough for it."""
         feature, size = self._config.data.feature, self._config.data.history
         encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         pieces = [{feature: values[at : at + size]} for at in range(0, len(values), size)]
@@ -169,7 +176,7 @@ class ForecasterRecipe:
         self._network.widening.assign(self._bound(outside))
 
     def _set_sampled_intervals(self) -> None:
-        """Measure the noise of observations, and how many deviations the sampled head's interval is."""
+        """Measure the noise of observations, and how many deviations wide the sampled head's interval is."""
         network = self._network
         inputs, truth = self._tail.inputs(), self._tail.future()
         change = network.view(*inputs).change.numpy()
@@ -185,15 +192,15 @@ class ForecasterRecipe:
         moments = tf.function(self._network.moments, reduce_retracing=True)
         seeds = np.arange(len(inputs[0]), dtype=np.int32)
         cuts = [slice(at, at + AT_ONCE) for at in range(0, len(seeds), AT_ONCE)]
-        found = [moments(*(part[cut] for part in inputs), seeds[cut]) for cut in cuts]
-        mean, deviation = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        pieces = [moments(*(part[cut] for part in inputs), seeds[cut]) for cut in cuts]
+        mean, deviation = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
         return mean, deviation
 
     def _bound(self, scores: np.ndarray) -> float:
         return conformal_bound(scores, LEVELS[-1] - LEVELS[0], WEEK * self._config.data.season)
 
     def _last_row(self) -> dict[str, Any]:
-        """Return the last row that training or validation saw: what comes after it in a file is new."""
+        """Return the last row that training or validation saw: later rows of a file are new."""
         values = dict(zip(self._held_out.columns, self._held_out.values[-1].tolist(), strict=True))
         return {"time": self._held_out.times[-1], "values": values}
 
@@ -210,49 +217,34 @@ class ForecasterRecipe:
         return [{"sequences": [{data.feature: values[a:b].tolist()}], **asked} for a, b, asked in cuts]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
-        data, samples = self._config.data, self._config.model.samples
+        config, data, samples = self._config, self._config.data, self._config.model.samples
         mean, scale = tuple(self._mean.tolist()), tuple(self._scale.tolist())
         columns = self._table.columns
-        row = ("batch",)
-        inputs = {
-            data.feature: Tensor(dtype="float32", axes=("batch", "time", "unit"), pad_value=0.0),
-            LENGTHS: Tensor(dtype="int32", axes=row),
-            **({SEED: Tensor(dtype="int32", axes=row)} if samples else {}),
-        }
-        output = Tensor(dtype="float32", axes=("batch", "horizon", "column", "level"))
+        numbers = Numbers(width=len(columns), mean=mean, scale=scale, columns=columns)
         head = Numeric(columns=columns, mean=mean, scale=scale, quantiles=LEVELS, per="horizon")
-        heads = (data.head, sampled_head(data)) if samples else (data.head,)
         seed = Option(option="seed", default=0, minimum=0, maximum=LARGEST_SEED)
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=dict.fromkeys(heads, output)),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
+        names = (data.head, sampled_head(data)) if samples else (data.head,)
+        features: dict[str, Feature] = {data.feature: numbers}
+        heads: dict[str, Head] = dict.fromkeys(names, head)
+        others = dict.fromkeys((LENGTHS, SEED) if samples else (LENGTHS,), row_tensor("int32"))
+        return build_manifest(
+            Identity(config.name, version, config.serving.buckets, card, self._profile()),
+            predict_signatures(features, heads, others),
+            features=features,
+            heads=heads,
             mask=MaskInput(input=LENGTHS),
             options={SEED: seed} if samples else {},
-            features={data.feature: Numbers(width=len(columns), mean=mean, scale=scale, columns=columns)},
-            heads=dict.fromkeys(heads, head),
-            limits=Limits(sequence_steps=data.history),
-            buckets=self._config.serving.buckets,
-            profile=self._profile(),
-            card=card,
         )
 
     def _profile(self) -> dict[str, Any]:
-        """Describe the training rows: what live traffic can be measured against."""
+        """Describe the training rows, for live traffic to be measured against."""
         shares = {f"p{q}": np.percentile(self._table.values, q, axis=0) for q in (0, 5, 50, 95, 100)}
         shown = {
-            name: {share: round(float(found[place]), 4) for share, found in shares.items()}
+            name: {share: round(float(values[place]), 4) for share, values in shares.items()}
             for place, name in enumerate(self._table.columns)
         }
         times = self._table.times
-        values = self._table.values
-        seen = {
-            self._config.data.feature: np.stack([values.min(axis=0), values.max(axis=0)], axis=1).tolist()
-        }
+        seen = {self._config.data.feature: column_ranges(self._table.values)}
         return {"steps": len(times), "first": times[0], "last": times[-1], "numbers": shown, "ranges": seen}
 
 

@@ -1,10 +1,10 @@
-"""Tags of a case's steps: which activity each event was, told from the times of the events alone.
+"""Tags of a case's steps: which activity each event was, predicted from the times of the events alone.
 
-The task, and why it: some records keep when something happened and not what (a door, a machine's counter, a
-column lost in a migration). The label of every step is the log's own, so nothing is labelled by hand; and a
-step's neighbours on both sides tell most of what is known, which is what a tagger is for. Tags that follow
-from the next step alone would not need one: how long a case waits after an activity, by the activities,
-is told no better by the whole sequence than by two neighbours (measured on bpi_12_w).
+Why this task: some records keep when something happened but not what (a door, a machine's counter, a column
+lost in a migration). Every step's label comes from the log, so nothing is labelled by hand. Most of what is
+known of a step lies in its neighbours on both sides, which is what a tagger is for; a tag that follows from
+the next step alone would not need one. So waits are not the tags: from the activities, the wait after one is
+predicted no better by the whole sequence than by two neighbours (measured on bpi_12_w).
 """
 
 from collections import Counter, defaultdict
@@ -15,13 +15,16 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
-from seqserve.models.calibration import Calibration, calibrate, probabilities
-from seqserve.models.classes import Tagger
 from seqserve.models.config import LENGTHS, ConfigInvalid, TaggerConfig, TaggerData
-from seqserve.models.data import Case, scale_of
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest, margin
-from seqserve.models.labelled import (
+from seqserve.models.data.batches import scale_of
+from seqserve.models.data.cases import Case
+from seqserve.models.draft import Draft, clearest, margin
+from seqserve.models.manifest import Identity, build_manifest, predict_signatures, row_tensor
+from seqserve.models.networks.tagger import Tagger
+from seqserve.models.recipes.calibration import calibrate, probabilities
+from seqserve.models.recipes.labelled import (
     LabelledRow,
     RealAccuracy,
     batch_of,
@@ -31,18 +34,17 @@ from seqserve.models.labelled import (
     unsorted,
     validation_batches,
 )
+from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Rows, Task, schedule
 from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     PREDICT_SIGNATURE,
     Elapsed,
-    Limits,
+    Feature,
+    Head,
     Manifest,
     MaskInput,
-    Signature,
     Softmax,
-    Tensor,
 )
 from seqserve.service.contract.padding import Array
 
@@ -70,7 +72,8 @@ class TaggerRecipe:
         if len(self._labels) < 2:
             raise ConfigInvalid(f"every event is {self._labels[0]!r}: there is nothing to tell apart")
         self._scale = self._measured_scale()
-        self._encoder = SequenceEncoder(self._manifest(1, {}, None), PREDICT_SIGNATURE)
+        self._temperature: float | None = None
+        self._encoder = SequenceEncoder(self._manifest(1, {}), PREDICT_SIGNATURE)
         self._rows = [self._encode(case) for case in self._train]
         self._held_rows = [self._encode(case) for case in self._held_out]
         self._network = self._build()
@@ -87,19 +90,27 @@ class TaggerRecipe:
             signature=batch_signature(1, per_step=True),
         )
 
-    def draft(self, version: int, card: dict[str, Any]) -> Draft:
-        """Return the signature, and the manifest with a temperature fitted on the validation steps."""
-        data = self._config.data
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Fit the temperature on the validation steps; whole cases judge it."""
         logits = logits_of(self._network, self._held_rows)
-        found = self._calibrate(logits)
-        told = {"calibration": found.as_card(), "baseline": baseline(self._train, self._held_out)}
-        manifest = self._manifest(version, {**card, **told}, found.temperature)
+        truth = np.concatenate([row.target for row in self._held_rows])
+        parts = np.repeat(np.arange(len(logits)) % JUDGING_PARTS, [len(row) for row in logits])
+        calibration = calibrate(np.concatenate(logits), truth, parts)
+        self._temperature = calibration.temperature
+        console.print(str(calibration), highlight=False, soft_wrap=True)
+        return {"calibration": calibration.as_card()}
+
+    def draft(self, version: int, card: dict[str, Any]) -> Draft:
+        """Return the signature, and the manifest with the temperature, if it was fitted."""
+        data = self._config.data
+        manifest = self._manifest(version, {**card, "baseline": baseline(self._train, self._held_out)})
 
         def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             values = inputs[data.elapsed][:, :, None]  # (batch, time, 1)
             return {data.head: self._network((values, inputs[LENGTHS]), training=False)}
 
-        margins = [margin(probabilities(row, found.temperature)) for row in logits]
+        logits = logits_of(self._network, self._held_rows)
+        margins = [margin(probabilities(row, self._temperature)) for row in logits]
         examples = [self._held_out[at] for at in clearest([len(row) for row in logits], margins)]
         requests = [{"sequences": [times_of(case, data)]} for case in examples]
         return Draft(self._network, {PREDICT_SIGNATURE: predict}, manifest, {}, requests)
@@ -128,53 +139,38 @@ class TaggerRecipe:
         network.compile(optimizer, sparse_cross_entropy(), weighted_metrics=[accuracy])
         return network
 
-    def _calibrate(self, logits: Sequence[Array]) -> Calibration:
-        """Fit the temperature on the validation steps; whole cases judge it."""
-        truth = np.concatenate([row.target for row in self._held_rows])
-        parts = np.repeat(np.arange(len(logits)) % JUDGING_PARTS, [len(row) for row in logits])
-        return calibrate(np.concatenate(logits), truth, parts)
-
-    def _manifest(self, version: int, card: dict[str, Any], temperature: float | None) -> Manifest:
-        data = self._config.data
-        elapsed = Tensor(dtype="float32", axes=("batch", "time"), pad_value=0.0)
-        inputs = {data.elapsed: elapsed, LENGTHS: Tensor(dtype="int32", axes=("batch",))}
-        outputs = {data.head: Tensor(dtype="float32", axes=("batch", "time", "label"))}
-        tags = Softmax(labels=self._labels, scores="logits", temperature=temperature, per="step")
-        return Manifest(
-            task="sequence",
-            name=self._config.name,
-            version=version,
-            signatures={
-                PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs),
-                MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS),
-            },
-            mask=MaskInput(input=LENGTHS),  # no time at all is a real value: two events of one second
-            features={data.elapsed: Elapsed(unit=data.unit, transform="log1p", scale=self._scale)},
-            heads={data.head: tags},
-            limits=Limits(sequence_steps=self._longest),
-            buckets=self._config.serving.buckets,
-            profile=self._profile(),
-            card=card,
+    def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
+        config, data = self._config, self._config.data
+        elapsed = Elapsed(unit=data.unit, transform="log1p", scale=self._scale)
+        tags = Softmax(labels=self._labels, scores="logits", temperature=self._temperature, per="step")
+        features: dict[str, Feature] = {data.elapsed: elapsed}
+        heads: dict[str, Head] = {data.head: tags}
+        return build_manifest(
+            Identity(config.name, version, config.serving.buckets, card, self._profile()),
+            predict_signatures(features, heads, {LENGTHS: row_tensor("int32")}),
+            features=features,
+            heads=heads,
+            mask=MaskInput(input=LENGTHS),  # 0 is a real value: two events within one second
         )
 
     def _profile(self) -> dict[str, Any]:
-        """Describe the training cases: what live traffic can be measured against."""
+        """Describe the training cases, for live traffic to be measured against."""
         data = self._config.data
         longest = max(max(times_of(case, data)[data.elapsed]) for case in self._train)
         lengths = [len(case.events) for case in self._train]
         events = [event for case in self._train for event in case.events]
         return {
             "sequences": len(self._train),
-            "steps": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+            "steps": length_percentiles(lengths),
             "labels": {self._config.data.head: {label: events.count(label) for label in self._labels}},
             "ranges": {data.elapsed: [[0.0, longest]]},
         }
 
 
 def baseline(train: Sequence[Case], held_out: Sequence[Case]) -> dict[str, Any]:
-    """Score what a tagger must beat: the commonest activity between such a time before and such a one after.
+    """Score what a tagger must beat: the commonest activity for the times before and after an event.
 
-    The times are put into `BANDS` bands that hold equally many of the training cases' times.
+    The times fall into `BANDS` bands, each of which holds equally many of the training cases' times.
     """
     steps = np.concatenate([np.diff(case.seconds) for case in train])
     edges = np.unique(np.quantile(steps, np.arange(1, BANDS) / BANDS)) if len(steps) else steps
@@ -182,8 +178,8 @@ def baseline(train: Sequence[Case], held_out: Sequence[Case]) -> dict[str, Any]:
     for key, activity in _between(train, edges):
         seen[key][activity] += 1
     commonest = Counter(event for case in train for event in case.events).most_common(1)[0][0]
-    told = {key: counts.most_common(1)[0][0] for key, counts in seen.items()}
-    pairs = [(activity, told.get(key, commonest)) for key, activity in _between(held_out, edges)]
+    best = {key: counts.most_common(1)[0][0] for key, counts in seen.items()}
+    pairs = [(activity, best.get(key, commonest)) for key, activity in _between(held_out, edges)]
     labels = sorted({truth for truth, _ in pairs})
     f1 = np.mean([_f1(pairs, label) for label in labels])
     accuracy = np.mean([truth == said for truth, said in pairs])

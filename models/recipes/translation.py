@@ -1,4 +1,4 @@
-"""Translation: parallel texts to a shared tokenizer, a `Translator`, and its decoding signatures."""
+"""Translation models: parallel texts to a shared tokenizer, a `Translator`, and its decoding signatures."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -8,17 +8,21 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from seqserve.models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
-from seqserve.models.data import Pair, pad_right, read_pairs, train_tokenizer
-from seqserve.models.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
-from seqserve.models.draft import MANIFEST_OUTPUTS, Draft, clearest
-from seqserve.models.phrases import Split, phrase_pairs
-from seqserve.models.subwords import Segmentations
+from seqserve.models.data.batches import pad_right
+from seqserve.models.data.phrases import Split, phrase_pairs
+from seqserve.models.data.segmentations import Segmentations
+from seqserve.models.data.texts import Pair, read_pairs
+from seqserve.models.data.tokenizer import train_tokenizer
+from seqserve.models.draft import Draft, clearest
+from seqserve.models.manifest import Identity, build_manifest, input_tensor, row_tensor
+from seqserve.models.networks.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
+from seqserve.models.networks.translation import Memory, SmoothedCrossEntropy, Translator
+from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
-from seqserve.models.translation import Memory, SmoothedCrossEntropy, Translator
 from seqserve.service.contract.manifest import (
-    MANIFEST_SIGNATURE,
     Decode,
     Limits,
     Manifest,
@@ -33,11 +37,12 @@ from seqserve.service.contract.text import TextCodec
 TOKENIZER = "tokenizer.model"
 SOURCE = "source_ids"
 SPECIAL = SpecialIds()
+TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
 CANDIDATES, MARGIN_BEAMS, EXAMPLE_PENALTY = 24, 3, 0.6
-"""Texts that examples are chosen from, hypotheses whose order must be clear, and how they are asked for."""
+"""Texts to choose examples from, hypotheses whose order must be clear, and their length penalty."""
 Kind = Literal["greedy", "beam", "sample"]
 OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
 
@@ -64,19 +69,19 @@ class TranslationRecipe:
         texts = [text for pair in train for text in (pair.source, pair.target)]
         model = config.model
         self._tokenizer = train_tokenizer(texts, model.vocabulary_size, SPECIAL, model.character_coverage)
-        self._codec = TextCodec(self._tokenizer, Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL))
+        self._codec = TextCodec(self._tokenizer, TOKENS)
         self._pairs = [pair for pair in train if self._encode([pair])]
         self._rows = self._encode(self._pairs)
         self._held_out = held_out
         if not self._rows:
-            raise ConfigInvalid("the training texts have none that the buckets and limits let in")
-        self._examples_kept = self._examples()  # now: a fault found after training would be dear
+            raise ConfigInvalid("no training text is within serving.buckets and the limits")
+        self._examples_kept = self._examples()  # before training, so that a fault costs nothing
         self._profile = _profile(self._pairs, self._rows)
         self._network = self._build()
 
     @cached_property
     def _segmentations(self) -> tuple[Segmentations, Segmentations] | None:
-        """Of the sources and of the targets, where training varies them."""
+        """The segmentations of sources and of targets, where training varies them."""
         serving, smoothness = self._config.serving, self._config.model.subword_smoothness
         if smoothness is None:
             return None
@@ -106,9 +111,13 @@ class TranslationRecipe:
         if self._segmentations is not None:
             source, target = self._segmentations
             rows = list(zip(source.draw(random), target.draw(random), strict=True))
-        # like outputs first, whose steps cost the most; among them, like inputs
+        # sorted by output first, whose steps cost the most, then by input
         lengths = [len(target) + len(source) / 1000 for source, target in rows]
         return Rows(lengths, lambda indices: _batch([rows[i] for i in indices]))
+
+    def calibrate(self, console: Console) -> dict[str, Any]:
+        """Leave the scores as they are: hypotheses are ranked by log p, and no probability is shown."""
+        return {}
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""
@@ -124,10 +133,10 @@ class TranslationRecipe:
         return Draft(self._network, kept, manifest, files, self._requests())
 
     def _requests(self) -> list[dict[str, Any]]:
-        """Return the golden requests: each example greedily, all by beams, all drawn.
+        """Return the golden requests: each example greedily, all by beams, all sampled.
 
-        Drawn from the best piece alone: a draw near the edge between two pieces would fall to the other where
-        a device rounds differently.
+        Samples are of the best piece alone: near the edge between two pieces, a device that rounds otherwise
+        would draw the other one.
         """
         texts = [pair.source for pair in self._clearest()]
         beams = {"beam_size": min(4, self._max_beams), "n_best": 2, "length_penalty": EXAMPLE_PENALTY}
@@ -140,7 +149,7 @@ class TranslationRecipe:
 
     @property
     def _max_beams(self) -> int:
-        """The most beams: a search needs three pieces more than it has beams, see `models.decoding.beam`."""
+        """The most beams; `beam` needs a vocabulary of three pieces more."""
         return min(self._config.serving.max_beams, self._codec.vocabulary_size - 3)
 
     def _greedy(
@@ -196,16 +205,16 @@ class TranslationRecipe:
         ]
 
     def _examples(self) -> list[Pair]:
-        """Return held-out texts that the model takes, of all lengths: what may become examples."""
+        """Return held-out texts that the model takes, of all lengths, from which examples are chosen."""
         longest = self._config.serving.text_characters
         taken = [p for p in self._held_out if len(p.source) <= longest and self._encode([p])]
         if not taken:
-            raise ConfigInvalid("the validation texts have none that the buckets and limits let in")
+            raise ConfigInvalid("no validation text is within serving.buckets and the limits")
         taken.sort(key=lambda pair: (len(pair.source), pair.source))
         return taken[:: -(-len(taken) // CANDIDATES)]
 
     def _clearest(self) -> list[Pair]:
-        """Choose three of them, by how far the best hypotheses of the trained network are apart."""
+        """Choose three of them, by how far apart the trained network scores its best hypotheses."""
         if self._max_beams == 1:
             return [self._examples_kept[place] for place in (0, len(self._examples_kept) // 2, -1)]
         rows = self._encode(self._examples_kept)
@@ -221,29 +230,22 @@ class TranslationRecipe:
         return [self._examples_kept[place] for place in places]
 
     def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
-        serving = self._config.serving
+        config, serving = self._config, self._config.serving
         kinds = [kind for kind in INPUTS if kind != "beam" or self._max_beams > 1]
-        called: dict[str, Signature] = {
-            kind: Signature(inputs=INPUTS[kind], outputs=OUTPUTS) for kind in kinds
-        }
-        return Manifest(
-            task="translation",
-            name=self._config.name,
-            version=version,
-            signatures={**called, MANIFEST_SIGNATURE: Signature(inputs={}, outputs=MANIFEST_OUTPUTS)},
+        decode = Decode(
+            signatures={kind: kind for kind in kinds},
+            max_beams=self._max_beams,
+            default_length=serving.output_length,
+            max_length=LONGEST_OUTPUT,
+            special_ids=SPECIAL,
+        )
+        return build_manifest(
+            Identity(config.name, version, serving.buckets, card, self._profile),
+            {kind: Signature(inputs=INPUTS[kind], outputs=OUTPUTS) for kind in kinds},
             options=self._options(kinds),
-            features={SOURCE: Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)},
-            decode=Decode(
-                signatures={kind: kind for kind in kinds},
-                max_beams=self._max_beams,
-                default_length=serving.output_length,
-                max_length=LONGEST_OUTPUT,
-                special_ids=SPECIAL,
-            ),
+            features={SOURCE: TOKENS},
+            decode=decode,
             limits=Limits(text_characters=serving.text_characters, text_pieces=serving.buckets[-1]),
-            buckets=serving.buckets,
-            profile=self._profile,
-            card=card,
         )
 
     def _options(self, kinds: Sequence[Kind]) -> dict[str, Option]:
@@ -265,18 +267,18 @@ class TranslationRecipe:
 
 
 GREEDY_INPUTS = {
-    SOURCE: Tensor(dtype="int32", axes=("batch", "time"), pad_value=SPECIAL.pad),
-    "max_length": Tensor(dtype="int32", axes=("batch",)),
-    "length_penalty": Tensor(dtype="float32", axes=("batch",)),
+    SOURCE: input_tensor(TOKENS, SPECIAL.pad),
+    "max_length": row_tensor("int32"),
+    "length_penalty": row_tensor("float32"),
 }
 INPUTS: dict[Kind, dict[str, Tensor]] = {
     "greedy": GREEDY_INPUTS,
     "beam": {**GREEDY_INPUTS, "beam_size": Tensor(dtype="int32", axes=())},
     "sample": {
         **GREEDY_INPUTS,
-        "temperature": Tensor(dtype="float32", axes=("batch",)),
-        "top_k": Tensor(dtype="int32", axes=("batch",)),
-        "seed": Tensor(dtype="int64", axes=("batch",)),
+        "temperature": row_tensor("float32"),
+        "top_k": row_tensor("int32"),
+        "seed": row_tensor("int64"),
     },
 }
 OUTPUTS = {
@@ -288,7 +290,7 @@ OUTPUTS = {
 
 
 def advance_of(network: Translator) -> Advance:
-    """Return the function that the loops of `models.decoding` call: one piece further, for every row."""
+    """Return the function by which the loops of `networks.decoding` advance every row by one piece."""
     logits = network.scorer()
 
     def advance(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
@@ -308,11 +310,11 @@ def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
 
 
 def _profile(pairs: Sequence[Pair], rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """Describe the training texts: what live traffic can be measured against."""
+    """Describe the training texts, for live traffic to be measured against."""
     lengths = np.array([len(source) for source, _ in rows])
     words = sum(len(pair.source.split()) for pair in pairs)
     return {
         "texts": len(rows),
-        "source_pieces": {f"p{q}": int(np.percentile(lengths, q)) for q in (5, 50, 95, 100)},
+        "source_pieces": length_percentiles(lengths),
         "pieces_per_word": round(float(lengths.sum()) / max(1, words), 3),
     }

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import numpy as np
 
 if TYPE_CHECKING:
-    from seqserve.models.translation import Translator
+    from seqserve.models.networks.translation import Translator
 
 CAPTION_WORDS = {4: 1, 5: 2, 6: 23, 7: 55, 8: 93, 9: 101, 10: 129, 11: 106, 12: 105, 13: 87, 14: 80, 15: 67}
 CAPTION_WORDS |= {16: 57, 17: 31, 18: 22, 19: 12, 20: 19, 21: 2, 22: 8, 23: 4, 24: 4, 25: 2, 26: 2, 27: 2}
@@ -159,11 +159,11 @@ def make(folder: Path) -> None:
     """Write each model's roots, and the items that callers send it."""
     import keras
 
-    from seqserve.models import decoding
     from seqserve.models.config import read_config
-    from seqserve.models.data import Pair
+    from seqserve.models.data.journeys import journeys
+    from seqserve.models.data.texts import Pair
     from seqserve.models.export import export_version
-    from seqserve.models.journeys import journeys
+    from seqserve.models.networks import decoding
     from seqserve.models.recipes.events import EventsRecipe, features_of
     from seqserve.models.recipes.translation import TranslationRecipe
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from seqserve.models.translation import Translator
+from seqserve.models.networks.translation import Translator
 from seqserve.service.contract.manifest import SpecialIds
 from tests.bench import made
 from tests.bench.ceiling import SIZES, Table, ceiling_rate, ideal_rate

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from seqserve.models.journeys import journeys
-from seqserve.models.phrases import phrase_pairs
+from seqserve.models.data.journeys import journeys
+from seqserve.models.data.phrases import phrase_pairs
 from seqserve.service.contract.manifest import FILE_NAME
 from tests.bench.peers import PEERS, Task
 from tests.bench.peers.fastapi_plain import make_app

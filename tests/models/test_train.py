@@ -13,7 +13,8 @@ import tensorflow as tf
 from rich.console import Console
 
 from seqserve.models.config import ConfigInvalid, load_config, read_config
-from seqserve.models.data import epoch_batches, read_log, read_pairs, scale_of
+from seqserve.models.data.cases import read_log
+from seqserve.models.data.texts import read_pairs
 from seqserve.models.recipes import recipe_for
 from seqserve.models.train import fit, make_reproducible
 
@@ -63,7 +64,7 @@ def weights(version: Path) -> dict[str, np.ndarray]:
 def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, tmp_path: Path) -> None:
     """Killed by SIGKILL in its third epoch and resumed, a run ends with an uninterrupted run's weights.
 
-    Averaged ones: both they and the weights that training goes on with are kept.
+    The weights are averages: both they and those that training goes on with are kept.
     """
     whole = start(config, log_data, tmp_path / "whole")
     killed = start(config, log_data, tmp_path / "killed")
@@ -85,18 +86,18 @@ def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, 
 
 
 def test_averages_are_exported_and_training_goes_on_without_them(log_data: Path, tmp_path: Path) -> None:
-    """The loss of every epoch is that of a run without averages; what is validated and left are averages."""
-    told, left = {}, {}
+    """Every epoch's loss is that of a run without averages; averages are what is validated and left."""
+    metrics, left = {}, {}
     for ema in (0.0, 0.9):
         training = {"epochs": 2, "batch_size": 16, "ema": ema}
         config = read_config({**tomllib.loads(CONFIG), "training": training}, "test")
         make_reproducible(1)
         task = recipe_for(config, log_data).task
-        told[ema] = fit(task, config, tmp_path / str(ema), Console(quiet=True), resume=False)
+        metrics[ema] = fit(task, config, tmp_path / str(ema), Console(quiet=True), resume=False)
         left[ema] = [np.asarray(variable) for variable in task.network.trainable_variables]
     kept = [np.asarray(v) for v in task.network.optimizer.variables if v.path.endswith("average")]
-    assert told[0.0]["loss"] == told[0.9]["loss"]
-    assert told[0.0]["val_loss"] != told[0.9]["val_loss"]
+    assert metrics[0.0]["loss"] == metrics[0.9]["loss"]
+    assert metrics[0.0]["val_loss"] != metrics[0.9]["val_loss"]
     assert all(np.array_equal(*pair) for pair in zip(left[0.9], kept, strict=True))
     assert not any(np.array_equal(*pair) for pair in zip(left[0.0], left[0.9], strict=True))
 
@@ -158,8 +159,8 @@ def _loss(network: Any, batch: Any) -> float:
 def _accuracy(network: Any, batch: Any) -> tuple[float, float]:
     """Return the masked accuracy of a batch, and how many steps it is over."""
     x, y, weights = batch
-    found = network.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
-    share = next(value for name, value in found.items() if name.endswith("accuracy"))
+    metrics = network.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    share = next(value for name, value in metrics.items() if name.endswith("accuracy"))
     return share, float((weights["next_event"] if isinstance(weights, dict) else weights).sum())
 
 
@@ -168,19 +169,6 @@ def _spoil(targets: Any, weights: Any) -> Any:
     if isinstance(targets, dict):
         return {name: _spoil(targets[name], weights[name]) for name in targets}
     return np.where(weights == 0, targets.dtype.type(1), targets)
-
-
-def test_every_row_is_seen_once_an_epoch_in_another_order() -> None:
-    """Batches are a function of seed and epoch, and hold every row exactly once."""
-    lengths = np.random.default_rng(0).integers(1, 30, 257).tolist()
-
-    def rows(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(list(epoch_batches(lengths, 16, seed, epoch))).tolist()
-
-    assert sorted(rows(1, 0)) == list(range(257))
-    assert rows(1, 0) == rows(1, 0)
-    assert rows(1, 0) != rows(1, 1)
-    assert rows(1, 0) != rows(2, 0)
 
 
 def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
@@ -201,7 +189,7 @@ def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
         (lambda: read_log(tmp_path / "short.csv"), "line 3: ActivityID"),
         (lambda: read_log(tmp_path / "stamp.csv"), "line 2: CompleteTimestamp"),
         (lambda: read_log(tmp_path / "backwards.csv"), "case 1: event 2 is earlier"),
-        (lambda: read_log(tmp_path / "empty.csv"), "no case"),
+        (lambda: read_log(tmp_path / "empty.csv"), "it holds no case"),
         (lambda: load_config(tmp_path / "bad.toml"), "model.droput"),
         (lambda: load_config(tmp_path / "none.toml"), "none.toml"),
         (lambda: changed("training.epochs", 0), "training.epochs"),
@@ -210,8 +198,8 @@ def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
         (lambda: changed("data.event", "case-event"), "data.event"),
         (lambda: changed("name", "../x"), "name"),
     ]
-    for action, told in faults:
-        with pytest.raises(ConfigInvalid, match=told):
+    for action, message in faults:
+        with pytest.raises(ConfigInvalid, match=message):
             action()
 
 
@@ -221,18 +209,3 @@ def changed(path: str, value: Any) -> None:
     *section, field = path.split(".")
     (table[section[0]] if section else table)[field] = value
     read_config(table, "changed")
-
-
-def test_a_constant_column_is_divided_by_1() -> None:
-    """Its deviation may be 1e-17 and not 0: dividing by that would make a bomb of the next other value."""
-    columns = np.stack([np.full(1000, 0.1), np.arange(1000.0), np.full(1000, 1e6)], axis=1)
-    assert columns[:, 0].std() > 0
-    np.testing.assert_allclose(scale_of(columns), [1, np.arange(1000).std(), 1])
-
-
-def test_a_line_is_what_ends_in_a_newline(tmp_path: Path) -> None:
-    """Characters that only look like line ends do not tear a text from its translation."""
-    for language in ("en", "de"):
-        (tmp_path / f"train.{language}").write_text("one\u2028still one\x85\ntwo\n")
-    pairs = read_pairs(tmp_path, "train", "en", "de")
-    assert [pair.source for pair in pairs] == ["one\u2028still one", "two"]

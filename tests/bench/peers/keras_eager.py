@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seqserve.models.translation import Translator
+from seqserve.models.networks.translation import Translator
 from tests.bench.peers.arguments import arguments
 from tests.bench.peers.fastapi_plain import make_app, serve
 from tests.bench.peers.model import Row, Translation, load

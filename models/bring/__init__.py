@@ -1,0 +1,115 @@
+"""A user's own Keras model and its contract file, made into a version.
+
+What does not fit is refused before anything is written, with the contract's field and the model's input or
+output.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from seqserve.models.bring.advice import likely_collisions, matched_parts, notes, unused_masking
+from seqserve.models.bring.contract import Contract
+from seqserve.models.bring.keras_file import KerasFile, Port, load_keras
+from seqserve.models.bring.manifest import contract_manifest
+from seqserve.models.bring.matching import Matching, match_contract
+from seqserve.models.bring.trial import masking_feature, try_model
+from seqserve.models.config import ConfigInvalid
+from seqserve.models.draft import Draft
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
+from seqserve.service.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A version to be written, and what its user should see.
+
+    `table`: what was matched, as rows of Keras' part, its shape, and the contract's part.
+    """
+
+    draft: Draft
+    table: list[tuple[str, str, str]]
+    notes: list[str]
+    warnings: list[str]
+
+
+def bring(model: Path, contract: Contract, version: int, imports: Sequence[Path] = ()) -> Brought:
+    """Load a model, match it with its contract, and try it.
+
+    Raises:
+        ConfigInvalid: naming the field of the contract and the input or output of the model.
+    """
+    file = load_keras(model, imports)
+    matching = match_contract(contract, file)
+    manifest, function = contract_manifest(contract, version, file, matching), _function(file, matching)
+    masking = contract.mask_from
+    if masking is None and matching.mask is None and file.maybe_masks():
+        masking = masking_feature(manifest, function)
+    if masking is not None:
+        manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
+        _check_labels_kept(manifest, masking)
+    _check_examples(contract, manifest)
+    trial = try_model(manifest, function, contract.examples)
+    requests, probes = (
+        [{"sequences": [sequence]} for sequence in sequences]
+        for sequences in (contract.examples or trial.clear, trial.unclear)
+    )
+    functions = {PREDICT_SIGNATURE: function}
+    draft = Draft(file.network, functions, manifest, {}, requests, probes, eager=functions)
+    warnings = [*likely_collisions(manifest), *unused_masking(file, masking), *trial.warnings]
+    table = matched_parts(contract, file, matching)
+    return Brought(draft, table, notes(manifest, made_up=not contract.examples), warnings)
+
+
+def _function(file: KerasFile, matching: Matching) -> Any:
+    """Return the graph function: features and mask by name in, heads by name out."""
+    given = {port.name: name for name, port in matching.features.items()}
+    if matching.mask is not None and matching.mask_name is not None:
+        given[matching.mask.name] = matching.mask_name
+
+    def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        fed = [_shaped(inputs[given[port.name]], port) for port in file.inputs]
+        outputs = keras.tree.flatten(file.network(fed, training=False))
+        return {name: tf.cast(outputs[place], tf.float32) for name, place in matching.heads.items()}
+
+    return predict
+
+
+def _shaped(values: tf.Tensor, port: Port) -> tf.Tensor:
+    """Return a signature's input in the model's dtype, with its fixed axes and its last one of 1."""
+    cast = tf.cast(values, port.dtype)
+    wide = cast[..., None] if len(cast.shape) < len(port.shape) else cast
+    return tf.ensure_shape(wide, port.shape)
+
+
+def _check_labels_kept(manifest: Manifest, masking: str) -> None:
+    """Refuse a label, known or not, whose id the model takes for padding: it would drop such steps."""
+    feature = manifest.features[masking]
+    if feature.kind != "categories":
+        return
+    pad = manifest.signatures[PREDICT_SIGNATURE].inputs[masking].pad_value
+    ids = {feature.first_id + place: label for place, label in enumerate(feature.labels)}
+    if pad in ids:
+        raise ConfigInvalid(
+            f"features.{masking}.first_id: label {ids[int(pad or 0)]!r} has the id {pad}, which the model "
+            f"takes for padding; first_id = {int(pad or 0) + 1} if it was trained so"
+        )
+    if feature.unknown_id == pad:
+        raise ConfigInvalid(
+            f"features.{masking}.unknown_id: {pad} is padding to the model, which would drop such steps"
+        )
+
+
+def _check_examples(contract: Contract, manifest: Manifest) -> None:
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    for number, example in enumerate(contract.examples):
+        try:
+            encoder.encode(example)
+        except InvalidArgument as error:
+            place = ".".join(map(str, ("examples", number, *error.path)))
+            raise ConfigInvalid(f"{place}: {error.message}") from error

@@ -1,0 +1,181 @@
+"""The contract file of a Keras model that was not trained here: what its inputs and outputs mean, in TOML.
+
+Features and heads are the manifest's own, each with the Keras input or output that it belongs to. What the
+model itself shows (time axis, padding value, mask) may be left out.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from seqserve.models.config import ConfigInvalid, FeatureName, Name, Section, Width, faults_of, load_toml
+from seqserve.service.contract.manifest import (
+    Categories,
+    Elapsed,
+    Feature,
+    Head,
+    Numbers,
+    Numeric,
+    Part,
+    Sigmoid,
+    Softmax,
+)
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)  # TOML has no tuples
+Table = dict[str, Any]
+WIDEST = 65_536
+
+
+class ContractFeature(BaseModel):
+    """What a feature of the file says beyond the manifest's: the Keras input, and what fills its padding."""
+
+    model_config = STRICT
+    part: ClassVar[type[Part]]
+
+    input: str | None = None
+    pad_value: int | float | None = None
+
+
+class ContractCategories(ContractFeature, Categories):
+    """Labels, one a step."""
+
+    model_config = STRICT
+    part = Categories
+
+
+class ContractNumbers(ContractFeature, Numbers):
+    """Numbers; without mean and scale they are taken unscaled."""
+
+    model_config = STRICT
+    part = Numbers
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, table: Table) -> Table:
+        lists = (table[key] for key in ("columns", "mean", "scale") if isinstance(table.get(key), list))
+        width = table.get("width", next(map(len, lists), 1))
+        count = width if isinstance(width, int) else 1
+        if count > WIDEST:
+            raise ValueError(f"width: at most {WIDEST}, not {count}")
+        return {"width": width, "mean": [0.0] * count, "scale": [1.0] * count, **table}
+
+
+class ContractElapsed(ContractFeature, Elapsed):
+    """Time between events."""
+
+    model_config = STRICT
+    part = Elapsed
+
+
+class ContractHead(BaseModel):
+    """What a head of the file says beyond the manifest's: the Keras output, by layer name or index."""
+
+    model_config = STRICT
+    part: ClassVar[type[Part]]
+
+    output: str | int | None = None
+
+
+class ContractSoftmax(ContractHead, Softmax):
+    """One label out of several."""
+
+    model_config = STRICT
+    part = Softmax
+
+
+class ContractSigmoid(ContractHead, Sigmoid):
+    """Any of several labels; a threshold is 0.5 unless given."""
+
+    model_config = STRICT
+    part = Sigmoid
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, table: Table) -> Table:
+        labels = table.get("labels")
+        return {"thresholds": [0.5] * (len(labels) if isinstance(labels, list) else 0), **table}
+
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> "ContractSigmoid":
+        for value in self.thresholds:
+            if not 0 <= value <= 1:
+                raise ValueError(f"thresholds: {value:g} is not a probability, 0 to 1")
+        return self
+
+
+class ContractNumeric(ContractHead, Numeric):
+    """A value in a unit; without mean and scale it is the plain output."""
+
+    model_config = STRICT
+    part = Numeric
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, table: Table) -> Table:
+        columns = table.get("columns")
+        count = max(1, len(columns)) if isinstance(columns, list) else 1
+        return {"mean": [0.0] * count, "scale": [1.0] * count, **table}
+
+
+AnyFeature = Annotated[ContractCategories | ContractNumbers | ContractElapsed, Field(discriminator="kind")]
+AnyHead = Annotated[ContractSoftmax | ContractSigmoid | ContractNumeric, Field(discriminator="kind")]
+_FEATURE: TypeAdapter[Feature] = TypeAdapter(Feature)
+_HEAD: TypeAdapter[Head] = TypeAdapter(Head)
+
+
+class Steps(Section):
+    """What a caller may send; the longest bucket if absent."""
+
+    sequence_steps: Width | None = None
+
+
+class Contract(Section):
+    """The whole file."""
+
+    name: Name
+    features: Annotated[dict[FeatureName, AnyFeature], Field(min_length=1)]
+    heads: Annotated[dict[FeatureName, AnyHead], Field(min_length=1)]
+    mask_from: str | None = None  # the feature whose pad value the model masks; by trial if absent
+    mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
+    padding: Literal["right", "left"] | None = None  # right; must be given where the time axis is fixed
+    buckets: tuple[Width, ...] | None = None
+    limits: Steps = Steps()
+    examples: Annotated[tuple[dict[str, Any], ...], Field(max_length=5)] = ()
+    card: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Contract":
+        if self.buckets is not None and (not self.buckets or list(self.buckets) != sorted(set(self.buckets))):
+            raise ValueError("buckets: ascending, at least one")
+        if self.mask_from is not None and self.mask_input is not None:
+            raise ValueError("mask_from and mask_input: a mask is derived or given, not both")
+        if self.mask_from is not None and self.mask_from not in self.features:
+            raise ValueError(f"mask_from: {self.mask_from!r} is not a feature of the file")
+        return self
+
+    def manifest_features(self) -> dict[str, Feature]:
+        """Return the features as the manifest has them."""
+        return {name: _FEATURE.validate_python(_plain(entry)) for name, entry in self.features.items()}
+
+    def manifest_heads(self) -> dict[str, Head]:
+        """Return the heads as the manifest has them."""
+        return {name: _HEAD.validate_python(_plain(entry)) for name, entry in self.heads.items()}
+
+
+def _plain(entry: ContractFeature | ContractHead) -> Part:
+    """Return the manifest's part of an entry: without what only the file has."""
+    return entry.part.model_validate(entry.model_dump(include=set(entry.part.model_fields)))
+
+
+def load_contract(path: Path) -> Contract:
+    """Read a contract file.
+
+    Raises:
+        ConfigInvalid: no such file, not TOML, or a field is wrong; the message names file and field.
+    """
+    table = load_toml(path)
+    try:
+        return Contract.model_validate(table)
+    except ValidationError as error:
+        raise ConfigInvalid(f"{path}: {faults_of(error)}") from error

@@ -1,0 +1,182 @@
+"""A user's Keras model read from its file, made ready to be traced for CPU and GPU alike.
+
+Custom layers come from Python files that the user names; running those files is running the user's code.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from seqserve.models.config import ConfigInvalid
+
+WRAP = "save a Functional model instead: x = keras.Input(…); keras.Model(x, model(x)).save(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of the model; shapes begin with the batch, an open axis is None."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name!r} {self.shape} {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class KerasFile:
+    """A model as a function of its inputs in order; `network` is Functional, takes and gives flat lists."""
+
+    network: keras.Model
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def layers(self) -> Iterator[keras.layers.Layer]:
+        """Yield every layer, nested ones too."""
+        yield from self.network._flatten_layers(include_self=False)
+
+    def maybe_masks(self) -> bool:
+        """Say whether any part of the model could take a step for padding by its value.
+
+        Of Keras' own layers only `Masking` and `Embedding(mask_zero=True)` do; what the user's layers or
+        free operations (such as `ops.not_equal`) do cannot be seen from outside.
+        """
+        kinds = (keras.layers.Masking, keras.layers.Embedding)
+        own = any(not type(layer).__module__.startswith("keras.") for layer in self.layers())
+        free = any(not isinstance(op, keras.layers.Layer) for op in self.network.operations)
+        return own or free or any(_masks(layer, kinds) for layer in self.layers())
+
+    def masked_values(self) -> dict[str, float]:
+        """Return the value that each `Masking` layer masks, by the layer's name."""
+        masking = (layer for layer in self.layers() if isinstance(layer, keras.layers.Masking))
+        return {layer.name: float(layer.mask_value) for layer in masking}
+
+
+def _masks(layer: keras.layers.Layer, kinds: tuple[type, ...]) -> bool:
+    return isinstance(layer, kinds) and getattr(layer, "mask_zero", True)
+
+
+def load_keras(path: Path, imports: Sequence[Path] = ()) -> KerasFile:
+    """Load a `.keras` (or legacy `.h5`) file.
+
+    Args:
+        imports: Python files with the model's own layers and functions. They are RUN.
+
+    Raises:
+        ConfigInvalid: no such file, a layer that is unknown or unsafe to load, state kept between calls,
+            or a fixed batch.
+    """
+    if path.suffix not in (".keras", ".h5", ".hdf5") or not path.is_file():
+        raise ConfigInvalid(f"{path}: a file that Keras saved is expected, MODEL.keras (or .h5)")
+    custom = {name: thing for file in imports for name, thing in _defined(file)}
+    try:
+        model = keras.saving.load_model(path, custom_objects=custom, compile=False)
+    except Exception as error:  # whatever a saved layer's own code raises
+        raise ConfigInvalid(f"{path}: {_why(error)}") from error
+    network = _functional(path, model)
+    return _prepared(path, network)
+
+
+def _defined(file: Path) -> Iterator[tuple[str, Any]]:
+    """Run a file and yield its own classes and functions by name, registered or not."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ConfigInvalid(f"--import {file}: a Python file is expected, FILE.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(file.stem, module)
+    sys.path.insert(0, str(file.resolve().parent))  # it may import files beside it, as a script may
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the user's own code
+        raise ConfigInvalid(f"--import {file}: {type(error).__name__}: {error}") from error
+    for name, thing in vars(module).items():
+        if getattr(thing, "__module__", None) == module.__name__ and callable(thing):
+            yield name, thing
+
+
+def _why(error: Exception) -> str:
+    message = " ".join(str(error).split())
+    unknown = re.search(r"Could not locate (\w+) '([^']+)'", message)
+    if unknown:
+        return (
+            f"the model has a {unknown[1]} {unknown[2]!r} of its own: give --import FILE.py that defines it"
+        )
+    if "Lambda" in message and "safe_mode" in message:
+        reason = message.split(" If you trust")[0]
+        return f"{reason} Make the Lambda a layer class and give --import FILE.py that defines it"
+    return f"Keras cannot load it: {type(error).__name__}: {message[:400]}"
+
+
+def _functional(path: Path, model: keras.Model) -> keras.Model:
+    """Return the model as one from a flat list of inputs to a flat list of outputs."""
+    try:
+        if getattr(model, "inputs", None):
+            return keras.Model(list(model.inputs), list(model.outputs))
+        # a subclassed model knows only the shapes that it was built with
+        built = model.get_build_config() or {}
+        inputs = _inputs(built["input_shape"])
+        return keras.Model(keras.tree.flatten(inputs), keras.tree.flatten(model(inputs)))
+    except Exception as error:  # whatever the model's own code raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigInvalid(f"{path}: Keras does not say what its inputs are ({reason}); {WRAP}") from error
+
+
+def _inputs(shapes: Any) -> Any:
+    """Return inputs for a subclassed model: batch and time are open, whatever shapes it was built with."""
+    if isinstance(shapes, dict):
+        return {name: _input(shape, name) for name, shape in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return _input(shapes, "input")
+    return [_input(shape, f"input_{place}") for place, shape in enumerate(shapes)]
+
+
+def _input(shape: Iterable[int | None], name: str) -> Any:
+    _, _, *after = shape
+    return keras.Input((None, *after), name=name)
+
+
+def _prepared(path: Path, network: keras.Model) -> KerasFile:
+    names = network.output_names
+    inputs = tuple(Port(x.name, tuple(x.shape), x.dtype) for x in network.inputs)
+    outputs = tuple(
+        Port(name, tuple(x.shape), x.dtype) for name, x in zip(names, network.outputs, strict=True)
+    )
+    file = KerasFile(network, inputs, outputs)
+    for layer in file.layers():
+        if getattr(layer, "stateful", False) is True:
+            raise ConfigInvalid(
+                f"{path}: layer {layer.name!r} is stateful=True: it would carry a caller's state into "
+                "another's answer. Build it with stateful=False; to advance a sequence call by call, make "
+                "the state explicit, as inputs and outputs of the model (docs/bring.md)"
+            )
+        if isinstance(layer, keras.layers.TimeDistributed) and _time_is_open(layer, inputs):
+            raise ConfigInvalid(
+                f"{path}: layer {layer.name!r} is a TimeDistributed over an open time axis: traced, Keras "
+                f"{keras.__version__} runs it over as many steps as the batch has rows. Apply "
+                f"{layer.layer.name!r} itself (Dense works on the last axis), or fix the time axis"
+            )
+        if hasattr(layer, "use_cudnn"):
+            layer.use_cudnn = False  # one graph for CPU and GPU
+    for port in inputs:
+        if port.shape[0] is not None:
+            raise ConfigInvalid(
+                f"{path}: input {port} has a fixed batch of {port.shape[0]}: rows of several callers share a "
+                f"batch. Begin the model with keras.Input({_open(port.shape)})"
+            )
+    return file
+
+
+def _time_is_open(layer: keras.layers.Layer, inputs: Sequence[Port]) -> bool:
+    shapes = [tuple(x.shape) for node in layer._inbound_nodes for x in node.input_tensors]
+    return any(len(shape) > 1 and shape[1] is None for shape in shapes or [port.shape for port in inputs])
+
+
+def _open(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    return (None, *shape[2:])

@@ -1,0 +1,97 @@
+"""The manifest of a user's own model, by its contract and by the Keras inputs and outputs matched with it."""
+
+from seqserve.models.bring.contract import Contract, ContractCategories
+from seqserve.models.bring.keras_file import KerasFile, Port
+from seqserve.models.bring.matching import Matching, list_ports
+from seqserve.models.config import ConfigInvalid
+from seqserve.models.manifest import AHEAD, Identity, build_manifest, input_tensor, output_tensor, row_tensor
+from seqserve.service.contract.manifest import (
+    PREDICT_SIGNATURE,
+    Head,
+    Limits,
+    Manifest,
+    MaskInput,
+    Signature,
+    Tensor,
+)
+
+BUCKETS = (8, 16, 32, 64, 128)
+
+
+def contract_manifest(contract: Contract, version: int, file: KerasFile, matching: Matching) -> Manifest:
+    """Return the manifest; it has no mask unless the model takes one as an input.
+
+    Raises:
+        ConfigInvalid: time axis, buckets, padding or limits contradict each other.
+    """
+    buckets = _buckets(contract, matching)
+    steps = contract.limits.sequence_steps or buckets[-1]
+    if steps > buckets[-1]:
+        shown = list_ports(list(matching.features.values()))
+        raise ConfigInvalid(
+            f"limits.sequence_steps: {steps} is above the last bucket, {buckets[-1]}; the model has {shown}"
+        )
+    inputs = {name: _input(contract, name, port, file) for name, port in matching.features.items()}
+    if matching.mask is not None and matching.mask_name is not None:
+        inputs[matching.mask_name] = _mask_tensor(matching.mask)
+    heads = contract.manifest_heads()
+    outputs = {name: _output(head, file.outputs[matching.heads[name]]) for name, head in heads.items()}
+    return build_manifest(
+        Identity(contract.name, version, buckets, contract.card),
+        {PREDICT_SIGNATURE: Signature(inputs=inputs, outputs=outputs)},
+        mask=MaskInput(input=matching.mask_name) if matching.mask_name is not None else "none",
+        padding=contract.padding or "right",
+        features=contract.manifest_features(),
+        heads=heads,
+        limits=Limits(sequence_steps=steps),
+    )
+
+
+def _buckets(contract: Contract, matching: Matching) -> tuple[int, ...]:
+    """Return the contract's buckets, or the one bucket that a fixed time axis leaves."""
+    ports = list(matching.features.values())
+    fixed = {port.shape[1] for port in ports} - {None}
+    if len(fixed) > 1:
+        raise ConfigInvalid(f"features: one time axis is expected, the model has {list_ports(ports)}")
+    for size in fixed:
+        _check_fixed(contract, size, list_ports(ports))
+        return (int(size or 0),)
+    if contract.padding == "left" and len(contract.buckets or ()) != 1:
+        raise ConfigInvalid(
+            f"padding: left is for a fixed time axis, the model has {list_ports(ports)}: give "
+            "the one length that it was trained with, as buckets = [50]"
+        )
+    return contract.buckets or BUCKETS
+
+
+def _check_fixed(contract: Contract, size: int | None, shown: str) -> None:
+    if contract.buckets not in (None, (size,)):
+        raise ConfigInvalid(
+            f"buckets: {list(contract.buckets or ())}, but the model's time axis is fixed, "
+            f"{shown}: leave buckets out, or [{size}]"
+        )
+    if contract.padding is None:
+        raise ConfigInvalid(
+            f'padding: the model\'s time axis is fixed, {shown}: say padding = "left" if its '
+            "training rows were padded in front (pad_sequences' default, padding='pre'), or "
+            "padding = \"right\" if behind (padding='post')"
+        )
+
+
+def _mask_tensor(port: Port) -> Tensor:
+    """Return the input of the mask itself, or of the lengths where the model takes one number a row."""
+    is_mask = len(port.shape) == 2 and port.shape[1] != 1
+    return Tensor(dtype="bool", axes=("batch", "time")) if is_mask else row_tensor("int32")
+
+
+def _input(contract: Contract, name: str, port: Port, file: KerasFile) -> Tensor:
+    feature = contract.features[name]
+    pad = feature.pad_value
+    if pad is None and not isinstance(feature, ContractCategories):
+        pad = next(iter(file.masked_values().values()), 0.0)
+    return input_tensor(feature, pad or 0, has_columns=len(port.shape) == 3)
+
+
+def _output(head: Head, port: Port) -> Tensor:
+    values = len(port.shape) - 1 - len(AHEAD[head.per])
+    return output_tensor(head, *("unit", "level")[:values])

@@ -1,0 +1,218 @@
+"""What export learns of a model by trying it: the feature it masks by, clear examples, and faults."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqserve.models.bring.trial_inputs import Sent, made_up
+from seqserve.models.config import ConfigInvalid
+from seqserve.models.draft import margin
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.heads import sigmoid_probabilities, softmax_probabilities
+from seqserve.service.contract.manifest import (
+    PREDICT_SIGNATURE,
+    Categories,
+    Head,
+    Manifest,
+    Numeric,
+    Sigmoid,
+    Softmax,
+)
+from seqserve.service.contract.padding import Array, Row, bucket_of, pad_batch, real_steps
+
+LONGEST = 40
+NEAR_TIES = 3
+CLEAR = 0.02
+"""The margin of probability that an example should have: four times the tolerance of a GPU."""
+Function = Callable[..., Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Sequences whose answers are clear, and others whose answers are near a tie: there small faults show."""
+
+    clear: list[Sent]
+    unclear: list[Sent]
+    warnings: list[str]
+
+
+def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()) -> Trial:
+    """Run the model on made-up sequences of three lengths, and keep of each length the clearest of 32.
+
+    Near a tie another device could answer otherwise; where no sequence is clear, a warning says so, unless
+    examples are given. Given examples are tried too, but made-up ones try every label and many values.
+
+    Raises:
+        ConfigInvalid: the model fails on a sequence that the contract allows, or its scores are not what the
+            contract says.
+    """
+    random = np.random.default_rng(0)
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    most = min(LONGEST, manifest.limits.sequence_steps or LONGEST)
+    clear, unclear, best_margins, answered = [], [], [], dict[str, list[Array]]()
+    for length in sorted({max(1, most // 8), max(1, most // 2), most}):
+        sequences = list(made_up(manifest, encoder, length, random))
+        rows = [row for _, row in sequences]
+        outputs = _noted(_run(manifest, function, rows), answered)
+        margins = [
+            _margin(manifest, {n: v[at] for n, v in outputs.items()}, rows[at]) for at in range(len(rows))
+        ]
+        order = np.argsort(margins, kind="stable")
+        clear.append(sequences[int(order[-1])][0])
+        unclear += [sequences[int(place)][0] for place in order[:NEAR_TIES]]
+        best_margins.append(max(margins))
+    short = encoder.encode({name: values[:1] for name, values in clear[0].items()}).row
+    _try_lengths(manifest, function, [short, rows[-1]])
+    given = list(given)
+    for sequence in given:
+        _noted(_run(manifest, function, [encoder.encode(sequence).row]), answered)
+    _try_unknown(manifest, function, encoder, clear[-1])
+    _check_scores(manifest.heads, answered)
+    return Trial(clear, unclear, [] if given else _unclear_warning(min(best_margins)))
+
+
+def _unclear_warning(least: float) -> list[str]:
+    if least >= CLEAR:
+        return []
+    return [f"examples: the clearest drawn has a margin of {least:.3g}; give [[examples]] of real ones"]
+
+
+def _try_unknown(manifest: Manifest, function: Function, encoder: SequenceEncoder, sent: Sent) -> None:
+    """Try a label that the model does not know, where the contract maps such labels to an id."""
+    for name, feature in manifest.features.items():
+        if isinstance(feature, Categories) and feature.unknown == "map":
+            strange = "?" * (1 + max(map(len, feature.labels)))
+            changed = {**sent, name: [strange, *sent[name][1:]]}
+            _run(manifest, function, [encoder.encode(changed).row])
+
+
+def _try_lengths(manifest: Manifest, function: Function, rows: list[Row]) -> None:
+    """Run each row unpadded and padded to every bucket."""
+    for row in rows:
+        _run(manifest, function, [row])
+        for bucket in manifest.buckets:
+            if bucket >= row.length:
+                _run(manifest, function, [row], bucket)
+
+
+def _noted(outputs: dict[str, Array], answered: dict[str, list[Array]]) -> dict[str, Array]:
+    """Return the outputs, and add them to what the model has answered so far."""
+    for name, values in outputs.items():
+        answered.setdefault(name, []).append(values.reshape(-1, *values.shape[-1:]))
+    return outputs
+
+
+def masking_feature(manifest: Manifest, function: Function) -> str | None:
+    """Return the feature whose pad value makes the model drop a step, None where no one feature does alone.
+
+    Tried: a step of the pad value put first, in the middle and last must leave every other answer as it was.
+    """
+    random = np.random.default_rng(1)
+    length = min(6, (manifest.limits.sequence_steps or 1) - 1)
+    if length < 2:
+        return None
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    rows = [row for _, row in made_up(manifest, encoder, length, random)][:5]
+    for name in manifest.features:
+        if all(_drops(manifest, function, rows, name, at) for at in (0, length // 2, length)):
+            return name
+    return None
+
+
+def _drops(manifest: Manifest, function: Function, rows: list[Row], name: str, at: int) -> bool:
+    """Say whether a step of the feature's pad value, put in at a place, changes no other answer."""
+    tensors = manifest.signatures[PREDICT_SIGNATURE].inputs
+    wider = []
+    for row in rows:
+        inputs = {n: np.insert(v, at, v[at - 1], axis=0) for n, v in row.inputs.items()}
+        inputs[name][at] = tensors[name].pad_value
+        wider.append(Row(inputs, row.length + 1))
+    length = bucket_of(wider[0].length, manifest.buckets)
+    before, after = (_run(manifest, function, batch, length) for batch in (rows, wider))
+    for head, values in before.items():
+        for row, one, other in zip(rows, values, after[head], strict=True):
+            if manifest.heads[head].per == "step":
+                one = real_steps(one, row.length, manifest.padding)
+                other = np.delete(real_steps(other, row.length + 1, manifest.padding), at, axis=0)
+            if not np.allclose(one, other, rtol=1e-5, atol=1e-5):
+                return False
+    return True
+
+
+def _run(
+    manifest: Manifest, function: Function, rows: list[Row], length: int | None = None
+) -> dict[str, Array]:
+    """Return the model's own outputs for rows of one length, unpadded unless a length is given or fixed."""
+    alone = manifest.buckets[0] if len(manifest.buckets) == 1 else rows[0].length
+    length = length or alone
+    inputs = pad_batch(rows, length, manifest.signatures[PREDICT_SIGNATURE], manifest)
+    padded = f" padded to {length}" if length > rows[0].length else ""
+    try:
+        outputs = {name: np.asarray(value) for name, value in function(**inputs).items()}
+    except Exception as error:  # whatever a layer says of values or shapes that it does not take
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigInvalid(
+            f"features: the model fails on a sequence of {rows[0].length} steps{padded} that the contract "
+            f"allows (labels, first_id, unknown_id, width, buckets): {reason}"
+        ) from error
+    _check_steps(manifest, outputs, length)
+    return outputs
+
+
+def _check_steps(manifest: Manifest, outputs: Mapping[str, Array], length: int) -> None:
+    for name, head in manifest.heads.items():
+        if head.per == "step" and outputs[name].shape[1] != length:
+            raise ConfigInvalid(
+                f'heads.{name}.per: "step" is an answer for each step; of {length} steps the model gives '
+                f"{outputs[name].shape[1]} (strides, pooling and padding='valid' change their number)"
+            )
+
+
+def _margin(manifest: Manifest, outputs: Mapping[str, Array], row: Row) -> float:
+    """Return how far any head's decision is from another one, as probability; infinite without classes."""
+    margins = [np.inf]
+    for name, head in manifest.heads.items():
+        per_step = head.per == "step"
+        values = real_steps(outputs[name], row.length, manifest.padding) if per_step else outputs[name]
+        probabilities = _probabilities(name, head, values)
+        if isinstance(head, Sigmoid):
+            margins.append(float(np.abs(probabilities - np.array(head.thresholds)).min()))
+        elif isinstance(head, Softmax):
+            margins.append(margin(probabilities))
+    return min(margins)
+
+
+def _probabilities(name: str, head: Head, values: Array) -> Array:
+    if isinstance(head, Numeric):
+        return values
+    try:
+        return (
+            softmax_probabilities(head, values)
+            if isinstance(head, Softmax)
+            else sigmoid_probabilities(head, values)
+        )
+    except ValueError as error:
+        shown = ", ".join(f"{value:.3g}" for value in values.reshape(-1)[:4].tolist())
+        raise ConfigInvalid(
+            f"heads.{name}.scores: {head.scores!r}, but {error} (the model gives {shown}, …)"
+        ) from error
+
+
+def _check_scores(heads: Mapping[str, Head], answered: Mapping[str, list[Array]]) -> None:
+    """Refuse logits that are probabilities already: a second softmax or sigmoid would flatten them."""
+    for name, head in heads.items():
+        if not isinstance(head, Softmax | Sigmoid) or head.scores != "logits":
+            continue
+        values = np.concatenate([part.reshape(len(part), -1) for part in answered[name]])
+        kind, applied = head.kind, bool(((values >= 0) & (values <= 1)).all())
+        sign = f"each output of the model lies in 0 to 1 ({values.min():.3g} to {values.max():.3g})"
+        if isinstance(head, Softmax):
+            applied = applied and np.abs(values.sum(axis=-1) - 1).max() < 1e-3
+            sign = "each output of the model sums to 1"
+        if applied:
+            raise ConfigInvalid(
+                f"heads.{name}.scores: 'logits', but {sign}: {kind} is applied already, so scores = "
+                "'probabilities'; if not, give [[examples]] of real sequences that show it"
+            )

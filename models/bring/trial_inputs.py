@@ -1,0 +1,63 @@
+"""Made-up sequences to try a user's model with: drawn from the contract alone, the same ones each time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from seqserve.models.config import ConfigInvalid
+from seqserve.service import errors
+from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers
+from seqserve.service.contract.padding import Row
+
+CANDIDATES = 32
+REDRAWN = 1000
+Sent = dict[str, list[Any]]
+"""A sequence as a caller would send it: values by feature."""
+
+
+def made_up(
+    manifest: Manifest, encoder: SequenceEncoder, length: int, random: np.random.Generator
+) -> Iterator[tuple[Sent, Row]]:
+    """Yield `CANDIDATES` sequences of a length, and each as a row; none has a step that looks like padding.
+
+    Raises:
+        ConfigInvalid: every value that is drawn looks like padding.
+    """
+    for number in range(CANDIDATES):
+        sent = {name: _values(feature, length, number, random) for name, feature in manifest.features.items()}
+        yield sent, _encoded(manifest, encoder, sent, random)
+
+
+def _encoded(manifest: Manifest, encoder: SequenceEncoder, sent: Sent, random: np.random.Generator) -> Row:
+    """Encode a sequence; a step that looks like padding is drawn again, in place."""
+    name = str(manifest.masking_input)
+    for _ in range(REDRAWN):
+        try:
+            return encoder.encode(sent).row
+        except errors.PadCollision as collision:
+            # the last of two: the first step's time since the previous one is always 0
+            sent[name][int(collision.path[-1])] = _values(manifest.features[name], 2, 0, random)[-1]
+    raise ConfigInvalid(
+        f"features.{name}: all that is drawn encodes to the pad value: is mean, scale or pad_value wrong?"
+    )
+
+
+def _values(feature: Feature, length: int, number: int, random: np.random.Generator) -> list[Any]:
+    match feature:
+        case Categories():
+            # every label comes up in the candidates: the model may have no id for one of them
+            places = random.permutation(len(feature.labels) * -(-length // len(feature.labels)))[:length]
+            return [feature.labels[int(place) % len(feature.labels)] for place in places + number]
+        case Numbers():
+            normal = random.normal(size=(length, feature.width)).round(3)  # rounded, to be short when shown
+            rows = (np.array(feature.mean) + np.array(feature.scale) * normal).tolist()
+            return rows if feature.width > 1 else [value for (value,) in rows]
+        case Elapsed():
+            scaled = random.exponential(feature.scale, length)
+            times = np.expm1(scaled) if feature.transform == "log1p" else scaled
+            if feature.origin == "previous":
+                times[0] = 0.0
+            return [float(f"{value:.4g}") for value in times.tolist()]
+    raise AssertionError(feature)  # a contract has no other kind

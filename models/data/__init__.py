@@ -1,0 +1,1 @@
+"""Training data: read from files or generated, and made into batches."""

@@ -1,0 +1,39 @@
+"""Parallel texts: files in two languages whose lines say the same."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+from seqserve.models.config import ConfigInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A text and its translation."""
+
+    source: str
+    target: str
+
+
+def read_pairs(folder: Path, split: str, source: str, target: str) -> list[Pair]:
+    """Read SPLIT.SOURCE and SPLIT.TARGET, line by line, gzipped or not.
+
+    Raises:
+        ConfigInvalid: a file is missing, or the two have different numbers of lines.
+    """
+    texts = [_lines(folder, f"{split}.{language}") for language in (source, target)]
+    if len(texts[0]) != len(texts[1]):
+        raise ConfigInvalid(
+            f"{folder}: {split} has {len(texts[0])} {source} and {len(texts[1])} {target} lines"
+        )
+    return [Pair(*pair) for pair in zip(*texts, strict=True)]
+
+
+def _lines(folder: Path, name: str) -> list[str]:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.exists():
+            packed = path.read_bytes()
+            text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8")
+            # splitlines() would also cut at characters that stand inside a line
+            return [line.strip() for line in text.removesuffix("\n").split("\n")]
+    raise ConfigInvalid(f"{folder}: neither {name}.gz nor {name} exists")

@@ -1,0 +1,1 @@
+"""Networks, one module for each kind of model, their layers, and the loops that decode translations."""

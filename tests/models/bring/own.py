@@ -1,0 +1,71 @@
+"""Keras models of a user's own for the tests of their export: built, exported and called."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from seqserve.models.cli import export_keras
+from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from tests.doors import Row, both_doors, predict
+from tests.tfserving.reload import ModelServer
+
+LABELS = ["a", "b", "c"]
+HEAD = '[heads.label]\nkind = "softmax"\nlabels = ["a", "b", "c"]\nscores = "probabilities"\n'
+NUMBERS = 'name = "own"\n[features.x]\nkind = "numbers"\ncolumns = ["u", "v"]\n'
+IDS = 'name = "own"\n[features.event]\nkind = "categories"\nlabels = ["a", "b", "c"]\nfirst_id = 1\n'
+
+
+def classifier(*body: Any, shape: tuple[int | None, ...] = (None, 2), dtype: str = "float32") -> keras.Model:
+    """A Sequential with softmax applied, its weights far from zero."""
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input(shape, dtype=dtype), *body, layers.Dense(3, activation="softmax")])
+    model.set_weights([weight * 2 for weight in model.get_weights()])
+    return model
+
+
+def export(model: keras.Model, contract: str, folder: Path, **options: Any) -> Path:
+    """Save the model and export it as the command does."""
+    path, toml = folder / "own.keras", folder / "own.toml"
+    model.save(path)
+    toml.write_text(contract)
+    given = {"version": None, "imports": [], "allow_leak": False, **options}
+    return export_keras(path, toml, folder / "models", **given)
+
+
+def manifest_of(version: Path) -> Manifest:
+    """Read a version's manifest."""
+    return parse_manifest((version / "assets" / FILE_NAME).read_bytes())
+
+
+def called(version: Path, row: Row, server: ModelServer | None = None) -> list[Any]:
+    """Return what each door answers, and who answered."""
+
+    async def call() -> list[Any]:
+        async with both_doors(version.parents[1], server) as both:
+            return [await both.by_rest(row), await both.by_grpc(row)]
+
+    return asyncio.run(call())
+
+
+def answers(version: Path, rows: list[dict[str, Any]], server: ModelServer | None = None) -> list[np.ndarray]:
+    """Return the first head's probabilities, in the order of its labels, for all rows at once."""
+    name, head = version.parent.name, next(iter(manifest_of(version).heads))
+    labels = manifest_of(version).heads[head].labels
+    doors = called(version, predict(sequences=rows, model=name, top_k=3), server)
+    table = []
+    for items in zip(*(answer["predictions"] for answer, _ in doors), strict=True):
+        tops = [{e["label"]: e["probability"] for e in item["heads"][head]["top"]} for item in items]
+        assert tops[0] == pytest.approx(tops[1], abs=1e-5)
+        table.append(np.array([tops[0][label] for label in labels]))
+    return table
+
+
+def tables(*lengths: int) -> list[np.ndarray]:
+    """Rows (steps, 2)."""
+    random = np.random.default_rng(5)
+    return [random.normal(size=(n, 2)).round(3).astype(np.float32) for n in lengths]

@@ -1,0 +1,127 @@
+"""Certification: a version is as exported, and what leaks is shown."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from seqserve.models.check import check_version
+from seqserve.models.check.ops import DeviceOnlyOp, check_ops
+from seqserve.models.check.padding import PaddingLeak
+from seqserve.models.check.pipeline import Server
+from seqserve.models.export import export_version
+from seqserve.service import errors
+from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from tests.models.bodies import CASES, draft_of, masked_mean
+from tests.tfserving.reload import ModelServer, config_file
+
+
+@pytest.fixture
+def copy(version: Path, tmp_path: Path) -> Path:
+    """A copy of a version, to be damaged."""
+    return Path(shutil.copytree(version, tmp_path / version.parent.name / version.name))
+
+
+@pytest.mark.parametrize("where", ["embedded", "tfserving"])
+@pytest.mark.parametrize("name", ["en-de", "shop", "waves", "steps", "loads"])
+def test_our_models_pass_on_both_backends(
+    name: str, where: str, root: Path, kinds: Path, model_server: ModelServer
+) -> None:
+    """`check` certifies a small model of each kind, and reports on each signature and the goldens."""
+    folder = (root if name in ("en-de", "shop") else kinds) / name
+    model_server.serve(config_file({name: folder}))
+    server = Server(model_server.address) if where == "tfserving" else None
+    report = "\n".join(check_version(folder / "1", server))
+    assert ("has this very version" in report) == (where == "tfserving")
+    manifest = parse_manifest((folder / "1/assets" / FILE_NAME).read_bytes())
+    for signature in manifest.serving_signatures:
+        assert re.search(rf"'{signature}': padding is invisible for [3-9] rows \(padded \d+", report)
+    assert ("'step': event by event equals the whole" in report) == (name == "shop")
+    assert re.search(r"[3-5] golden examples hold", report)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_flipped_byte_in_any_file_is_named(copy: Path, place: int) -> None:
+    """Graph, variables, contract files, warm-up records: the changed file is named."""
+    files = [path for path in sorted(copy.rglob("*")) if path.is_file() and path.name != FILE_NAME]
+    damaged = files[place * (len(files) - 1) // 3]
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(errors.FileChanged, match=re.escape(damaged.relative_to(copy).as_posix())):
+        check_version(copy)
+
+
+def test_a_file_that_was_added_or_lost_is_named(copy: Path) -> None:
+    """Nothing can be slipped in beside what was exported."""
+    (copy / "assets" / "extra.txt").write_text("x")
+    with pytest.raises(errors.FileChanged, match=r"extra\.txt"):
+        check_version(copy)
+
+
+def test_another_answer_than_recorded_is_refused(copy: Path) -> None:
+    """A golden that the model does not give fails `check`, and the message says where."""
+    path = copy / "assets" / FILE_NAME
+    table = json.loads(path.read_bytes())
+    first = table["examples"][0]["items"][0]
+    if "text" in first:
+        first["text"] += "!"
+    else:
+        first["heads"]["next_event"]["probability"] += 0.01
+    path.write_bytes(json.dumps(table).encode())
+    with pytest.raises(errors.GoldenFailed, match=r"examples\.0: items\.0\.(text|heads\.next_event)"):
+        check_version(copy)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_leaks_is_refused_and_its_output_named(name: str, tmp_path: Path) -> None:
+    """The answer to "which layers support masking?": it is measured, and refused before it ships."""
+    body, leaks = CASES[name]
+    draft = draft_of(body())
+    if not leaks:
+        check_version(export_version(draft, tmp_path))
+        return
+    with pytest.raises(PaddingLeak, match="output 'label'"):
+        export_version(draft, tmp_path)
+    assert not (tmp_path / "leak" / "1").exists()
+
+
+def test_a_leak_that_is_allowed_goes_alone(tmp_path: Path) -> None:
+    """Shipped by choice, the model takes one row a call; claiming otherwise is refused by `check`."""
+    body, _ = CASES["mean over time"]
+    version = export_version(draft_of(body()), tmp_path, allow_leak=True)
+    path = version / "assets" / FILE_NAME
+    manifest = parse_manifest(path.read_bytes())
+    assert manifest.batching == "single"
+    check_version(version)
+    path.write_bytes(dump_manifest(manifest.model_copy(update={"batching": "shared"})))
+    with pytest.raises(PaddingLeak, match="output 'label'"):
+        check_version(version)
+
+
+def test_a_graph_for_one_device_is_refused(tmp_path: Path) -> None:
+    """A function compiled by XLA is refused wherever it is called from, and so is a cuDNN op."""
+
+    @tf.function(jit_compile=True)
+    def compiled(event: Any) -> Any:
+        return tf.one_hot(event[:, 0] % 3, 3) * 2.0
+
+    draft = draft_of(masked_mean, lambda event: {"label": compiled(event)})
+    with pytest.raises(DeviceOnlyOp, match="marked for XLA"):
+        export_version(draft, tmp_path)
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.zeros([2, 1, 3])
+        tf.raw_ops.CudnnRNN(
+            input=x, input_h=tf.zeros([1, 1, 3]), input_c=tf.zeros([1, 1, 3]), params=tf.zeros([96])
+        )
+    saved = tf.compat.v1.saved_model.builder.SavedModelBuilder(str(tmp_path / "cudnn"))
+    with tf.compat.v1.Session(graph=graph) as session:
+        saved.add_meta_graph_and_variables(session, ["serve"], strip_default_attrs=True)
+    saved.save()
+    with pytest.raises(DeviceOnlyOp, match="CudnnRNN"):
+        check_ops(tmp_path / "cudnn")
