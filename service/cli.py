@@ -16,9 +16,11 @@ from rich.table import Table
 from seqserve.service.contract.digest import digest_of
 from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 from seqserve.service.errors import SeqserveError
+from seqserve.service.keeper import command as keeper
 from seqserve.service.settings import Settings, SettingsUnusable
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+app.add_typer(keeper.app)
 console = Console()
 problems = Console(stderr=True)
 REST_ADDRESS, GRPC_ADDRESS = "127.0.0.1:8000", "127.0.0.1:9000"
