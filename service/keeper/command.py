@@ -51,6 +51,13 @@ def keep(
     host: Annotated[str, typer.Option(help="address of the metrics; 0.0.0.0 for all")] = "127.0.0.1",
     metrics_port: Annotated[int, typer.Option(help="port of the metrics; 0 takes a free one")] = 8002,
     poll_seconds: Annotated[float, typer.Option(help="seconds between looks", min=0.01)] = 1.0,
+    hold_seconds: Annotated[
+        float,
+        typer.Option(
+            help="seconds for which a version is left out once it has become whole; more than TensorFlow "
+            "Serving's --model_config_file_poll_wait_seconds"
+        ),
+    ] = 30.0,
 ) -> None:
     """Write a checked copy of the file, and follow the file and the models until SIGTERM or Ctrl-C.
 
@@ -60,6 +67,7 @@ def keep(
     from prometheus_client import CollectorRegistry, start_http_server
 
     from seqserve.service.keeper.keeper import Keeper, Report
+    from seqserve.service.keeper.readable import Reader
     from seqserve.service.logs import configure_logging
     from seqserve.service.metrics import KeeperMetrics
 
@@ -67,7 +75,7 @@ def keep(
     registry, stop = CollectorRegistry(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    keeper = Keeper(file, out, root, Report(KeeperMetrics(registry)))
+    keeper = Keeper(file, out, root, Report(KeeperMetrics(registry)), Reader(hold_seconds))
     server, thread = start_http_server(metrics_port, host, registry)
     log.info("metrics on http://%s:%d/metrics", host, server.server_port)
     keeper.look()

@@ -48,14 +48,15 @@ class Keeper:
         config: the original. While it is not valid, its last valid text stands, at first the copy's.
         out: the folder of the copy, shared with the model servers.
         root: where the models' folders lie here; absent: at their base_path.
+        reader: judges the versions.
     """
 
-    def __init__(self, config: Path, out: Path, root: Path | None, report: Report) -> None:
+    def __init__(self, config: Path, out: Path, root: Path | None, report: Report, reader: Reader) -> None:
         self._config = config
         self._copy = out / COPY
         self._root = root
         self._report = report
-        self._reader = Reader()
+        self._reader = reader
         self._valid = self._copy.read_text() if self._copy.exists() else None
         self._held: Mapping[str, frozenset[int]] = {}
 
@@ -86,6 +87,8 @@ class Keeper:
     def _renew(self, starting: bool) -> tuple[Fault, ...]:
         if self._valid is None:
             return ()
+        if starting:
+            self._reader.release()
         checked = check(self._valid, self._reader, self._root, {} if starting else self._held)
         self._reader.forget_gone()
         self._held = checked.versions

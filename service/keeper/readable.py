@@ -8,9 +8,11 @@ there, is not.
 
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from seqserve.service.contract.manifest import FILE_NAME
@@ -26,13 +28,34 @@ LARGEST = 2**63 - 1
 
 
 class Reader:
-    """Says of version folders why they cannot be read, and reads again only what has changed."""
+    """Says of version folders why they cannot be read, and reads again only what has changed.
 
-    def __init__(self) -> None:
+    Args:
+        hold: seconds for which a version is still passed over once it has become whole: a server that failed
+            on it loads it anew only after it has taken a configuration without it.
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, hold: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hold = hold
+        self._clock = clock
         self._known: dict[Path, tuple[Hashable, str]] = {}
+        self._spoilt: dict[Path, float] = {}
 
     def why_not(self, folder: Path) -> str:
-        """Return why a version cannot be read, empty if it can."""
+        """Return why a version cannot be read or is held back, empty if it can be served."""
+        now = self._clock()
+        if why := self._why(folder):
+            self._spoilt[folder] = now
+        elif now - self._spoilt.get(folder, -math.inf) < self._hold:
+            return f"it was not whole within the last {self._hold:g} s"
+        return why
+
+    def release(self) -> None:
+        """Hold nothing back: a server that starts has failed on nothing yet."""
+        self._spoilt.clear()
+
+    def _why(self, folder: Path) -> str:
         try:
             stamp = _stamp(folder)
             if self._known.get(folder, (None,))[0] != stamp:
@@ -44,6 +67,7 @@ class Reader:
     def forget_gone(self) -> None:
         """Forget the folders that are there no more."""
         self._known = {folder: seen for folder, seen in self._known.items() if folder.exists()}
+        self._spoilt = {folder: since for folder, since in self._spoilt.items() if folder.exists()}
 
 
 def numbered(folder: Path) -> dict[int, Path]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from tests.conformance.calls import until
 
+HOLD = 2.5
+"""More than the second after which the servers of these tests look at their file again."""
 PROGRAM = Path(sys.executable).with_name("seqserve")
 
 
@@ -50,7 +52,7 @@ class Kept:
 def keeping(config: Path, out: Path) -> Iterator[Kept]:
     """Keep a file checked until the end; it ends well on SIGTERM."""
     out.mkdir(exist_ok=True)
-    command = [PROGRAM, "models-config", "keep", config, "--out", out]
+    command = [PROGRAM, "models-config", "keep", config, "--out", out, "--hold-seconds", str(HOLD)]
     log = out.with_suffix(".log")
     with (
         log.open("wb") as file,

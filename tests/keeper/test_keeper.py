@@ -7,8 +7,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from seqserve.service.keeper.keeper import COPY, Keeper, Report
+from seqserve.service.keeper.readable import Reader
 from seqserve.service.metrics import KeeperMetrics
 from tests.keeper.made import TWO, config, label, spoil, version
+
+HOLD = 30.0
 
 
 class Rig:
@@ -22,12 +25,14 @@ class Rig:
             version(self.root, "demo", number)
         self.write(TWO)
         self._caplog = caplog
+        self.now = 0.0
         self.start()
 
     def start(self) -> None:
         """Start a keeper, in place of the one before."""
         self.registry = CollectorRegistry()
-        self.keeper = Keeper(self.file, self.out, None, Report(KeeperMetrics(self.registry)))
+        reader = Reader(HOLD, lambda: self.now)
+        self.keeper = Keeper(self.file, self.out, None, Report(KeeperMetrics(self.registry)), reader)
         self.keeper.look()
 
     def write(self, demo: str, **others: str) -> None:
@@ -111,16 +116,23 @@ def test_who_starts_gets_a_fresh_copy(rig: Rig) -> None:
     assert "specific {\n        versions: 1\n" in rig.copy
     assert rig.said() == ["VERSION_UNREADABLE: demo vers"]
     version(rig.root, "demo", 2)
+    (rig.out / "c.ask").touch()
     assert rig.look() == rig.file.read_text()
 
 
 def test_a_new_version_that_is_not_whole_waits(rig: Rig) -> None:
-    """While it is copied file by file, the copy holds to the others; once whole, it is served."""
+    """Others are served while it is copied, and until every server has taken a configuration without it."""
     spoil(version(rig.root, "demo", 3))
     rig.look()
-    assert "versions: 1\n        versions: 2\n" in rig.copy
+    others = rig.copy
+    assert "versions: 1\n        versions: 2\n" in others
     version(rig.root, "demo", 3)
+    for rig.now in (0.0, HOLD - 1):
+        assert rig.look() == others
+    assert rig.said() == ["VERSION_UNREADABLE: demo vers"]
+    rig.now = HOLD
     assert rig.look() == rig.file.read_text()
+    assert rig.said() == ["no longer so: VERSION_U"]
 
 
 def test_a_copy_that_cannot_be_written_leaves_who_asks_waiting(rig: Rig) -> None:
