@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 REPOSITORY = Path(__file__).parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 GREETING = re.compile(r"^serving gRPC on (\S+), REST on (\S+)$", re.MULTILINE)
 T = TypeVar("T")
 
