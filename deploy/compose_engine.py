@@ -90,10 +90,20 @@ def call(url: str, body: Any = None, seconds: float = 30) -> Any:
 
 
 class Composition:
-    """The services of docker-compose.yml under a project name, a tag and ports of their own."""
+    """The services of docker-compose.yml under a project name, a tag and ports of their own.
+
+    `files`: a copy of deploy/tfserving, which may be edited; it goes with the process.
+    """
 
     def __init__(self) -> None:
-        self.env = os.environ | {"SEQSERVE_TAG": TAG, "SEQSERVE_PUBLISH": "127.0.0.1"}
+        self._folder = tempfile.TemporaryDirectory()
+        self.files = Path(self._folder.name, "tfserving")
+        shutil.copytree(HERE / "tfserving", self.files)
+        self.env = os.environ | {
+            "SEQSERVE_TAG": TAG,
+            "SEQSERVE_PUBLISH": "127.0.0.1",
+            "TFSERVING_FILES": str(self.files),
+        }
         for name in PORTS:
             self.env.setdefault(name, str(_free_port()))
         if not shutil.which("docker-buildx") and _fails("docker", "buildx", "version"):

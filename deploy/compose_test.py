@@ -34,6 +34,7 @@ from compose_engine import (
     say,
     waited,
 )
+from compose_restart import check_bare_start, check_restart
 
 MOST_BEYOND_BASE_MB = 250
 MOST_START_SECONDS = 2.0
@@ -75,7 +76,7 @@ def check_size(images: Images) -> float:
 
 def start(compose: Composition, grafana: bool) -> float:
     """Start all services; return the seconds from the start of the gateway's container to its answer."""
-    others = ["tfserving", "prometheus", *(["grafana"] if grafana else [])]
+    others = ["keeper", "tfserving", "prometheus", *(["grafana"] if grafana else [])]
     compose("up", "-d", "--no-build", *others)
     return timed_start(compose, "up", "-d", "--no-build", "--no-deps", "gateway")
 
@@ -174,10 +175,12 @@ def check_new_version(compose: Composition) -> None:
 
 
 def check_prometheus(compose: Composition) -> None:
-    """Both targets are scraped, and the calls of both doors are counted."""
+    """Every target is scraped, the keeper's fault is there, and the calls of both doors are counted."""
     for query in (
         'up{job="seqserve"} == 1',
         'up{job="tfserving"} == 1',
+        'up{job="keeper"} == 1',
+        'seqserve_keeper_fault{model="en-de",version="2",reason="VERSION_UNREADABLE"} == 1',
         'seqserve_requests_total{model="en-de",transport="rest",code="OK"}',
         'seqserve_requests_total{model="en-de",transport="grpc",code="OK"}',
     ):
@@ -212,6 +215,8 @@ def scenario(compose: Composition, images: Images) -> None:
     train(compose)
     check_calls(compose)
     check_new_version(compose)
+    check_restart(compose, TEXT)
+    check_bare_start(compose)
     check_prometheus(compose)
     if grafana:
         waited("Grafana is up", lambda: call(compose.url("GRAFANA_PORT", "/api/health")), 60)

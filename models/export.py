@@ -181,7 +181,8 @@ async def _record(draft: Draft, manifest: Manifest, staged: Path, measure: Measu
 def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
     """Write a PredictionLog for each golden row and bucket: TF Serving replays them when it loads.
 
-    A model whose rows run alone gets them at their own length.
+    A model that takes rows alone gets them at their own length. A request whose options are its whole batch's
+    has no record: such an input has no rows, and TF Serving that batches would not load the version.
     """
     alone = served.manifest.batching == "single"
     path = staged / WARMUP
@@ -189,6 +190,8 @@ def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in draft.requests:
             plan = served.codec.plan(body_of(served.manifest, request))
+            if plan.batch_options:
+                continue
             signature = served.manifest.signatures[plan.signature]
             for row in (plan.encode(item).row for item in plan.items):
                 buckets = [b for b in served.manifest.buckets if b >= row.length]

@@ -22,6 +22,18 @@ MODEL = ("model", "version")
 OUTCOME = (*MODEL, "task", "transport", "code", "reason")
 
 
+class KeeperMetrics:
+    """What the keeper of TensorFlow Serving's model config file counts; a process of its own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.faults = Gauge(
+            "seqserve_keeper_fault",
+            "1 for each fault of the model config file or of the models; docs/deploy.md.",
+            ("model", "version", "label", "reason"),
+            registry=registry,
+        )
+
+
 class Metrics:
     """All families, on one registry."""
 

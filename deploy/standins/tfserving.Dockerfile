@@ -5,6 +5,6 @@ FROM ${TRAINER}
 LABEL seqserve.standin="tests/tfserving"
 WORKDIR /opt/standin
 COPY tests tests
-COPY deploy/standins/tfserving.sh /usr/bin/tf_serving_entrypoint.sh
-ENTRYPOINT ["/bin/sh", "/usr/bin/tf_serving_entrypoint.sh"]
+COPY deploy/standins/tfserving.sh /usr/bin/tensorflow_model_server
+ENTRYPOINT ["/usr/bin/tensorflow_model_server"]
 CMD []

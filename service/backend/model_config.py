@@ -67,22 +67,36 @@ def read_model_config(path: Path) -> dict[str, ModelEntry]:
         ValueError: it cannot be read, or does not name each model once, with an absolute path or a URI.
     """
     try:
-        config = text_format.Parse(path.read_text(), ModelServerConfig(), allow_unknown_field=True)
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        config = parse_model_config(path.read_text())
+    except (OSError, ValueError) as error:
         raise ValueError(f"model config file {path}: {error}") from error
-    entries: dict[str, ModelEntry] = {}
+    return {model.name: entry_of(model) for model in config.model_config_list.config}
+
+
+def parse_model_config(text: str) -> ModelServerConfig:
+    """Return what a file's text says; fields that are not known here are passed over.
+
+    Raises:
+        ValueError: it is no such text, or does not name each model once, with an absolute path or a URI.
+    """
+    try:
+        config = text_format.Parse(text, ModelServerConfig(), allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise ValueError(str(error)) from error
+    names: set[str] = set()
     for model in config.model_config_list.config:
-        if not model.name or model.name in entries:
-            raise ValueError(f"model config file {path}: name {model.name!r} is empty or there twice")
+        if not model.name or model.name in names:
+            raise ValueError(f"name {model.name!r} is empty or there twice")
         if not model.base_path.startswith("/") and "://" not in model.base_path:
-            raise ValueError(f"model config file {path}: {model.name}: base_path is no absolute path or URI")
-        entries[model.name] = _entry(model)
-    if not entries:
-        raise ValueError(f"model config file {path}: model_config_list names no model")
-    return entries
+            raise ValueError(f"{model.name}: base_path is no absolute path or URI")
+        names.add(model.name)
+    if not names:
+        raise ValueError("model_config_list names no model")
+    return config
 
 
-def _entry(model: ModelConfig) -> ModelEntry:
+def entry_of(model: ModelConfig) -> ModelEntry:
+    """Return a model of the file."""
     policy, labels = model.model_version_policy, dict(model.version_labels)
     kind = policy.WhichOneof("policy_choice")
     latest = None if kind in ("all", "specific") else max(1, policy.latest.num_versions)

@@ -1,4 +1,9 @@
-"""Prepares a model root for a real TensorFlow Serving, and says how to start it and how to run the suite."""
+"""Prepares a model root for a real TensorFlow Serving, and says how to start it and how to run the suite.
+
+Where the server's program can be started on this machine, no root is needed, and all of the suite is run:
+
+    SEQSERVE_TEST_TFSERVING_COMMAND=tensorflow_model_server pytest tests/conformance
+"""
 
 import argparse
 from pathlib import Path
@@ -8,7 +13,11 @@ from tests.conformance.roots import ADDRESS, CONFIG, FLAGS, MODELS, ROOT, prepar
 
 def main() -> None:
     """Write the root and print two commands."""
-    parser = argparse.ArgumentParser("python -m tests.conformance", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m tests.conformance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("root", type=Path, metavar="DIR")
     parser.add_argument("--seen-as", type=Path, metavar="DIR", help="the root's path where the server runs")
     parser.add_argument(

@@ -1,7 +1,10 @@
-"""The server under test: TensorFlow Serving at SEQSERVE_TEST_TFSERVING, else the test server.
+"""The server under test: the test server, or TensorFlow Serving.
 
-Other than there, SEQSERVE_TEST_TFSERVING_ROOT is its model root, as `python -m tests.conformance` made it.
-SEQSERVE_TEST_MODELS may name more models there, whose golden examples are run (test_goldens.py).
+SEQSERVE_TEST_TFSERVING_COMMAND starts one here (`tensorflow_model_server`); it is given flags, and sees the
+files that the tests write. SEQSERVE_TEST_TFSERVING is the address of one that runs; then
+SEQSERVE_TEST_TFSERVING_ROOT is its model root, as `python -m tests.conformance` made it, SEQSERVE_TEST_MODELS
+may name more models there, whose golden examples are run (test_goldens.py), and test_flags.py, which starts
+servers of its own, is run only with a command.
 """
 
 import os
@@ -12,10 +15,12 @@ import grpc
 import pytest
 
 from tests.conformance.calls import Client
-from tests.conformance.roots import ADDRESS, FLAGS, ROOT, prepare
+from tests.conformance.roots import ADDRESS, COMMAND, FLAGS, ROOT, prepare
 from tests.tfserving.process import serving
+from tests.tfserving.reload import ModelServer, config_file
 
-collect_ignore = ["test_flags.py"] if ADDRESS in os.environ else []  # its server has the flags that it has
+WITHOUT_FLAGS = ADDRESS in os.environ and COMMAND not in os.environ
+collect_ignore = ["test_flags.py", "test_starts.py"] if WITHOUT_FLAGS else []
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -35,8 +40,19 @@ def address(model_root: Path) -> Iterator[str]:
     if ADDRESS in os.environ:
         yield os.environ[ADDRESS]
         return
-    with serving(model_root / "models.config", **FLAGS) as server:
+    with serving(model_root / "models.config", os.environ.get(COMMAND, ""), **FLAGS) as server:
         yield server.address
+
+
+if COMMAND in os.environ:
+
+    @pytest.fixture(scope="session")
+    def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+        """In place of the test server, for the golden examples."""
+        path = tmp_path_factory.mktemp("config") / "models.config"
+        path.write_text(str(config_file({"shop": root / "shop"})))
+        with serving(path, os.environ[COMMAND]) as server:
+            yield ModelServer(server.address, root / "shop")
 
 
 @pytest.fixture(scope="session")

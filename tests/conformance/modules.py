@@ -11,6 +11,9 @@ SERVING = "serving_default"
 MANIFEST = "manifest"
 LIMIT = 10.0
 FLOAT = tf.TensorSpec([None], tf.float32, "x")
+LISTS = {"a": [1.0, 2.0], "b": [1.0, 2.0]}
+WARMUPS = {"slow": {"steps": 1}}
+"""What a warm-up record of a signature feeds; of any other, LISTS."""
 
 
 class Small(tf.Module):
@@ -96,6 +99,12 @@ def write_version(model: Path, number: int, whole: bool = False, warmup: str | N
     return publish(aside, model / str(number))
 
 
+def shorten(version: Path) -> None:
+    """Cut the end of a version's weights off."""
+    data = next((version / "variables").glob("variables.data-*"))
+    data.write_bytes(data.read_bytes()[:-2000])
+
+
 def publish(aside: Path, place: Path) -> Path:
     """Move a finished folder to its place."""
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +115,8 @@ def publish(aside: Path, place: Path) -> Path:
 def _record(signature: str) -> bytes:
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = signature
-    for name in ("a", "b"):
-        log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto([1.0, 2.0]))
+    for name, value in WARMUPS.get(signature, LISTS).items():
+        log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     with tempfile.NamedTemporaryFile() as file:
         with tf.io.TFRecordWriter(file.name) as writer:
             writer.write(log.SerializeToString())

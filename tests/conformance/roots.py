@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.conformance.modules import write_version
 
 ADDRESS, ROOT = "SEQSERVE_TEST_TFSERVING", "SEQSERVE_TEST_TFSERVING_ROOT"
+COMMAND = "SEQSERVE_TEST_TFSERVING_COMMAND"
 MODELS, DEVICE = "SEQSERVE_TEST_MODELS", "SEQSERVE_TEST_DEVICE"
 CONFIG = "models.config"
 POLICIES = {

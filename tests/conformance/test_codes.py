@@ -139,7 +139,7 @@ def test_health_knows_no_other_name(client: Client) -> None:
 
 
 def test_an_endless_run_ends_at_its_deadline(client: Client) -> None:
-    """The call is DEADLINE_EXCEEDED, by gRPC or by TensorFlow: which of them tells is a race."""
+    """The call is DEADLINE_EXCEEDED, by gRPC or by TensorFlow, whichever is first."""
     error = refusal(lambda: client.predict(Call({"x": tensor([1])}, "endless"), seconds=0.1))
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
 

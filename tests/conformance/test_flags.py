@@ -1,9 +1,11 @@
-"""What flags change: a second test server, started with them. Not run against a server that is elsewhere."""
+"""What flags change: servers started with them, by SEQSERVE_TEST_TFSERVING_COMMAND where that is given."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -21,7 +23,7 @@ from tensorflow_serving.apis import model_management_pb2
 
 from tests.conformance.calls import Call, Client, entries, refusal, tensor, until
 from tests.conformance.modules import write_version
-from tests.conformance.roots import CONFIG
+from tests.conformance.roots import COMMAND, CONFIG
 from tests.tfserving.process import Server, serving
 from tests.tfserving.reload import config_file
 
@@ -29,8 +31,11 @@ METRICS = "/metrics/path"
 SERVING = ":tensorflow:serving"
 RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 THREADS, BATCH = 3, 8
+FOLLOWING: dict[str, object] = {"model_config_file_poll_wait_seconds": 0.05, "grpc_max_threads": THREADS}
 OPENSSL = shutil.which("openssl")
 ENDLESS = {"x": tensor([1])}
+TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
+"""How a process ends by SIGTERM: killed by it, or, as process 1 of a container, by its own exit."""
 BATCHING = f"""
 max_batch_size {{ value: {BATCH} }}
 num_batch_threads {{ value: 1 }}
@@ -55,11 +60,17 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes] | None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tls: tuple[bytes, bytes] | None) -> Iterator[Server]:
-    """A server with batching, metrics, few threads, and TLS both ways; SIGTERM ends it at once."""
-    root = tmp_path_factory.mktemp("flags")
-    write_version(root / "demo", 1, whole=True, warmup="serving_default")
-    flags = {"model_name": "demo", "model_base_path": root / "demo", "enable_batching": "true"}
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder."""
+    model = tmp_path_factory.mktemp("flags") / "demo"
+    write_version(model, 1, whole=True, warmup="serving_default")
+    return model
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, tls: tuple[bytes, bytes] | None) -> Iterator[Server]:
+    """A server with batching, metrics, and TLS both ways; SIGTERM ends it at once."""
+    flags = {"model_name": "demo", "model_base_path": folder, "enable_batching": True}
     texts = {
         "batching_parameters_file": BATCHING,
         "monitoring_config_file": f'prometheus_config {{ enable: true, path: "{METRICS}" }}',
@@ -69,12 +80,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, tls: tuple[bytes, bytes] | 
         fields = f"server_key: {key} server_cert: {cert} custom_ca: {cert} client_verify: true"
         texts["ssl_config_file"] = fields
     for flag, text in texts.items():
-        (root / flag).write_text(text)
-        flags[flag] = root / flag
-    with serving(**flags, grpc_max_threads=THREADS) as server:
+        flags[flag] = folder.with_name(flag)
+        folder.with_name(flag).write_text(text)
+    with serving(command=os.environ.get(COMMAND, ""), **flags) as server:
         yield server
         server.process.terminate()
-        assert server.process.wait(5) == 128 + signal.SIGTERM
+        assert server.process.wait(5) in TERMINATED
 
 
 @pytest.fixture(scope="module")
@@ -124,33 +135,60 @@ def test_batching_refuses_what_has_no_rows(client: Client, call: Call, message: 
 
 
 def test_batching_runs_what_has_rows(client: Client) -> None:
-    """With batching on, a full batch is answered; a call for part of the outputs passes the batcher by."""
+    """With batching on, a full batch is answered, and so is a call for part of the outputs."""
     assert entries(client.predict(Call(rows(BATCH), "rows")).outputs["sum"]) == [3.0] * BATCH
-    assert entries(client.predict(Call({}, "manifest", outputs=("number",))).outputs["number"]) == [1]
+    response = client.predict(Call({"x": tensor([-1])}, "endless", outputs=("y",)))
+    assert {name: entries(output) for name, output in response.outputs.items()} == {"y": [-1.0]}
 
 
-def codes_of(client: Client, server: Server, call: Call, count: int) -> Counter[StatusCode]:
-    """Make that many calls at once, and wait until the server has ended them too; count their codes."""
-    ended = f'{SERVING}:request_count{{model_name="demo",status="DEADLINE_EXCEEDED"}}'
-    before = samples(get(server, METRICS)).get(ended, 0)
-    with ThreadPoolExecutor(count) as pool:
-        errors = pool.map(lambda _: refusal(lambda: client.predict(call, seconds=1)), range(count))
-        codes = Counter(error.code() for error in errors)
-    expected = before + codes[StatusCode.DEADLINE_EXCEEDED]
-    until(lambda: samples(get(server, METRICS)), lambda seen: seen.get(ended, 0) >= expected)
-    return codes
+def test_batching_takes_calls_for_part_of_the_outputs_too(client: Client) -> None:
+    """To ask for less is no way around the batching: what has no rows is refused as before."""
+    error = refusal(lambda: client.predict(Call({}, "manifest", outputs=("number",))))
+    assert error.code() is StatusCode.INVALID_ARGUMENT
+    assert error.details() == "Batching Run() must have at least one input tensor"
 
 
 def test_a_full_batching_queue_is_unavailable(client: Client, server: Server) -> None:
-    """One runs, one waits, the next is UNAVAILABLE at once."""
-    codes = codes_of(client, server, Call(ENDLESS, "endless"), 3)
-    assert codes == {StatusCode.DEADLINE_EXCEEDED: 2, StatusCode.UNAVAILABLE: 1}
+    """With one full batch that runs and one that waits, a call is UNAVAILABLE at once.
+
+    The one that waits longer than its deadline counts as RESOURCE_EXHAUSTED at the server.
+    """
+    full = Call({"x": tensor(np.ones(BATCH))}, "endless")
+    before, answered = counts(server), Counter[StatusCode]()
+    done = threading.Event()
+
+    def occupy() -> None:
+        while not done.is_set():
+            error = refusal(lambda: client.predict(full, seconds=1))
+            answered[error.code()] += 1
+
+    with ThreadPoolExecutor(3) as pool:
+        callers = [pool.submit(occupy) for _ in range(3)]
+        try:
+            until(lambda: dict(answered), lambda codes: codes.get(StatusCode.UNAVAILABLE, 0) > 0)
+            until(lambda: grown(server, before), lambda codes: codes["RESOURCE_EXHAUSTED"] > 0)
+        finally:
+            done.set()
+        for caller in callers:
+            caller.result()
+    assert set(answered) <= {
+        StatusCode.UNAVAILABLE,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.RESOURCE_EXHAUSTED,  # which of the two the caller of a waiting one sees is a race
+    }
+    until(lambda: grown(server, before).total(), lambda ended: ended == answered.total())
 
 
-def test_a_call_beyond_the_threads_is_refused(client: Client, server: Server) -> None:
-    """There is no queue: with every thread busy, a call is RESOURCE_EXHAUSTED at once."""
-    codes = codes_of(client, server, Call(ENDLESS, "endless", outputs=("y",)), THREADS + 1)
-    assert codes == {StatusCode.DEADLINE_EXCEEDED: THREADS, StatusCode.RESOURCE_EXHAUSTED: 1}
+def counts(server: Server) -> Counter[str]:
+    """Return how many calls of `demo` the server has ended, by code."""
+    name = f'{SERVING}:request_count{{model_name="demo",status="'
+    seen = samples(get(server, METRICS))
+    return Counter({k[len(name) : -2]: int(v) for k, v in seen.items() if k.startswith(name)})
+
+
+def grown(server: Server, before: Counter[str]) -> Counter[str]:
+    """Return how many it has ended since."""
+    return counts(server) - before
 
 
 def test_metrics_have_their_names(client: Client, server: Server) -> None:
@@ -161,17 +199,17 @@ def test_metrics_have_their_names(client: Client, server: Server) -> None:
     refusal(lambda: client.predict(Call(signature="zzz")))
     after = samples(get(server, METRICS))
 
-    def grown(sample: str) -> float:
+    def more(sample: str) -> float:
         return after[sample] - before.get(sample, 0)
 
-    assert grown(f'{SERVING}:request_count{{model_name="demo",status="OK"}}') == 1
-    assert grown(f'{SERVING}:request_count{{model_name="demo",status="FAILED_PRECONDITION"}}') == 1
+    assert more(f'{SERVING}:request_count{{model_name="demo",status="OK"}}') == 1
+    assert more(f'{SERVING}:request_count{{model_name="demo",status="FAILED_PRECONDITION"}}') == 1
     for name, third in (("request_latency", 'entrypoint="GRPC"'), ("runtime_latency", 'runtime="TF1"')):
         labels = f'model_name="demo",API="Predict",{third}'
-        assert grown(f"{SERVING}:{name}_count{{{labels}}}") == 1
-        assert grown(f'{SERVING}:{name}_bucket{{{labels},le="+Inf"}}') == 1
+        assert more(f"{SERVING}:{name}_count{{{labels}}}") == 1
+        assert more(f'{SERVING}:{name}_bucket{{{labels},le="+Inf"}}') == 1
         assert f'{SERVING}:{name}_bucket{{{labels},le="188.957"}}' in after
-        assert 10 < grown(f"{SERVING}:{name}_sum{{{labels}}}") < 20e6
+        assert 10 < more(f"{SERVING}:{name}_sum{{{labels}}}") < 20e6
     assert [v for k, v in after.items() if k.startswith(f"{SERVING}:model_warmup_latency_count")] == [1]
     loads = [k for k in after if k.startswith(":tensorflow:cc:saved_model:load_attempt_count")]
     assert len(loads) == 1
@@ -184,7 +222,7 @@ def samples(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-def test_rest_tells_a_models_status(server: Server) -> None:
+def test_rest_lists_a_models_status(server: Server) -> None:
     """GET /v1/models/NAME lists the versions, and is 404 for a model that is unknown."""
     status = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert json.loads(get(server, "/v1/models/demo")) == {"model_version_status": [status]}
@@ -194,10 +232,9 @@ def test_rest_tells_a_models_status(server: Server) -> None:
         assert json.loads(error.read()) == {"error": "Could not find any versions of model nope"}
 
 
-def test_a_new_configuration_moves_labels(client: Client, server: Server) -> None:
+def test_a_new_configuration_moves_labels(client: Client, folder: Path) -> None:
     """HandleReloadConfigRequest takes labels, and refuses relative paths."""
-    assert refusal(lambda: client.number(label="stable")).code() is StatusCode.INVALID_ARGUMENT
-    flags = dict(flag.split("=", 1) for flag in server.process.args if "=" in flag)
+    assert refusal(lambda: client.predict(Call(label="stable"))).code() is StatusCode.INVALID_ARGUMENT
     request = model_management_pb2.ReloadConfigRequest()
     entry = request.config.model_config_list.config.add(name="demo", model_platform="tensorflow")
     entry.version_labels["stable"] = 1
@@ -205,10 +242,9 @@ def test_a_new_configuration_moves_labels(client: Client, server: Server) -> Non
     error = refusal(lambda: client.raw(RELOAD, request.SerializeToString()))
     assert error.code() is StatusCode.INVALID_ARGUMENT
     assert error.details().endswith("to have an absolute path or URI; got base_path()=relative/path")
-    entry.base_path = flags["--model_base_path"]
+    entry.base_path = str(folder)
     client.raw(RELOAD, request.SerializeToString())
-    response = client.predict(Call({}, "manifest", label="stable", outputs=("number",)))
-    assert response.model_spec.version.value == 1
+    assert client.predict(Call(label="stable")).model_spec.version.value == 1
 
 
 @dataclass(frozen=True)
@@ -231,6 +267,13 @@ class Followed:
         except grpc.RpcError as error:
             return error.code()
 
+    def looks(self) -> None:
+        """Have the server look at the file some times: it does while new versions of `demo` come."""
+        for _ in range(2):
+            new = max(self.client.versions("demo")) + 1
+            write_version(self.root / "demo", new)
+            self.becomes(new)
+
     def becomes(self, wanted: int | StatusCode, **spec: Any) -> None:
         """Ask until it is so."""
         until(lambda: self.answered(**spec), lambda answer: answer == wanted)
@@ -238,16 +281,27 @@ class Followed:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
-    """A server with --model_config_file_poll_wait_seconds; `demo` has versions 1 and 2, `late` has 1."""
+    """A server that follows its file, with few threads: `demo` has two versions, `late` one, `empty` none."""
     root = tmp_path_factory.mktemp("followed")
+    (root / "empty").mkdir()
     for model, number in (("demo", 1), ("demo", 2), ("late", 1)):
         write_version(root / model, number)
     (root / CONFIG).write_text(str(config_file({"demo": root / "demo"}, latest=99)))
     with (
-        serving(root / CONFIG, model_config_file_poll_wait_seconds=0.05) as server,
+        serving(root / CONFIG, os.environ.get(COMMAND, ""), **FOLLOWING) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         yield Followed(Client(channel), root)
+
+
+def test_a_call_beyond_the_threads_is_refused(followed: Followed) -> None:
+    """Of N threads one waits for calls: while N - 1 are answered, the next is RESOURCE_EXHAUSTED at once."""
+    long = Call({"steps": tensor(2**31 - 1, "int32")}, "slow")
+    with ThreadPoolExecutor(THREADS) as pool:
+        errors = pool.map(lambda _: refusal(lambda: followed.client.predict(long, seconds=1)), range(THREADS))
+        codes = Counter(error.code() for error in errors)
+    assert codes == {StatusCode.DEADLINE_EXCEEDED: THREADS - 1, StatusCode.RESOURCE_EXHAUSTED: 1}
+    until(lambda: followed.answered(), lambda answer: answer == 2)  # when the server has ended them too
 
 
 def test_an_edited_file_moves_a_label(followed: Followed) -> None:
@@ -278,6 +332,21 @@ def test_an_edited_file_brings_and_takes_models(followed: Followed) -> None:
     followed.becomes(StatusCode.NOT_FOUND, model="late")
 
 
+def test_a_model_without_a_version_freezes_the_file(followed: Followed) -> None:
+    """Named in the file, it keeps every edit from being taken, its removal too, until it has a version."""
+    followed.write("demo", stable=1)
+    followed.becomes(1, label="stable")
+    followed.write("demo", "empty", stable=1)
+    followed.looks()
+    for models in (("demo", "empty"), ("demo",)):
+        followed.write(*models, stable=2)
+        followed.looks()
+        assert followed.answered(label="stable") == 1
+    write_version(followed.root / "empty", 1)
+    followed.becomes(2, label="stable")
+    followed.becomes(StatusCode.NOT_FOUND, model="empty")
+
+
 @pytest.mark.parametrize("text", ["", "model_config_list {", None], ids=["empty", "cut short", "missing"])
 def test_a_file_that_cannot_be_read_changes_nothing(followed: Followed, text: str | None) -> None:
     """A file caught half written, or gone, leaves what is served as it was; the next good one is taken."""
@@ -287,23 +356,10 @@ def test_a_file_that_cannot_be_read_changes_nothing(followed: Followed, text: st
         (followed.root / CONFIG).unlink()
     else:
         (followed.root / CONFIG).write_text(text)
-    new = max(followed.client.versions("demo")) + 1
-    write_version(followed.root / "demo", new)  # takes longer than some looks at the file
-    followed.becomes(new)
+    followed.looks()
     assert followed.answered(label="stable") == 1
     followed.write("demo", stable=2)
     followed.becomes(2, label="stable")
-
-
-def test_labels_need_their_flag_at_the_start(model_root: Path) -> None:
-    """A first configuration cannot label a version that is not loaded yet: the server does not start."""
-    told = "version . of model demo, which is not currently available for inference"
-    config = model_root / "models.config"
-    with (
-        pytest.raises(RuntimeError, match=told),
-        serving(config, allow_version_labels_for_unavailable_models=False),
-    ):
-        raise AssertionError("it started")
 
 
 if OPENSSL:

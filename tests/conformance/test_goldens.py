@@ -74,9 +74,9 @@ def served(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 async def test_every_version_answers_as_recorded(served: tuple[str, str]) -> None:
     """Each version's golden examples give the recorded answers, within the manifest's tolerance."""
-    found = await faults(*served, os.environ.get(DEVICE, "cpu"))
-    if found:
-        pytest.fail("\n".join(found), pytrace=False)
+    faulty = await faults(*served, os.environ.get(DEVICE, "cpu"))
+    if faulty:
+        pytest.fail("\n".join(faulty), pytrace=False)
 
 
 if ADDRESS not in os.environ:
@@ -84,7 +84,7 @@ if ADDRESS not in os.environ:
     async def test_a_version_that_answers_otherwise_is_named(
         model_server: ModelServer, refused_too: Path
     ) -> None:
-        """What differs is told: the model, the version, the example, what came and what was recorded."""
+        """The fault names the model, the version, the example, what came and what was recorded."""
         model_server.serve(config_file({"golden": refused_too / "golden"}))
         (fault,) = await faults(model_server.address, "golden", "cpu")
         assert fault.startswith("golden version 1: GOLDEN_FAILED: examples.0: items.0.text is ")

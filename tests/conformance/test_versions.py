@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
-from tests.conformance.calls import Call, Client, State, Versions, entries, refusal, tensor
-from tests.conformance.modules import write_version
-from tests.conformance.roots import ADDRESS, CONFIG
+from tests.conformance.calls import Call, Client, State, Versions, entries, refusal, tensor, until
+from tests.conformance.modules import shorten, write_version
+from tests.conformance.roots import ADDRESS, COMMAND, CONFIG
 
-RUN_SECONDS = 5.0 if ADDRESS in os.environ else 1.5
+RUN_SECONDS = 5.0 if {ADDRESS, COMMAND} & set(os.environ) else 1.5
 """Longer than a new version takes to come: a server elsewhere may look at its folders once a second."""
 WAY = [State.START, State.LOADING, State.AVAILABLE, State.UNLOADING, State.END]
 
@@ -42,8 +42,7 @@ def add(root: Path, model: str, warmup: str | None = None) -> int:
 def add_corrupt(root: Path, model: str) -> int:
     """Publish a version whose weights end too soon."""
     aside, place = beside(root, model)
-    data = next((aside / "variables").glob("variables.data-*"))
-    data.write_bytes(data.read_bytes()[:-2000])
+    shorten(aside)
     aside.rename(place)
     return int(place.name)
 
@@ -134,6 +133,19 @@ def test_a_corrupt_version_ends_and_the_last_good_one_serves_on(
         shutil.rmtree(model_root / model / str(bad))
 
 
+def test_a_corrupt_version_stays_in_the_status_when_it_is_gone(client: Client, model_root: Path) -> None:
+    """END and the error are listed on after its folder was removed, until the number is used again."""
+    bad = add_corrupt(model_root, "two")
+    (seen,) = client.until("two", lambda v: bad in v and v[bad].state == State.END)[-1:]
+    shutil.rmtree(model_root / "two" / str(bad))
+    newest = add(model_root, "newest")  # takes some looks at the folders
+    client.until("newest", lambda v: newest in available(v))
+    assert client.versions("two")[bad] == seen[bad]
+    write_version(model_root / "two", bad)
+    client.until("two", lambda v: bad in available(v))
+    assert client.versions("two")[bad].status.error_code == 0
+
+
 @contextmanager
 def taken_away(folder: Path) -> Iterator[None]:
     """Move a version out of sight, as one whose removal is a single step; then remove it."""
@@ -179,28 +191,36 @@ def test_only_numbers_are_versions(client: Client, model_root: Path) -> None:
             shutil.rmtree(model_root / "newest" / name)
 
 
-def test_a_call_under_way_ends_well_when_its_version_goes(client: Client, model_root: Path) -> None:
-    """A run that has begun is finished while its version is UNLOADING; END comes after it."""
+@pytest.mark.parametrize("model", ["newest", "demo"], ids=["the same model", "another model"])
+def test_a_call_under_way_delays_the_change_of_version(client: Client, model_root: Path, model: str) -> None:
+    """While a call runs, a new version is LOADING, though calls without a number go to it; the old one stays.
+
+    When the call has ended, and ended well, the new one is AVAILABLE and the old one END.
+    """
 
     def run(steps: int) -> int:
-        """Take so many steps of a loop, in the version that is old."""
-        call = Call({"steps": tensor(steps, "int32")}, "slow", "newest", old)
+        """Take so many steps of a loop, in the version that is there before."""
+        call = Call({"steps": tensor(steps, "int32")}, "slow", model, before)
         return entries(client.predict(call).outputs["steps"])[0]
 
-    (old,) = available(client.versions("newest"))
+    (old,), before = available(client.versions("newest")), available(client.versions(model))[0]
     run(1)  # the first is slow
     start = time.perf_counter()
     run(20_000)
     steps = int(20_000 * RUN_SECONDS / (time.perf_counter() - start))
     aside, place = beside(model_root, "newest")
+    new = int(place.name)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(run, steps)
         aside.rename(place)
-        seen = client.until("newest", lambda v: v[old].state == State.UNLOADING)
-        assert not under_way.done()
+        until(lambda: client.number(model="newest"), lambda number: number == new)
+        versions = client.versions("newest")
+        pinned = client.number(model="newest", version=old)
+        assert not under_way.done()  # else the rest shows nothing
+        assert (versions[new].state, versions[old].state) == (State.LOADING, State.AVAILABLE)
+        assert pinned == old
         assert under_way.result() == steps
-        assert all(versions[old].state != State.END for versions in seen)
-    client.until("newest", lambda v: v[old].state == State.END)
+    client.until("newest", lambda v: available(v) == [new] and v[old].state == State.END)
 
 
 def test_a_version_that_fails_its_warmup_ends(client: Client, model_root: Path) -> None:

@@ -14,6 +14,7 @@ import httpx
 
 from tests.deploy.board import DEPLOY
 from tests.doors import SHOP, TEXT, Both, Row, event, predict, translate
+from tests.keeper.rig import keeping
 from tests.tfserving.process import serving
 from tests.tfserving.reload import config_file
 
@@ -72,7 +73,10 @@ async def service(models: Path, folder: Path) -> AsyncIterator[Callers]:
     """
     config = folder / "models.config"
     config.write_text(model_config(models))
-    with serving(config, monitoring_config_file=DEPLOY / "tfserving/monitoring.config") as server:
+    with (
+        keeping(config, folder / "keeper") as kept,
+        serving(config, monitoring_config_file=DEPLOY / "tfserving/monitoring.config") as server,
+    ):
         async with (
             gateway(server.address, config) as (rest_address, grpc_address),
             httpx.AsyncClient(base_url=f"http://{rest_address}", timeout=20) as rest,
@@ -80,7 +84,8 @@ async def service(models: Path, folder: Path) -> AsyncIterator[Callers]:
         ):
             # what is started and its backend lie in another process: none of these rows touches them
             both = Both(None, None, rest, channel)  # type: ignore[arg-type]
-            yield Callers(both, {"seqserve": rest_address, "tfserving": server.rest})
+            targets = {"seqserve": rest_address, "tfserving": server.rest, "keeper": kept.metrics_address}
+            yield Callers(both, targets)
 
 
 @asynccontextmanager

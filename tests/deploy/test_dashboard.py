@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from seqserve.service.main import _registry
-from seqserve.service.metrics import Metrics
+from seqserve.service.metrics import KeeperMetrics, Metrics
 from tests.deploy.board import COLUMNS, DEPLOY, Row, read_board, read_yaml, selectors
 
 ENDINGS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
@@ -37,6 +37,8 @@ def known() -> dict[str, set[str]]:
     for family in own():
         for name in families()[family._name]:
             samples[name] = {*family._labelnames, *OF_PROMETHEUS}
+    faults = KeeperMetrics(CollectorRegistry()).faults
+    samples[faults._name] = {*faults._labelnames, *OF_PROMETHEUS}
     for process in _registry().collect():
         samples.update({sample.name: {*sample.labels, *OF_PROMETHEUS} for sample in process.samples})
     for name, (endings, labels) in TFSERVING.items():
@@ -56,7 +58,7 @@ def expressions() -> list[str]:
 
 @pytest.mark.parametrize("expr", expressions())
 def test_expressions_read_metrics_that_exist(expr: str) -> None:
-    """Each metric is one that the gateway, Prometheus or TensorFlow Serving has, and has those labels."""
+    """Each metric is one that the gateway, its keeper, Prometheus or TensorFlow Serving has, labels too."""
     read = selectors(expr)
     assert read
     assert [name for name, _ in read if name not in known()] == []

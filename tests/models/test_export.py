@@ -47,7 +47,7 @@ def test_signatures_are_what_the_manifest_says(version: Path) -> None:
 
 
 def test_warmup_records_are_replayed(version: Path) -> None:
-    """Every record is an official PredictionLog, and the graph answers it."""
+    """Every record is an official PredictionLog that the graph answers, and each input has rows."""
     session, signatures = session_of(version)
     records = list(tf.data.TFRecordDataset(str(version / WARMUP)).as_numpy_iterator())
     assert 3 <= len(records) <= 1000
@@ -55,6 +55,7 @@ def test_warmup_records_are_replayed(version: Path) -> None:
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         signature = signatures[request.model_spec.signature_name]
         feeds = {signature.inputs[n].name: tf.make_ndarray(t) for n, t in request.inputs.items()}
+        assert all(value.ndim > 0 for value in feeds.values())
         session.run([tensor.name for tensor in signature.outputs.values()], feeds)
 
 

@@ -1,29 +1,40 @@
 """The test server: stands in TensorFlow Serving's place, in tests and in containers. Its flags are the same.
 
 It needs only tensorflow, tensorflow-serving-api, grpcio and grpcio-health-checking. Other than there, port 0
-takes a free one, --host says where to listen, and a poll may take part of a second. A load is not retried.
+takes a free one, --host says where to listen, and a poll may take part of a second; a load is not retried,
+and an unknown flag ends the start.
 """
 
 import argparse
 import logging
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 IGNORED = (
-    "max_num_load_retries",
+    "enable_model_warmup",
+    "flush_filesystem_caches",
+    "grpc_channel_arguments",
     "load_retry_interval_micros",
+    "max_num_load_retries",
     "num_load_threads",
     "num_unload_threads",
+    "per_process_gpu_memory_fraction",
+    "remove_unused_fields_from_bundle_metagraph",
+    "rest_api_enable_cors_support",
+    "rest_api_num_threads",
     "rest_api_timeout_in_ms",
-    "tensorflow_session_parallelism",
-    "tensorflow_intra_op_parallelism",
     "tensorflow_inter_op_parallelism",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_session_config_file",
+    "tensorflow_session_parallelism",
+    "xla_cpu_compilation_enabled",
+    "xla_gpu_compilation_enabled",
 )
+START_FAILED = 255
 
 
 def main() -> None:
@@ -36,7 +47,8 @@ def main() -> None:
     try:
         server = _start(flags)
     except StatusError as error:
-        sys.exit(f"Failed to start server. Error: {error.code.name}: {error.message}")
+        print(f"Failed to start server. Error: {error.code.name}: {error.message}", flush=True)
+        os._exit(START_FAILED)  # an interpreter that waits for TensorFlow's threads may crash
     server.wait_for_termination()
 
 

@@ -1,4 +1,7 @@
-"""What --enable_batching refuses. Nothing is merged: each call is a batch of its own."""
+"""What --enable_batching refuses and delays. Nothing is merged: each call is a batch of its own.
+
+It takes every call, one for part of the outputs too (batching_session.cc: the default scheduler).
+"""
 
 import os
 import threading
@@ -37,18 +40,24 @@ class Batching:
         if len(rows) > 1:
             raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
         if max(rows) > self._largest and not self._splits:
-            told = f"Task size {max(rows)} is larger than maximum input batch size {self._largest}"
-            raise invalid(told)
+            raise invalid(f"Task size {max(rows)} is larger than maximum input batch size {self._largest}")
 
     @contextmanager
     def thread(self, millis: int) -> Iterator[int]:
-        """Wait for one of the threads that run batches; refuse where too many wait. Gives the time left."""
+        """Wait for one of the threads that run batches, and give the time left; refuse where too many wait.
+
+        A deadline that passes meanwhile is noticed only when a thread is free.
+        """
         start = time.monotonic()
         if not self._threads.acquire(blocking=False):
-            self._wait(millis / 1000 if millis else None)
+            self._wait()
         try:
-            waited = int((time.monotonic() - start) * 1000)
-            yield max(1, millis - waited) if millis else 0
+            left = millis - int((time.monotonic() - start) * 1000)
+            if millis and left <= 0:
+                raise StatusError(
+                    StatusCode.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
+                )
+            yield left if millis else 0
         finally:
             self._threads.release()
 
@@ -64,7 +73,7 @@ class Batching:
                     "of the input tensors"
                 )
 
-    def _wait(self, seconds: float | None) -> None:
+    def _wait(self) -> None:
         with self._lock:
             if self._waiting >= self._queue:
                 raise StatusError(
@@ -73,12 +82,9 @@ class Batching:
                     f"{self._waiting} batches enqueued and max_enqueued_batches is {self._queue}",
                 )
             self._waiting += 1
-        came = self._threads.acquire(timeout=seconds)
+        self._threads.acquire()
         with self._lock:
             self._waiting -= 1
-        if not came:
-            told = "Run() timeout exceeded while waiting in batching queue"
-            raise StatusError(StatusCode.DEADLINE_EXCEEDED, told)
 
 
 def _value(parameters: Any, field: str, default: int) -> int:

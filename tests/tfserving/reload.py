@@ -1,4 +1,4 @@
-"""Tells a model server what to serve, as its operators do: ModelService.HandleReloadConfigRequest."""
+"""Changes what a model server serves, as its operators do: by ModelService.HandleReloadConfigRequest."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def config_file(
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """A running model server that is told what to serve."""
+    """A running model server, and how a test changes what it serves."""
 
     address: str
     idle: Path  # a model's folder, see `serve`

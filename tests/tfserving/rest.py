@@ -1,4 +1,4 @@
-"""The REST port: metrics and model status. Started by __main__."""
+"""The REST port: metrics and model status."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def serve(host: str, port: int, manager: Manager, metrics: Metrics, metrics_path
         try:
             return 200, "application/json", _status(manager, path)
         except StatusError as error:
-            return HTTP[error.code], "application/json", json.dumps({"error": error.told}, indent=1)
+            return HTTP[error.code], "application/json", json.dumps({"error": error.text}, indent=1)
 
     server = ThreadingHTTPServer((host, port), _handler(answer))
     server.daemon_threads = True

@@ -1,9 +1,8 @@
-"""One version in memory: a SavedModel in a Session, run as TensorFlow Serving runs it. Made by `manager`."""
+"""One version in memory: a SavedModel in a Session, run as TensorFlow Serving runs it."""
 
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ MOST_WARMUP_RECORDS = 1000
 
 
 class Servable:
-    """A loaded version, and how many calls hold it."""
+    """A loaded version."""
 
     def __init__(
         self, name: str, version: int, folder: Path, metrics: Metrics, batching: Batching | None
@@ -33,28 +32,12 @@ class Servable:
         self.version = version
         self._metrics = metrics
         self._batching = batching
-        self._held = 0
-        self._released = threading.Condition()
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         self.signatures = self._load(folder)
         self._warm_up(folder)
 
-    @contextmanager
-    def held(self) -> Iterator["Servable"]:
-        """Keep the version from being unloaded while a call uses it."""
-        with self._released:
-            self._held += 1
-        try:
-            yield self
-        finally:
-            with self._released:
-                self._held -= 1
-                self._released.notify_all()
-
-    def unload(self) -> None:
-        """Wait for the calls under way, then close."""
-        with self._released:
-            self._released.wait_for(lambda: self._held == 0)
+    def close(self) -> None:
+        """Free what it holds; no call uses it any more."""
         self._session.close()
 
     def predict(self, request: predict_pb2.PredictRequest, millis: int) -> predict_pb2.PredictResponse:
@@ -112,14 +95,12 @@ class Servable:
     def _run(
         self, signature: Any, inputs: dict[str, np.ndarray], wanted: Sequence[str], millis: int
     ) -> dict[str, np.ndarray]:
-        # the batcher knows whole signatures only; a call for part of the outputs passes it by
-        batching = self._batching if set(wanted) == set(signature.outputs) else None
-        if batching is None:
+        if self._batching is None:
             return self._run_session(signature, inputs, wanted, millis)
-        batching.check(inputs)
-        with batching.thread(millis) as left:
+        self._batching.check(inputs)
+        with self._batching.thread(millis) as left:
             outputs = self._run_session(signature, inputs, wanted, left)
-        batching.check_outputs(outputs, inputs)
+        self._batching.check_outputs(outputs, inputs)
         return outputs
 
     def _run_session(
@@ -192,8 +173,9 @@ def _load_error(error: Exception, folder: Path) -> StatusError:
     if isinstance(error, tf.errors.OpError):
         return StatusError(CODES[error.error_code], error.message)
     if not any((folder / name).exists() for name in ("saved_model.pb", "saved_model.pbtxt")):
-        told = f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}."
-        return not_found(told)
+        return not_found(
+            f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}."
+        )
     if isinstance(error, RuntimeError):
         return not_found(str(error))
     return StatusError(StatusCode.DATA_LOSS, f"Can't parse {folder}: {error}")

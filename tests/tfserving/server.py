@@ -1,4 +1,4 @@
-"""The gRPC port: TensorFlow Serving's services over a `Manager`. Started by __main__."""
+"""The gRPC port: TensorFlow Serving's services over a `Manager`."""
 
 import math
 import threading
@@ -24,7 +24,7 @@ from tests.tfserving.metrics import Metrics
 from tests.tfserving.servable import DEFAULT_SIGNATURE
 from tests.tfserving.status import StatusError, failed_precondition, invalid
 
-SPARE_THREADS = 8  # they tell callers that there is none
+SPARE_THREADS = 8  # they refuse the calls that no thread is free for
 HEALTHY = ("", "ModelService", "PredictionService")
 LONGEST_MILLIS = 2**31 - 1
 
@@ -55,13 +55,13 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         for field in request.metadata_field:
             if field != "signature_def":
                 raise invalid(f"Metadata field {field} is not supported")
-        servable = self._manager.find(request.model_spec)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = servable.name
-        response.model_spec.version.value = servable.version
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, signature in servable.signatures.items():
-            signatures.signature_def[name].CopyFrom(signature)
+        with self._manager.held(request.model_spec) as servable:
+            response.model_spec.name = servable.name
+            response.model_spec.version.value = servable.version
+            for name, signature in servable.signatures.items():
+                signatures.signature_def[name].CopyFrom(signature)
         response.metadata["signature_def"].Pack(signatures)
         return response
 
@@ -74,14 +74,15 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def _predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> Any:
         _need_spec(request)
-        with self._manager.find(request.model_spec).held() as servable:
+        with self._manager.held(request.model_spec) as servable:
             return servable.predict(request, _millis(context))
 
     def _refuse(self, request: Any) -> None:
         _need_spec(request)
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        if name not in self._manager.find(request.model_spec).signatures:
-            raise failed_precondition(f"No signature was found with the name: {name}")
+        with self._manager.held(request.model_spec) as servable:
+            if name not in servable.signatures:
+                raise failed_precondition(f"No signature was found with the name: {name}")
         raise invalid("Expected one input Tensor.")
 
     def _counted(self, request: Any, answer: Callable[[], Any]) -> Any:
@@ -140,10 +141,13 @@ class Health(health.HealthServicer):
 
 
 class Threads(grpc.ServerInterceptor):
-    """Bounds the calls at once, parses requests, and answers errors as TensorFlow Serving does."""
+    """Bounds the calls at once, parses requests, and answers errors as TensorFlow Serving does.
+
+    Of its `most` threads one always waits for calls, so one fewer can be answered at once.
+    """
 
     def __init__(self, most: int) -> None:
-        self._free = threading.Semaphore(most)
+        self._free = threading.Semaphore(most - 1)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wrap the handler of a method; health has threads of its own there."""
@@ -166,7 +170,7 @@ class Threads(grpc.ServerInterceptor):
         except DecodeError:
             context.abort(StatusCode.INTERNAL, "")
         except StatusError as error:
-            context.abort(error.code, error.told)
+            context.abort(error.code, error.text)
         finally:
             self._free.release()
 

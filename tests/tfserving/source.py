@@ -1,4 +1,4 @@
-"""Which versions the directories and the policies ask for. Called by `manager` at each poll."""
+"""Which versions the directories and the policies ask for."""
 
 import re
 from pathlib import Path
@@ -18,17 +18,16 @@ def aspired(config: Any) -> dict[int, Path]:
     """
     base = Path(config.base_path)
     if not base.exists():
-        told = f"Could not find base path {base} for servable {config.name}"
-        raise invalid(told)
-    found = _by_number(base)
+        raise invalid(f"Could not find base path {base} for servable {config.name}")
+    present = _by_number(base)
     policy = config.model_version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
-        return found
+        return present
     if choice == "specific":
-        return {number: found[number] for number in policy.specific.versions if number in found}
-    newest = sorted(found, reverse=True)[: max(policy.latest.num_versions, 1)]
-    return {number: found[number] for number in newest}
+        return {number: present[number] for number in policy.specific.versions if number in present}
+    newest = sorted(present, reverse=True)[: max(policy.latest.num_versions, 1)]
+    return {number: present[number] for number in newest}
 
 
 def check_models(models: Any) -> None:
@@ -38,8 +37,8 @@ def check_models(models: Any) -> None:
         if names.count(model.name) > 1:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         if not Path(model.base_path).is_absolute() and "://" not in model.base_path:
-            told = f"Expected model {model.name} to have an absolute path or URI; got base_path()="
-            raise invalid(told + model.base_path)
+            path = f"got base_path()={model.base_path}"
+            raise invalid(f"Expected model {model.name} to have an absolute path or URI; {path}")
         if not model.model_platform and not model.model_type:
             raise invalid(
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "

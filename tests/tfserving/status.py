@@ -1,4 +1,4 @@
-"""How a call or a load went wrong: a canonical code and a message. Raised everywhere, told by `server`."""
+"""How a call or a load went wrong: a canonical code and a message."""
 
 from grpc import StatusCode
 
@@ -7,7 +7,7 @@ CODES = {code.value[0]: code for code in StatusCode}
 
 
 class StatusError(Exception):
-    """A canonical code, and what it says."""
+    """A canonical code and a message."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
         super().__init__(message)
@@ -15,8 +15,8 @@ class StatusError(Exception):
         self.message = message
 
     @property
-    def told(self) -> str:
-        """The message as it travels: a long one is cut."""
+    def text(self) -> str:
+        """The message as it is sent: a long one is cut."""
         if len(self.message) <= MESSAGE_LIMIT:
             return self.message
         return self.message[:MESSAGE_LIMIT] + "...TRUNCATED"

@@ -1,0 +1,123 @@
+"""Which versions cannot be read, by what is seen without TensorFlow."""
+
+import json
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from seqserve.service.keeper.bundle import data_sizes
+from seqserve.service.keeper.readable import Reader, numbered, why_unreadable
+from tests.conformance.modules import write_version
+from tests.keeper.made import spoil, version
+
+DATA, INDEX = "variables/variables.data-00000-of-00001", "variables/variables.index"
+GRAPH, WARMUP, MANIFEST = "saved_model.pb", "assets.extra/tf_serving_warmup_requests", "assets/manifest.json"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version as TensorFlow writes it, with variables and a warm-up record."""
+    return write_version(tmp_path_factory.mktemp("written") / "demo", 1, warmup="serving_default")
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(written, tmp_path / "demo" / "1")
+
+
+def list_files(folder: Path) -> None:
+    """Give a version a manifest."""
+    files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    (folder / "assets").mkdir(exist_ok=True)
+    table = {"files": {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items()}}
+    (folder / MANIFEST).write_text(json.dumps(table))
+
+
+def test_a_whole_version_can_be_read(copy: Path) -> None:
+    """As TensorFlow wrote it, with and without a manifest; the index says exactly how long its data are."""
+    assert why_unreadable(copy) == ""
+    assert data_sizes(copy / INDEX) == {Path(DATA).name: (copy / DATA).stat().st_size}
+    list_files(copy)
+    assert why_unreadable(copy) == ""
+
+
+@pytest.mark.parametrize("file", [GRAPH, DATA, INDEX, WARMUP])
+def test_a_file_cut_anywhere_is_seen(copy: Path, file: str) -> None:
+    """Whatever part of it is there, the reason names the file; an empty file of warm-ups is a whole one."""
+    data = (copy / file).read_bytes()
+    for length in {*range(1, len(data), max(1, len(data) // 60)), len(data) - 1}:
+        (copy / file).write_bytes(data[:length])
+        assert file in why_unreadable(copy), length
+
+
+@pytest.mark.parametrize("file", [GRAPH, DATA, INDEX])
+def test_a_file_that_is_missing_or_empty_is_seen(copy: Path, file: str) -> None:
+    """As after a copy that stopped; without its index, the data are not read at all."""
+    (copy / file).write_bytes(b"")
+    assert file in why_unreadable(copy)
+    (copy / file).unlink()
+    assert file in why_unreadable(copy)
+
+
+@pytest.mark.parametrize("file", [GRAPH, DATA, INDEX, WARMUP, "fingerprint.pb", MANIFEST])
+def test_a_manifest_covers_every_file(copy: Path, file: str) -> None:
+    """One byte less, in any file that it lists or in itself; a file beside them does no harm."""
+    list_files(copy)
+    (copy / "batching_params.pbtxt").write_text("")
+    assert why_unreadable(copy) == ""
+    (copy / file).write_bytes((copy / file).read_bytes()[:-1])
+    assert file in why_unreadable(copy)
+
+
+def nothing(folder: Path) -> None:
+    """Leave a folder empty."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def a_file(folder: Path) -> None:
+    """Put a file in the folder's place."""
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(nothing, "saved_model.pb is missing"), (a_file, "1 is no folder")],
+    ids=["empty", "file"],
+)
+def test_what_is_no_version_is_said(tmp_path: Path, change: Callable[[Path], None], why: str) -> None:
+    """TensorFlow Serving takes anything that is named by a number for a version, and fails on it."""
+    folder = version(tmp_path, "demo", 1)
+    change(folder)
+    assert why_unreadable(folder) == why
+
+
+def test_numbers_are_read_as_the_server_reads_them(tmp_path: Path) -> None:
+    """Leading zeros and files count, other names do not."""
+    for name in ("007", "3", "v4", ".5", "5.aside", "6 "):
+        version(tmp_path, "demo", name)
+    (tmp_path / "demo" / "9").write_text("")
+    assert {number: path.name for number, path in numbered(tmp_path / "demo").items()} == {
+        3: "3",
+        7: "007",
+        9: "9",
+    }
+    assert numbered(tmp_path / "nope") == {}
+
+
+def test_a_change_is_read_again(tmp_path: Path) -> None:
+    """What was whole is read again once it changes, and once it is mended; a folder that went is no error."""
+    folder, reader = version(tmp_path, "demo", 1), Reader()
+    assert reader.why_not(folder) == ""
+    spoil(folder)
+    assert reader.why_not(folder) != ""
+    version(tmp_path, "demo", 1)
+    assert reader.why_not(folder) == ""
+    shutil.rmtree(folder)
+    reader.forget_gone()
+    assert reader.why_not(folder) == "1 is no folder"
