@@ -1,24 +1,22 @@
-"""The one door behind both transports: look the model up, answer its items, count and time everything.
+"""The one door behind both transports: find the model that is meant, and answer a request's items.
 
 `service.rest` and `service.rpc` convert and call; nothing else reaches a model.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from time import perf_counter
 
 from seqserve.service import errors
 from seqserve.service.contract.items import FailedItem, Fault, Item, PredictBody, TranslateBody
 from seqserve.service.core.catalog import Catalog, VersionReport
 from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.recorder import Record, Recorder
 from seqserve.service.core.types import Answered, Body, Call, ModelRef, Outcome, Served
 from seqserve.service.errors import SeqserveError
-from seqserve.service.metrics import NONE, OTHER, Metrics
+from seqserve.service.metrics import Metrics
 
-OK = "OK"
-NO_REASON = ""
 TASKS = {"translate": "translation", "predict": "sequence"}
 MEMBERS = {"translate": "texts", "predict": "sequences"}
 
@@ -38,7 +36,7 @@ class Gateway:
     def __init__(self, catalog: Catalog, runner: ItemRunner, metrics: Metrics, max_items: int) -> None:
         self._catalog = catalog
         self._runner = runner
-        self._metrics = metrics
+        self._recorder = Recorder(metrics, catalog.__contains__)
         self._max_items = max_items
         self._open = 0
         self._idle = asyncio.Event()
@@ -83,13 +81,11 @@ class Gateway:
             QueueFull: the queue has no room, or no time, for one more row, as long as others.
         """
         if self._draining:
-            return  # which is what it will be told
-        started = perf_counter()
+            return  # `translate` and `predict` say so
         try:
             self._runner.check_room(ref.name, call.deadline)
         except errors.QueueFull as error:
-            self._metrics.of(self._metrics.rejected, error.reason).inc()
-            self._count(self._known(ref), task, call, error.code.value, error.reason, started)
+            self._recorder.refused(task, ref, call, error)
             raise
 
     async def drain(self, seconds: float) -> None:
@@ -102,53 +98,22 @@ class Gateway:
             pass  # the transports cancel what is left
 
     async def _counted(self, task: str, ref: ModelRef, body: Body, call: Call) -> Answered:
-        """Own a request's count and time, whatever its end."""
-        started, labels, code, reason = (
-            perf_counter(),
-            (OTHER, NONE),
-            "INTERNAL",
-            errors.Unexpected.reason,
-        )
-        self._enter(call)
-        try:
+        with self._opened(), self._recorder.request(task, ref, call) as record:
             served = await self._find(task, ref, call)
-            labels = (served.model, str(served.version))
-            answered = await self._answer(task, ref, served, body, call)
-            labels = (answered.model, str(answered.version))
-            code, reason = OK, NO_REASON
-            return answered
-        except SeqserveError as error:
-            labels = labels if labels[0] != OTHER else self._known(ref)
-            code, reason = error.code.value, error.reason
-            raise
-        except asyncio.CancelledError:
-            code, reason = errors.Cancelled.code.value, errors.Cancelled.reason
-            raise
-        finally:
-            self._leave(call)
-            self._count(labels, task, call, code, reason, started)
+            record.version(served.model, served.version)
+            return await self._answer(task, ref, served, body, call, record)
 
-    def _count(
-        self, labels: tuple[str, str], task: str, call: Call, code: str, reason: str, started: float
-    ) -> None:
-        metrics, seconds = self._metrics, perf_counter() - started
-        metrics.of(metrics.requests, *labels, task, call.transport, code, reason).inc()
-        metrics.of(metrics.request_seconds, *labels, task, call.transport).observe(seconds)
-
-    def _enter(self, call: Call) -> None:
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Keep the drain waiting for a request."""
         self._open += 1
         self._idle.clear()
-        self._metrics.of(self._metrics.in_flight, call.transport).inc()
-
-    def _leave(self, call: Call) -> None:
-        self._open -= 1
-        self._metrics.of(self._metrics.in_flight, call.transport).dec()
-        if not self._open:
-            self._idle.set()
-
-    def _known(self, ref: ModelRef) -> tuple[str, str]:
-        """Return metric labels for a request that reached no version: only names that exist."""
-        return (ref.name if ref.name in self._catalog else OTHER, NONE)
+        try:
+            yield
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
 
     async def _find(self, task: str, ref: ModelRef, call: Call) -> Served:
         if self._draining:
@@ -159,7 +124,9 @@ class Gateway:
             raise errors.WrongTask(f"model {ref.name!r} is for {served.manifest.task}; it cannot {task}")
         return served
 
-    async def _answer(self, task: str, ref: ModelRef, served: Served, body: Body, call: Call) -> Answered:
+    async def _answer(
+        self, task: str, ref: ModelRef, served: Served, body: Body, call: Call, record: Record
+    ) -> Answered:
         member = MEMBERS[task]
         count = len(getattr(body, member))
         if not count:
@@ -170,9 +137,10 @@ class Gateway:
             try:
                 served, outcomes = await self._again(task, ref, served, body, call, outcomes)
             except SeqserveError:
-                self._count_items(task, served, call, outcomes)
+                record.items(outcomes)
                 raise
-        self._count_items(task, served, call, outcomes)
+            record.version(served.model, served.version)
+        record.items(outcomes)
         return Answered(served.model, served.version, served.digest, _settled(member, outcomes))
 
     async def _again(
@@ -195,19 +163,6 @@ class Gateway:
             told = f"version {current.version} of model {ref.name!r} went away while it was called"
             raise errors.BackendUnavailable(told, retry_after=1.0)
         return current, outcomes
-
-    def _count_items(self, task: str, served: Served, call: Call, outcomes: Sequence[Outcome]) -> None:
-        version = (served.model, str(served.version))
-        for outcome in outcomes:
-            if isinstance(outcome, SeqserveError):
-                code, reason = outcome.code.value, outcome.reason
-                if not isinstance(outcome, errors.InvalidArgument):
-                    self._metrics.rejected.labels(reason).inc()
-            else:
-                code, reason = OK, NO_REASON
-                for warning in getattr(outcome, "warnings", ()):
-                    self._metrics.warnings.labels(*version, warning).inc()
-            self._metrics.of(self._metrics.items, *version, task, call.transport, code, reason).inc()
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.core import gateway as gateway_module
 from seqserve.service.core import items as items_module
+from seqserve.service.core import recorder as recorder_module
 from seqserve.service.core import scheduler as scheduler_module
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
@@ -280,7 +280,7 @@ async def running(
     """Run core over a fake backend and the loop's clock; at the end nothing waits and no task is left."""
     clock = asyncio.get_running_loop().time
     with ExitStack() as patched:
-        for module in (scheduler_module, items_module, gateway_module):
+        for module in (scheduler_module, items_module, recorder_module):
             patched.enter_context(patch.object(module, "perf_counter", clock))
         async with _core(function, budget, slots, backend_timeout, max_items) as core:
             yield core
