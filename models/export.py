@@ -193,7 +193,7 @@ def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in draft.requests:
-            plan = served.codec.plan(body_of(served.manifest, request))
+            plan = served.codec.plan(body_of(served, request))
             signature = served.manifest.signatures[plan.signature]
             for row in (plan.encode(item).row for item in plan.items):
                 buckets = [b for b in served.manifest.buckets if b >= row.length]

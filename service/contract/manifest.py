@@ -21,6 +21,8 @@ MANIFEST_SIGNATURE = "manifest"
 DECODED = ("ids", "lengths", "scores", "attention")
 """The outputs of every decoding signature."""
 
+NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
+
 Dtype = Literal["bool", "int32", "int64", "float32", "string"]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -269,7 +271,9 @@ class Manifest(Part):
     """A model version's own description; see `docs/manifest.md` for each field."""
 
     schema_version: Literal[1] = 1
-    task: Literal["translation", "sequence"]
+    task: Annotated[
+        str, Field(min_length=1)
+    ]  # which ones are served, and what else each needs: core/tasks.py
     name: str
     version: Positive
     signatures: dict[str, Signature]
@@ -358,8 +362,7 @@ class Manifest(Part):
             limit = getattr(self.limits, field)
             if limit is not None and limit > longest:
                 raise ValueError(f"limits.{field}: {limit} is above the last bucket, {longest}")
-        needed = ("text_characters", "text_pieces") if self.task == "translation" else ("sequence_steps",)
-        for field in needed:
+        for field in NEEDED_LIMITS.get(self.task, ()):
             if getattr(self.limits, field) is None:
                 raise ValueError(f"limits.{field}: needed for task {self.task}")
 

@@ -13,12 +13,11 @@ from enum import StrEnum
 from seqserve.service import errors
 from seqserve.service.backend.base import Backend, State, VersionState
 from seqserve.service.contract.digest import digest_of, sha256
-from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
 from seqserve.service.core.golden import TRANSIENT, run_examples
 from seqserve.service.core.items import ItemRunner
-from seqserve.service.core.predict import PredictCodec
-from seqserve.service.core.translate import TranslateCodec
-from seqserve.service.core.types import Codec, ModelRef, Served
+from seqserve.service.core.tasks import TASKS, Tasks, task_named
+from seqserve.service.core.types import ModelRef, Served
 from seqserve.service.errors import SeqserveError
 from seqserve.service.metrics import NONE, Metrics
 
@@ -70,9 +69,18 @@ class Catalog:
 
     Args:
         device: what the models run on, `cpu` or `gpu`: whose tolerance the golden examples are held to.
+        tasks: those that are served; a version for another one is refused.
     """
 
-    def __init__(self, backend: Backend, runner: ItemRunner, metrics: Metrics, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        runner: ItemRunner,
+        metrics: Metrics,
+        device: str = "cpu",
+        tasks: Tasks = TASKS,
+    ) -> None:
+        self.tasks = tasks
         self._device = device
         self._backend = backend
         self._runner = runner
@@ -296,7 +304,7 @@ class Catalog:
 
     async def _admit(self, name: str, number: int) -> Served:
         """Fetch the contract from the version itself and run its golden examples."""
-        served = make_served(name, number, await self._backend.manifest(name, number))
+        served = make_served(name, number, await self._backend.manifest(name, number), self.tasks)
         deadline = asyncio.get_running_loop().time() + ADMISSION_SECONDS
         await run_examples(served, self._runner, deadline, self._device)
         return served
@@ -322,11 +330,12 @@ def _seen(state: VersionState) -> Hashable:
     return (state.state, state.stamp)
 
 
-def make_served(name: str, number: int, files: dict[str, bytes]) -> Served:
+def make_served(name: str, number: int, files: dict[str, bytes], tasks: Tasks = TASKS) -> Served:
     """Build what can be called from a version's contract files, by path relative to assets/.
 
     Raises:
-        ManifestMissing, ManifestInvalid; FileChanged, naming a contract file that is not as exported.
+        ManifestMissing; ManifestInvalid, also where its task is not among `tasks`; FileChanged, naming a
+        contract file that is not as exported.
     """
     if FILE_NAME not in files:
         raise errors.ManifestMissing(f"{name} version {number} carries no {FILE_NAME}")
@@ -335,10 +344,5 @@ def make_served(name: str, number: int, files: dict[str, bytes]) -> Served:
         listed = manifest.files.get(f"assets/{path}")
         if path != FILE_NAME and listed is not None and listed != sha256(content):
             raise errors.FileChanged(f"assets/{path} is not the file that was exported")
-    return Served(name, number, digest_of(files[FILE_NAME]), manifest, _codec(manifest, files))
-
-
-def _codec(manifest: Manifest, files: dict[str, bytes]) -> Codec:
-    if manifest.task == "translation":
-        return TranslateCodec(manifest, files)
-    return PredictCodec(manifest)
+    task = task_named(manifest.task, tasks)
+    return Served(name, number, digest_of(files[FILE_NAME]), manifest, task, task.codec(manifest, files))

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from seqserve.service import errors
-from seqserve.service.core.types import Call, ModelRef, Outcome
+from seqserve.service.core.types import Call, ModelRef, Outcome, Task
 from seqserve.service.errors import SeqserveError
 from seqserve.service.metrics import NONE, OTHER, Metrics
 
@@ -29,11 +29,11 @@ class Recorder:
         self._metrics = metrics
         self._is_known = is_known
 
-    def request(self, task: str, ref: ModelRef, call: Call) -> "Record":
+    def request(self, task: Task, ref: ModelRef, call: Call) -> "Record":
         """Return the record of a request that begins; it is a context, to be left when the request ends."""
         return Record(self._metrics, task, call, self._known(ref))
 
-    def refused(self, task: str, ref: ModelRef, call: Call, error: SeqserveError) -> None:
+    def refused(self, task: Task, ref: ModelRef, call: Call, error: SeqserveError) -> None:
         """Count a request that was refused on arrival, before it was read."""
         self._metrics.of(self._metrics.rejected, error.reason).inc()
         self.request(task, ref, call).end(error.code.value, error.reason)
@@ -46,7 +46,7 @@ class Recorder:
 class Record:
     """One request: which version answers it, what became of its items, how it ended and how long it took."""
 
-    def __init__(self, metrics: Metrics, task: str, call: Call, labels: tuple[str, str]) -> None:
+    def __init__(self, metrics: Metrics, task: Task, call: Call, labels: tuple[str, str]) -> None:
         self._metrics = metrics
         self._task = task
         self._call = call
@@ -83,11 +83,11 @@ class Record:
         """Count and time the request."""
         metrics, seconds = self._metrics, perf_counter() - self._started
         metrics.of(metrics.requests, *self._outcome_labels(code, reason)).inc()
-        times = metrics.of(metrics.request_seconds, *self._labels, self._task, self._call.transport)
+        times = metrics.of(metrics.request_seconds, *self._labels, self._task.verb, self._call.transport)
         times.observe(seconds)
 
     def _outcome_labels(self, code: str, reason: str) -> tuple[str, ...]:
-        return (*self._labels, self._task, self._call.transport, code, reason)
+        return (*self._labels, self._task.verb, self._call.transport, code, reason)
 
 
 def _outcome(error: BaseException | None) -> tuple[str, str]:

@@ -6,7 +6,8 @@ Conversion and nothing else.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,13 +19,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seqserve.service import errors
-from seqserve.service.contract.items import PredictBody, TranslateBody, answers_as_json
+from seqserve.service.contract.items import answers_as_json
 from seqserve.service.core.gateway import Gateway
-from seqserve.service.core.types import Answered, Call, ModelRef
+from seqserve.service.core.tasks import Tasks
+from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
 from seqserve.service.logs import REQUEST_ID, request_id
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest import openapi
-from seqserve.service.rest.bodies import Kind, checked, read_json
+from seqserve.service.rest.bodies import checked, read_json
 from seqserve.service.rest.models import model_as_json
 from seqserve.service.rest.problems import problem
 from seqserve.service.settings import Settings
@@ -39,9 +41,7 @@ LONGEST_NUMBER = 18
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-CALL = re.compile(
-    r"/v1/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+)|/labels/(?P<label>[^/]+))?:(?P<verb>translate|predict)"
-)
+CALL = r"/v1/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+)|/labels/(?P<label>[^/]+))?:(?P<verb>VERBS)"
 
 
 def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> ASGIApp:
@@ -57,8 +57,8 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> ASGIAp
     routes: list[tuple[str, str, Handler, dict[str, Any]]] = []
     # the two calls are here for /docs, and for 405 on another method: `Front` answers them
     for place in ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}"):
-        routes.append(("POST", f"{models}{place}:translate", door.translate, openapi.TRANSLATE))
-        routes.append(("POST", f"{models}{place}:predict", door.predict, openapi.PREDICT))
+        for task in gateway.tasks.values():
+            routes.append(("POST", f"{models}{place}:{task.verb}", door.answerer(task), openapi.asking(task)))
     routes += [
         ("GET", models, door.list_models, openapi.LIST_MODELS),
         ("GET", models + "/{model}", door.get_model, openapi.GET_MODEL),
@@ -71,8 +71,8 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> ASGIAp
     app.add_exception_handler(errors.SeqserveError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_edge)
     app.add_middleware(RequestId)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    return Front(app, door)
+    app.openapi = lambda: _openapi(app, gateway.tasks)  # type: ignore[method-assign]
+    return Front(app, {task.verb: door.answerer(task) for task in gateway.tasks.values()})
 
 
 class Front:
@@ -81,15 +81,16 @@ class Front:
     The layers take 0.3 ms of a call's 1.2 (slow core), as long as tokenizing and decoding do.
     """
 
-    def __init__(self, app: ASGIApp, door: "Door") -> None:
+    def __init__(self, app: ASGIApp, handlers: Mapping[str, Handler]) -> None:
         self._app = app
-        self._handlers = {"translate": door.translate, "predict": door.predict}
+        self._handlers = handlers
+        self._pattern = re.compile(CALL.replace("VERBS", "|".join(map(re.escape, handlers))))
         self._called = RequestId(self._call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = None
         if scope["type"] == "http" and scope["method"] == "POST":
-            found = CALL.fullmatch(scope["path"])
+            found = self._pattern.fullmatch(scope["path"])
         if found is None:
             return await self._app(scope, receive, send)
         scope["path_params"] = found.groupdict()
@@ -134,32 +135,25 @@ class Door:
         """Return one model, with its versions and what it takes."""
         return _json(model_as_json(self._gateway.model(request.path_params["model"])))
 
-    async def translate(self, request: Request) -> Response:
-        """Translate texts."""
-        call, ref = self._call(request), _ref(request)
-        self._gateway.check_room("translate", ref, call)
-        body = await self._read(request, TranslateBody, "texts", call)
-        answered = await _unless_gone(request, self._gateway.translate(ref, body, call))
-        return _answer(answered, "translations")
+    def answerer(self, task: Task) -> Handler:
+        """Return the handler of a task's calls."""
 
-    async def predict(self, request: Request) -> Response:
-        """Predict from sequences."""
-        call, ref = self._call(request), _ref(request)
-        self._gateway.check_room("predict", ref, call)
-        body = await self._read(request, PredictBody, "sequences", call)
-        answered = await _unless_gone(request, self._gateway.predict(ref, body, call))
-        return _answer(answered, "predictions")
+        async def answer(request: Request) -> Response:
+            call, ref = self._call(request), _ref(request)
+            self._gateway.check_room(task, ref, call)
+            asked = _asked(task, await self._read(request, call))
+            answered = await _unless_gone(request, self._gateway.answer(task, ref, asked, call))
+            return _answer(answered, task.answer_member)
 
-    async def _read(self, request: Request, kind: type[Kind], member: str, call: Call) -> Kind:
-        """Read a body within the call's deadline; how many items it has is checked before they are."""
+        return answer
+
+    async def _read(self, request: Request, call: Call) -> dict[str, Any]:
+        """Read a body within the call's deadline."""
         try:
             async with asyncio.timeout_at(call.deadline):
-                table = await read_json(request, self._settings.max_message_bytes)
+                return await read_json(request, self._settings.max_message_bytes)
         except TimeoutError:
             raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
-        items = table.get(member)
-        self._gateway.check_count(member, len(items) if isinstance(items, list) else 0)
-        return checked(table, kind)
 
     def _call(self, request: Request) -> Call:
         """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""
@@ -203,6 +197,11 @@ class RequestId:
             await problem(fault)(scope, receive, echo)
         finally:
             REQUEST_ID.reset(token)
+
+
+def _asked(task: Task, table: dict[str, Any]) -> Asked:
+    items = table.get(task.body_member)
+    return Asked(len(items) if isinstance(items, list) else 0, partial(checked, table, task.body))
 
 
 async def _unless_gone(request: Request, work: Awaitable[Answered]) -> Answered:
@@ -270,11 +269,11 @@ async def _answer_edge(request: Request, error: Exception) -> Response:
     return problem(errors.RouteNotFound(f"{where}: no such path; /docs lists them"))
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, tasks: Tasks) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(openapi.schemas())
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(openapi.schemas(tasks))
         app.openapi_schema = schema
     return app.openapi_schema

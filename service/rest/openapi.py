@@ -6,7 +6,9 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from seqserve.service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody, Translation
+from seqserve.service.contract.items import FailedItem
+from seqserve.service.core.tasks import Tasks
+from seqserve.service.core.types import Task
 from seqserve.service.rest.problems import MEDIA_TYPE, SCHEMA
 
 VERSION = version("seqserve")
@@ -17,10 +19,6 @@ DESCRIPTION = (
 )
 REF = "#/components/schemas/"
 PROBLEM = {"description": "Problem", "content": {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}}
-EXAMPLES = {
-    "TranslateBody": {"texts": ["Tuesday, November 24, 2026"], "alignment": True},
-    "PredictBody": {"sequences": [{"event": ["visit", "search"], "minutes": [0, 1.5]}], "top_k": 3},
-}
 
 
 def _answer(schema: str | None, description: str) -> dict[int | str, dict[str, Any]]:
@@ -28,8 +26,9 @@ def _answer(schema: str | None, description: str) -> dict[int | str, dict[str, A
     return {200: {"description": description, "content": content}, "default": PROBLEM}
 
 
-def _task(body: str, answer: str, summary: str) -> dict[str, Any]:
-    media = {"schema": {"$ref": REF + body}, "example": EXAMPLES[body]}
+def asking(task: Task) -> dict[str, Any]:
+    """Return what is said of the calls of a task."""
+    media = {"schema": {"$ref": REF + task.body.__name__}, "example": dict(task.example)}
     request = {"required": True, "content": {"application/json": media}}
     parameters = [
         {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
@@ -39,15 +38,15 @@ def _task(body: str, answer: str, summary: str) -> dict[str, Any]:
         )
     ]
     return {
-        "summary": summary,
+        "name": task.verb,
+        "summary": task.summary,
+        "description": f"{task.summary}.",
         "tags": ["answers"],
-        "responses": _answer(answer, "One entry for each that was sent, in order."),
+        "responses": _answer(_answer_name(task), "One entry for each that was sent, in order."),
         "openapi_extra": {"requestBody": request, "parameters": parameters},
     }
 
 
-TRANSLATE = _task("TranslateBody", "TranslateAnswer", "Translate texts")
-PREDICT = _task("PredictBody", "PredictAnswer", "Predict from sequences")
 LIST_MODELS = {"summary": "List models", "tags": ["models"], "responses": _answer(None, "All models.")}
 GET_MODEL = {"summary": "Show a model", "tags": ["models"], "responses": _answer(None, "One model.")}
 HEALTHZ = {"summary": "Is the process alive?", "tags": ["health"], "responses": _answer(None, "Alive.")}
@@ -59,23 +58,23 @@ METRICS = {
 }
 
 
-def schemas() -> dict[str, Any]:
-    """Return the components that the routes refer to."""
+def schemas(tasks: Tasks) -> dict[str, Any]:
+    """Return the components that the operations refer to."""
     template = REF + "{model}"
-    _, bodies = models_json_schema(
-        [(TranslateBody, "validation"), (PredictBody, "validation")], ref_template=template
-    )
-    kinds = {"Translation": Translation, "Prediction": Prediction, "FailedItem": FailedItem}
-    found: dict[str, Any] = dict(bodies["$defs"])
-    for name, kind in kinds.items():
+    bodies = [(task.body, "validation") for task in tasks.values()]
+    _, defined = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
+    components: dict[str, Any] = dict(defined["$defs"])
+    for kind in (*(task.item for task in tasks.values()), FailedItem):
         schema = TypeAdapter(kind).json_schema(ref_template=template, mode="serialization")
-        found |= {**schema.pop("$defs", {}), name: schema}
-    return {
-        **found,
-        "TranslateAnswer": _list_of("translations", "Translation"),
-        "PredictAnswer": _list_of("predictions", "Prediction"),
-        "Problem": SCHEMA,
+        components |= {**schema.pop("$defs", {}), kind.__name__: schema}
+    answers = {
+        _answer_name(task): _list_of(task.answer_member, task.item.__name__) for task in tasks.values()
     }
+    return {**components, **answers, "Problem": SCHEMA}
+
+
+def _answer_name(task: Task) -> str:
+    return f"{task.verb.capitalize()}Answer"
 
 
 def _list_of(member: str, item: str) -> dict[str, Any]:

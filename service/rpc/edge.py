@@ -17,7 +17,7 @@ from seqserve.service import errors
 from seqserve.service.core.types import Call
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
-from seqserve.service.rpc.faults import call_status
+from seqserve.service.rpc.faults import Field, call_status, dotted
 from seqserve.service.status import grpc_status
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method of a service: what it is asked, and the coroutine function that answers."""
+    """One method of a service.
+
+    Args:
+        answer: the coroutine function that answers a request.
+        field: names a violation's place in the request.
+    """
 
     request: type[Message]
     answer: Callable[[Any, Call], Awaitable[Message]]
+    field: Field = dotted
 
 
 def handler(
@@ -57,7 +63,7 @@ def handler(
         except Exception:
             log.exception("a call failed unexpectedly")
             failure = errors.Unexpected("an unexpected fault; the log has it under the request's id")
-        await _fail(context, failure, method.request)
+        await _fail(context, failure, method.field)
 
     return handle
 
@@ -84,7 +90,7 @@ def _parsed(kind: type[Message], raw: bytes) -> Message:
         raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
 
 
-async def _fail(context: Context, error: SeqserveError, request: type[Message]) -> NoReturn:
-    status = call_status(error, request)
+async def _fail(context: Context, error: SeqserveError, field: Field) -> NoReturn:
+    status = call_status(error, field)
     details = ((DETAILS_KEY, status.SerializeToString()),)
     await context.abort(grpc_status(error), status.message, details)

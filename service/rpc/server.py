@@ -8,6 +8,7 @@ from seqserve.service.core.gateway import Gateway
 from seqserve.service.rpc.edge import handler
 from seqserve.service.rpc.health import Health
 from seqserve.service.rpc.servicers import services
+from seqserve.service.rpc.tasks import RPCS, Rpcs
 from seqserve.service.settings import Settings
 
 
@@ -15,12 +16,15 @@ class RpcServer:
     """Serves one gateway: `start`, `publish` whenever the catalog changed, `leave`, `stop`.
 
     Build it inside the running event loop.
+
+    Args:
+        rpcs: the messages of the gateway's tasks.
     """
 
-    def __init__(self, gateway: Gateway, settings: Settings) -> None:
+    def __init__(self, gateway: Gateway, settings: Settings, rpcs: Rpcs = RPCS) -> None:
         self._gateway = gateway
         self._address = _address(settings.host, settings.grpc_port)
-        methods = services(gateway)
+        methods = services(gateway, rpcs)
         self._health = Health(tuple(methods))
         self._server = grpc.aio.server(options=_options(settings))
         timeouts = settings.default_timeout, settings.max_timeout
@@ -71,5 +75,5 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),  # else two servers share a port, and neither is told
+        ("grpc.so_reuseport", 0),  # else two servers may share a port unnoticed
     ]
