@@ -1,5 +1,8 @@
-"""What `/docs` and `/openapi.json` say of each route: bodies, answers, problems, with examples."""
+"""What `/openapi.json` says of each route: bodies, answers, problems, with examples; made from the tables."""
 
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -11,6 +14,7 @@ from seqserve.service.core.tasks import Tasks
 from seqserve.service.core.types import Task
 from seqserve.service.rest.problems import MEDIA_TYPE, SCHEMA
 
+TITLE = "seqserve"
 VERSION = version("seqserve")
 DESCRIPTION = (
     "Trained sequence models: text and events in; text, labels and values out. "
@@ -19,43 +23,124 @@ DESCRIPTION = (
 )
 REF = "#/components/schemas/"
 PROBLEM = {"description": "Problem", "content": {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}}
+IN_PATHS = {
+    "model": {"description": "the model's name", "schema": {"type": "string"}},
+    "version": {"description": "the number of one of its versions", "schema": {"type": "integer"}},
+    "label": {"description": "a label that stands for one of its versions", "schema": {"type": "string"}},
+}
+HEADERS = [
+    {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
+    for name, text in (
+        ("X-Request-Id", "echoed in the response and in the log; made if absent"),
+        ("Grpc-Timeout", "how long the answer is worth having, as 500m or 2S"),
+    )
+]
 
 
-def _answer(schema: str | None, description: str) -> dict[int | str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is said of a route.
+
+    Args:
+        name: what the operation's id begins with.
+        members: of the OpenAPI operation, but for its id and what is in its path.
+    """
+
+    name: str
+    members: Mapping[str, Any]
+
+
+def _operation(
+    name: str, tag: str, summary: str, description: str, responses: dict[str, Any], **others: Any
+) -> Operation:
+    members = {"tags": [tag], "summary": summary, "description": description, "responses": responses}
+    return Operation(name, members | others)
+
+
+def _answer(schema: str | None, description: str) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": REF + schema} if schema else {"type": "object"}}}
-    return {200: {"description": description, "content": content}, "default": PROBLEM}
+    return {"200": {"description": description, "content": content}, "default": PROBLEM}
 
 
-def asking(task: Task) -> dict[str, Any]:
-    """Return what is said of the calls of a task."""
+def asking(task: Task) -> Operation:
+    """Return the operation that a task is asked by."""
     media = {"schema": {"$ref": REF + task.body.__name__}, "example": dict(task.example)}
-    request = {"required": True, "content": {"application/json": media}}
-    parameters = [
-        {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
-        for name, text in (
-            ("X-Request-Id", "echoed in the response and in the log; made if absent"),
-            ("Grpc-Timeout", "how long the answer is worth having, as 500m or 2S"),
-        )
-    ]
+    return _operation(
+        task.verb,
+        "answers",
+        task.summary,
+        f"{task.summary}.",
+        _answer(_answer_name(task), "One entry for each that was sent, in order."),
+        requestBody={"required": True, "content": {"application/json": media}},
+        parameters=HEADERS,
+    )
+
+
+LIST_MODELS = _operation(
+    "list_models",
+    "models",
+    "List models",
+    "Return every model, with its versions and what it takes.",
+    _answer(None, "All models."),
+)
+GET_MODEL = _operation(
+    "get_model",
+    "models",
+    "Show a model",
+    "Return one model, with its versions and what it takes.",
+    _answer(None, "One model."),
+)
+HEALTHZ = _operation(
+    "healthz",
+    "health",
+    "Is the process alive?",
+    "Tell that the process is alive.",
+    _answer(None, "Alive."),
+)
+READYZ = _operation(
+    "readyz",
+    "health",
+    "Can it be called?",
+    "Tell whether every model has been callable once, and the service is not shutting down.",
+    _answer(None, "Ready."),
+)
+METRICS = _operation(
+    "metrics",
+    "health",
+    "Metrics for Prometheus",
+    "Return all metrics in Prometheus' text format.",
+    {"200": {"description": "Text format.", "content": {"text/plain": {}}}},
+)
+
+
+def document(routes: Iterable[tuple[str, str, Operation]], tasks: Tasks) -> dict[str, Any]:
+    """Return the whole page.
+
+    Args:
+        routes: method, path and operation of each.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, operation in routes:
+        paths.setdefault(path, {})[method.lower()] = _written(method, path, operation)
     return {
-        "name": task.verb,
-        "summary": task.summary,
-        "description": f"{task.summary}.",
-        "tags": ["answers"],
-        "responses": _answer(_answer_name(task), "One entry for each that was sent, in order."),
-        "openapi_extra": {"requestBody": request, "parameters": parameters},
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
+        "paths": paths,
+        "components": {"schemas": schemas(tasks)},
     }
 
 
-LIST_MODELS = {"summary": "List models", "tags": ["models"], "responses": _answer(None, "All models.")}
-GET_MODEL = {"summary": "Show a model", "tags": ["models"], "responses": _answer(None, "One model.")}
-HEALTHZ = {"summary": "Is the process alive?", "tags": ["health"], "responses": _answer(None, "Alive.")}
-READYZ = {"summary": "Can it be called?", "tags": ["health"], "responses": _answer(None, "Ready.")}
-METRICS = {
-    "summary": "Metrics for Prometheus",
-    "tags": ["health"],
-    "responses": {200: {"description": "Text format.", "content": {"text/plain": {}}}},
-}
+def _written(method: str, path: str, operation: Operation) -> dict[str, Any]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, **IN_PATHS[name]}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
+    parameters = [*in_path, *operation.members.get("parameters", ())]
+    written = {
+        **operation.members,
+        "operationId": re.sub(r"\W", "_", operation.name + path) + "_" + method.lower(),
+    }
+    return written | {"parameters": parameters} if parameters else written
 
 
 def schemas(tasks: Tasks) -> dict[str, Any]:
