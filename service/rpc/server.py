@@ -1,11 +1,11 @@
-"""The grpc.aio server over one gateway: services, health, reflection, limits. Built by `service.main`."""
+"""The grpc.aio server over one gateway: services, health, reflection, limits, and the edge round them."""
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from seqserve.service.core.gateway import Gateway
-from seqserve.service.rpc.edge import handler
+from seqserve.service.rpc.edge import Edge
 from seqserve.service.rpc.health import Health
 from seqserve.service.rpc.servicers import services
 from seqserve.service.rpc.tasks import RPCS, Rpcs
@@ -26,14 +26,11 @@ class RpcServer:
         self._address = _address(settings.host, settings.grpc_port)
         methods = services(gateway, rpcs)
         self._health = Health(tuple(methods))
-        self._server = grpc.aio.server(options=_options(settings))
-        timeouts = settings.default_timeout, settings.max_timeout
+        edge = Edge(settings.default_timeout, settings.max_timeout)
+        self._server = grpc.aio.server(interceptors=(edge,), options=_options(settings))
         for service, of_service in methods.items():
-            handlers = {
-                name: grpc.unary_unary_rpc_method_handler(handler(method, *timeouts))
-                for name, method in of_service.items()
-            }
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            generic = grpc.method_handlers_generic_handler(service, {**of_service})
+            self._server.add_generic_rpc_handlers((generic,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         names = (*methods, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
