@@ -96,7 +96,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "no JSON": ({"manifest.json": b"{"}, "MANIFEST_INVALID"),
     "a manifest that contradicts itself": (as_files(sequence_manifest(buckets=[8, 4])), "MANIFEST_INVALID"),
     "no tokenizer": (as_files(translation_manifest()), "MANIFEST_INVALID"),
-    "a tokenizer that is none": (
+    "a file that is not a tokenizer": (
         as_files(translation_manifest(), **{"en.model": b"none"}),
         "MANIFEST_INVALID",
     ),

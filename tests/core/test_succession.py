@@ -172,7 +172,7 @@ async def test_a_model_that_is_slow_to_examine_holds_up_no_other() -> None:
 
 
 async def test_a_model_that_is_taken_out_under_a_look_is_not_found() -> None:
-    """Whoever waited for the look is told so, and is not cancelled."""
+    """Whoever waited for the look hears that there is no such model, and is not cancelled."""
     async with watched(1) as core:
         core.backend.put("totals", 2, version(2))
         core.backend.gates[2] = asyncio.Event()  # its examination takes for ever
