@@ -189,7 +189,7 @@ def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in draft.requests:
-            plan = served.codec.plan(body_of(served.manifest, request))
+            plan = served.codec.plan(body_of(served, request))
             if plan.batch_options:
                 continue
             signature = served.manifest.signatures[plan.signature]

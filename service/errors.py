@@ -17,7 +17,7 @@ A leaf class is one reason. Its docstring is its line in the documented table (`
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 Path = tuple[str | int, ...]
 """Where in the request the fault lies: `("texts", 3)`, `("sequences", 0, "minutes", 2)`."""
@@ -153,6 +153,10 @@ class MethodNotAllowed(SeqserveError):
 
     code = Code.UNIMPLEMENTED
     reason = "METHOD_NOT_ALLOWED"
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...] = (), **others: Any) -> None:
+        super().__init__(message, **others)
+        self.allowed = allowed
 
 
 # --- gRPC alone ---------------------------------------------------------------------------------

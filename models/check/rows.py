@@ -59,7 +59,7 @@ def example_rows(
     """
     groups: dict[BatchOptions, list[Row]] = {}
     for request in (*(example.request for example in served.manifest.examples), *probes):
-        plan = served.codec.plan(body_of(served.manifest, request))
+        plan = served.codec.plan(body_of(served, request))
         if plan.signature == name:
             rows = [plan.encode(item).row for item in plan.items]
             groups.setdefault(plan.batch_options, []).extend(rows)

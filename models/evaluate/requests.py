@@ -6,7 +6,8 @@ from typing import Any
 
 from seqserve.models.check.pipeline import SECONDS, Pipeline
 from seqserve.service import errors
-from seqserve.service.core.types import Body, Outcome
+from seqserve.service.contract.items import Body
+from seqserve.service.core.types import Outcome
 from seqserve.service.errors import SeqserveError
 
 CHUNK = 512

@@ -6,6 +6,7 @@ Answers are plain dataclasses; `answers_as_json` is the only way they become JSO
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
@@ -56,6 +57,11 @@ class PredictBody(Body):
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """What became of one item; each task has a class of its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alternative:
     """A further hypothesis, worse than the one returned."""
 
@@ -64,7 +70,7 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(Item):
     """One translated text. `alignment[i][j]`: how much target word i attends to source word j."""
 
     text: str
@@ -140,7 +146,7 @@ HeadAnswer = ClassAnswer | LabelsAnswer | ValueAnswer | StepsAnswer | HorizonAns
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(Item):
     """One predicted sequence: an answer for each head."""
 
     heads: dict[str, HeadAnswer]
@@ -157,18 +163,23 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedItem:
+class FailedItem(Item):
     """Stands in the place of an item that failed, among others that did not."""
 
     error: Fault
 
 
-Item = Translation | Prediction | FailedItem
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
-_ITEMS: TypeAdapter[Sequence[Item]] = TypeAdapter(Sequence[Item])
+
+def _plain(item: Any) -> dict[str, Any]:
+    kind: Any = type(item)
+    plain: dict[str, Any] = _adapter(kind).dump_python(item, mode="json", exclude_none=True)
+    return plain
 
 
 def answers_as_json(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Return answers as JSON-ready dicts, absent members left out."""
-    plain: list[dict[str, Any]] = _ITEMS.dump_python(items, mode="json", exclude_none=True)
-    return plain
+    return [_plain(item) for item in items]

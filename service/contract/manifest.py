@@ -20,6 +20,9 @@ PREDICT_SIGNATURE = "serving_default"
 STEP_SIGNATURE = "step"
 """The signature that advances a recurrent sequence model by one event."""
 MANIFEST_SIGNATURE = "manifest"
+
+NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
+
 Dtype = Literal["bool", "int32", "int64", "float32", "string"]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -274,7 +277,7 @@ class Manifest(Part):
     """A model version's own description; see `docs/manifest.md` for each field."""
 
     schema_version: Annotated[int, AfterValidator(_known_schema)] = SCHEMA_VERSION
-    task: Literal["translation", "sequence"]
+    task: Annotated[str, Field(min_length=1)]  # which are served, and what else each needs: core/tasks.py
     name: str
     version: Positive
     signatures: dict[str, Signature]
@@ -343,8 +346,7 @@ class Manifest(Part):
             limit = getattr(self.limits, field)
             if limit is not None and limit > longest:
                 raise ValueError(f"limits.{field}: {limit} is above the last bucket, {longest}")
-        needed = ("text_characters", "text_pieces") if self.task == "translation" else ("sequence_steps",)
-        for field in needed:
+        for field in NEEDED_LIMITS.get(self.task, ()):
             if getattr(self.limits, field) is None:
                 raise ValueError(f"limits.{field}: needed for task {self.task}")
 

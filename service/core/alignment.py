@@ -1,6 +1,6 @@
-"""What the attention tells of a translation: which words go together, what was said twice or not at all.
+"""What attention says about a translation: which words go together, what is repeated and what is left out.
 
-Used by `service.core.translate`. Words are between white space; weights are (target pieces, source pieces).
+Words are between white space; weights are (target pieces, source pieces).
 """
 
 import itertools

@@ -14,6 +14,7 @@ from seqserve.service.core.examine import Examiner
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.looks import Looks
 from seqserve.service.core.standing import ModelStanding, Standing, VersionReport, not_ready
+from seqserve.service.core.tasks import TASKS, Tasks
 from seqserve.service.core.types import ModelRef, Served
 from seqserve.service.errors import SeqserveError
 from seqserve.service.metrics import NONE, Metrics
@@ -26,11 +27,20 @@ class Catalog:
 
     Args:
         device: what the models run on, `cpu` or `gpu`: whose tolerance the golden examples are held to.
+        tasks: those that are served; a version for another one is refused.
     """
 
-    def __init__(self, backend: Backend, runner: ItemRunner, metrics: Metrics, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        runner: ItemRunner,
+        metrics: Metrics,
+        device: str = "cpu",
+        tasks: Tasks = TASKS,
+    ) -> None:
+        self.tasks = tasks
         self._backend = backend
-        self._examiner = Examiner(backend, runner, device)
+        self._examiner = Examiner(backend, runner, device, tasks)
         self._metrics = metrics
         self._models: dict[str, ModelStanding] = {}
         self._looks = Looks(self._look_at)

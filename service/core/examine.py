@@ -6,13 +6,12 @@ import logging
 from seqserve.service import errors
 from seqserve.service.backend.base import Backend, State, VersionState
 from seqserve.service.contract.digest import digest_of, sha256
-from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
 from seqserve.service.core.golden import TRANSIENT, run_examples
 from seqserve.service.core.items import ItemRunner
-from seqserve.service.core.predict import PredictCodec
 from seqserve.service.core.standing import Standing, VersionReport
-from seqserve.service.core.translate import TranslateCodec
-from seqserve.service.core.types import Codec, Served
+from seqserve.service.core.tasks import TASKS, Tasks, task_named
+from seqserve.service.core.types import Served
 from seqserve.service.errors import SeqserveError
 
 log = logging.getLogger(__name__)
@@ -24,12 +23,16 @@ class Examiner:
 
     Args:
         device: what the models run on, `cpu` or `gpu`: whose tolerance the golden examples are held to.
+        tasks: those that are served; a version for another one is refused.
     """
 
-    def __init__(self, backend: Backend, runner: ItemRunner, device: str = "cpu") -> None:
+    def __init__(
+        self, backend: Backend, runner: ItemRunner, device: str = "cpu", tasks: Tasks = TASKS
+    ) -> None:
         self._backend = backend
         self._runner = runner
         self._device = device
+        self._tasks = tasks
 
     async def examine(self, name: str, state: VersionState) -> VersionReport:
         """Return how a version stands: routable, refused with the reason, or loading until more is known."""
@@ -51,17 +54,18 @@ class Examiner:
 
     async def _admitted(self, name: str, number: int) -> Served:
         """Fetch the contract from the version itself and run its golden examples."""
-        served = make_served(name, number, await self._backend.manifest(name, number))
+        served = make_served(name, number, await self._backend.manifest(name, number), self._tasks)
         deadline = asyncio.get_running_loop().time() + EXAMPLES_SECONDS
         await run_examples(served, self._runner, deadline, self._device)
         return served
 
 
-def make_served(name: str, number: int, files: dict[str, bytes]) -> Served:
+def make_served(name: str, number: int, files: dict[str, bytes], tasks: Tasks = TASKS) -> Served:
     """Build what can be called from a version's contract files, by path relative to assets/.
 
     Raises:
-        ManifestMissing, ManifestInvalid; FileChanged, naming a contract file that is not as exported.
+        ManifestMissing; ManifestInvalid, also where its task is not among `tasks`; FileChanged, naming a
+        contract file that is not as exported.
     """
     if FILE_NAME not in files:
         raise errors.ManifestMissing(f"{name} version {number} carries no {FILE_NAME}")
@@ -70,10 +74,5 @@ def make_served(name: str, number: int, files: dict[str, bytes]) -> Served:
         listed = manifest.files.get(f"assets/{path}")
         if path != FILE_NAME and listed is not None and listed != sha256(content):
             raise errors.FileChanged(f"assets/{path} is not the file that was exported")
-    return Served(name, number, digest_of(files[FILE_NAME]), manifest, _codec(manifest, files))
-
-
-def _codec(manifest: Manifest, files: dict[str, bytes]) -> Codec:
-    if manifest.task == "translation":
-        return TranslateCodec(manifest, files)
-    return PredictCodec(manifest)
+    task = task_named(manifest.task, tasks)
+    return Served(name, number, digest_of(files[FILE_NAME]), manifest, task, task.codec(manifest, files))

@@ -1,27 +1,23 @@
-"""The one door behind both transports: look the model up, answer its items, count and time everything.
+"""The one door behind both transports: find the model that is meant, and answer a request's items.
 
 `service.rest` and `service.rpc` convert and call; nothing else reaches a model.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from time import perf_counter
 
 from seqserve.service import errors
-from seqserve.service.contract.items import FailedItem, Fault, Item, PredictBody, TranslateBody
+from seqserve.service.contract.items import Body, FailedItem, Fault, Item
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.recorder import Recorder
 from seqserve.service.core.standing import VersionReport
-from seqserve.service.core.types import Answered, Body, Call, ModelRef, Outcome, Served
+from seqserve.service.core.tasks import Tasks
+from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Outcome, Served, Task
 from seqserve.service.errors import SeqserveError
-from seqserve.service.metrics import NONE, OTHER, Metrics
-
-OK = "OK"
-NO_REASON = ""
-TASKS = {"translate": "translation", "predict": "sequence"}
-MEMBERS = {"translate": "texts", "predict": "sequences"}
+from seqserve.service.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +35,9 @@ class Gateway:
     def __init__(self, catalog: Catalog, runner: ItemRunner, metrics: Metrics, max_items: int) -> None:
         self._catalog = catalog
         self._runner = runner
-        self._metrics = metrics
+        self._recorder = Recorder(metrics, catalog.__contains__)
         self._max_items = max_items
-        self._open = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._open = _Open()
         self._draining = False
 
     @property
@@ -51,13 +45,10 @@ class Gateway:
         """True once every model has been routable, and not while draining."""
         return self._catalog.is_ready and not self._draining
 
-    async def translate(self, ref: ModelRef, body: TranslateBody, call: Call) -> Answered:
-        """Translate texts; an item's fault is in its place, the request's is raised."""
-        return await self._counted("translate", ref, body, call)
-
-    async def predict(self, ref: ModelRef, body: PredictBody, call: Call) -> Answered:
-        """Predict from sequences; an item's fault is in its place, the request's is raised."""
-        return await self._counted("predict", ref, body, call)
+    @property
+    def tasks(self) -> Tasks:
+        """What can be asked; both doors have a call for each."""
+        return self._catalog.tasks
 
     def models(self) -> list[ModelReport]:
         """Return every model."""
@@ -67,117 +58,80 @@ class Gateway:
         """Return one model; raises ModelNotFound."""
         return ModelReport(name, tuple(self._catalog.versions(name)), self._catalog.current(name))
 
-    def check_count(self, member: str, count: int) -> None:
-        """Refuse a request with too many items; the doors ask before they convert them.
+    def check_room(self, task: Task, ref: ModelRef, call: Call) -> None:
+        """Refuse a request that would wait too long. A door asks once, before it reads or converts one.
 
         Raises:
-            TooManyItems: more than the limit.
-        """
-        if count > self._max_items:
-            message = f"{member} has {count} entries, more than the limit of {self._max_items}"
-            raise errors.TooManyItems(message, path=(member,))
-
-    def check_room(self, task: str, ref: ModelRef, call: Call) -> None:
-        """Refuse a request that would wait too long; the doors ask before they read or convert it.
-
-        Raises:
-            QueueFull: the queue has no room, or no time, for one more row, as long as others.
+            QueueFull: the queue has no room, or no time, for one more row, taken to be as long as the others.
         """
         if self._draining:
-            return  # which is what it will be told
-        started = perf_counter()
+            return  # `answer` says so
         try:
             self._runner.check_room(ref.name, call.deadline)
         except errors.QueueFull as error:
-            self._metrics.of(self._metrics.rejected, error.reason).inc()
-            self._count(self._known(ref), task, call, error.code.value, error.reason, started)
+            self._recorder.refused(task, ref, call, error)
             raise
+
+    async def answer(self, task: Task, ref: ModelRef, asked: Asked, call: Call) -> Answered:
+        """Answer a request's items; the fault of one that failed stands in its place.
+
+        Raises:
+            SeqserveError: the request is at fault, no version can answer it, or every item failed.
+        """
+        with self._open, self._recorder.request(task, ref, call) as record:
+            served = await self._find(task, ref, call)
+            record.version(served.model, served.version)
+            body = self._converted(task, asked)
+            outcomes = await self._runner.run(served, body, call.deadline)
+            if ref.version is None and _may_be_gone(outcomes):
+                try:
+                    served, outcomes = await self._again(task, ref, served, body, call, outcomes)
+                except SeqserveError:
+                    record.items(outcomes)
+                    raise
+                record.version(served.model, served.version)
+            record.items(outcomes)
+            items = _settled(task.body_member, outcomes)
+            return Answered(served.model, served.version, served.digest, items)
 
     async def drain(self, seconds: float) -> None:
         """Take no new request, and wait up to `seconds` for those that are open."""
         self._draining = True
         try:
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
+                await self._open.none()
         except TimeoutError:
             pass  # the transports cancel what is left
 
-    async def _counted(self, task: str, ref: ModelRef, body: Body, call: Call) -> Answered:
-        """Own a request's count and time, whatever its end."""
-        started, labels, code, reason = (
-            perf_counter(),
-            (OTHER, NONE),
-            "INTERNAL",
-            errors.Unexpected.reason,
-        )
-        self._enter(call)
-        try:
-            served = await self._find(task, ref, call)
-            labels = (served.model, str(served.version))
-            answered = await self._answer(task, ref, served, body, call)
-            labels = (answered.model, str(answered.version))
-            code, reason = OK, NO_REASON
-            return answered
-        except SeqserveError as error:
-            labels = labels if labels[0] != OTHER else self._known(ref)
-            code, reason = error.code.value, error.reason
-            raise
-        except asyncio.CancelledError:
-            code, reason = errors.Cancelled.code.value, errors.Cancelled.reason
-            raise
-        finally:
-            self._leave(call)
-            self._count(labels, task, call, code, reason, started)
-
-    def _count(
-        self, labels: tuple[str, str], task: str, call: Call, code: str, reason: str, started: float
-    ) -> None:
-        metrics, seconds = self._metrics, perf_counter() - started
-        metrics.of(metrics.requests, *labels, task, call.transport, code, reason).inc()
-        metrics.of(metrics.request_seconds, *labels, task, call.transport).observe(seconds)
-
-    def _enter(self, call: Call) -> None:
-        self._open += 1
-        self._idle.clear()
-        self._metrics.of(self._metrics.in_flight, call.transport).inc()
-
-    def _leave(self, call: Call) -> None:
-        self._open -= 1
-        self._metrics.of(self._metrics.in_flight, call.transport).dec()
-        if not self._open:
-            self._idle.set()
-
-    def _known(self, ref: ModelRef) -> tuple[str, str]:
-        """Return metric labels for a request that reached no version: only names that exist."""
-        return (ref.name if ref.name in self._catalog else OTHER, NONE)
-
-    async def _find(self, task: str, ref: ModelRef, call: Call) -> Served:
+    async def _find(self, task: Task, ref: ModelRef, call: Call) -> Served:
         if self._draining:
             raise errors.Draining("the service is shutting down", retry_after=1.0)
-        async with _until(call) if ref.label is not None else nullcontext():  # only a label is asked for afar
+        if ref.label is None:
             served = await self._catalog.resolve(ref)
-        if served.manifest.task != TASKS[task]:
-            raise errors.WrongTask(f"model {ref.name!r} is for {served.manifest.task}; it cannot {task}")
+        else:  # which may need the backend
+            async with _until(call):
+                served = await self._catalog.resolve(ref)
+        if served.task.name != task.name:
+            raise errors.WrongTask(f"model {ref.name!r} is for {served.task.name}; it cannot {task.verb}")
         return served
 
-    async def _answer(self, task: str, ref: ModelRef, served: Served, body: Body, call: Call) -> Answered:
-        member = MEMBERS[task]
-        count = len(getattr(body, member))
-        if not count:
+    def _converted(self, task: Task, asked: Asked) -> Body:
+        """Convert a request that is not too long.
+
+        Raises:
+            TooManyItems, EmptyRequest; what the conversion raises.
+        """
+        member, limit = task.body_member, self._max_items
+        if asked.count > limit:
+            message = f"{member} has {asked.count} entries, more than the limit of {limit}"
+            raise errors.TooManyItems(message, path=(member,))
+        body = asked.convert()
+        if not getattr(body, member):
             raise errors.EmptyRequest(f"{member} is empty", path=(member,))
-        self.check_count(member, count)
-        outcomes = await self._runner.run(served, body, call.deadline)
-        if ref.version is None and _may_be_gone(outcomes):
-            try:
-                served, outcomes = await self._again(task, ref, served, body, call, outcomes)
-            except SeqserveError:
-                self._count_items(task, served, call, outcomes)
-                raise
-        self._count_items(task, served, call, outcomes)
-        return Answered(served.model, served.version, served.digest, _settled(member, outcomes))
+        return body
 
     async def _again(
-        self, task: str, ref: ModelRef, served: Served, body: Body, call: Call, outcomes: list[Outcome]
+        self, task: Task, ref: ModelRef, served: Served, body: Body, call: Call, outcomes: list[Outcome]
     ) -> tuple[Served, list[Outcome]]:
         """Answer by what is current now, if the version that the items were encoded for has gone.
 
@@ -193,22 +147,31 @@ class Gateway:
             return served, outcomes
         outcomes = await self._runner.run(current, body, call.deadline)
         if any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes):
-            told = f"version {current.version} of model {ref.name!r} went away while it was called"
-            raise errors.BackendUnavailable(told, retry_after=1.0)
+            message = f"version {current.version} of model {ref.name!r} went away while it was called"
+            raise errors.BackendUnavailable(message, retry_after=1.0)
         return current, outcomes
 
-    def _count_items(self, task: str, served: Served, call: Call, outcomes: Sequence[Outcome]) -> None:
-        version = (served.model, str(served.version))
-        for outcome in outcomes:
-            if isinstance(outcome, SeqserveError):
-                code, reason = outcome.code.value, outcome.reason
-                if not isinstance(outcome, errors.InvalidArgument):
-                    self._metrics.rejected.labels(reason).inc()
-            else:
-                code, reason = OK, NO_REASON
-                for warning in getattr(outcome, "warnings", ()):
-                    self._metrics.warnings.labels(*version, warning).inc()
-            self._metrics.of(self._metrics.items, *version, task, call.transport, code, reason).inc()
+
+class _Open:
+    """The requests that are being answered: a context, which each of them is in meanwhile."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._is_empty.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._is_empty.set()
+
+    async def none(self) -> None:
+        """Return when there is none."""
+        await self._is_empty.wait()
 
 
 @asynccontextmanager
@@ -222,7 +185,7 @@ async def _until(call: Call) -> AsyncIterator[None]:
 
 
 def _may_be_gone(outcomes: Sequence[Outcome]) -> bool:
-    """Tell whether the backend had the version no longer, or nobody there who could tell."""
+    """Tell whether the backend no longer had the version, or nobody was there to ask."""
     return any(isinstance(o, (errors.VersionNotFound, errors.BackendUnavailable)) for o in outcomes)
 
 

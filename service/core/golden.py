@@ -9,10 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from seqserve.service import errors
-from seqserve.service.contract.items import PredictBody, TranslateBody, answers_as_json
-from seqserve.service.contract.manifest import Manifest
+from seqserve.service.contract.items import Body, answers_as_json
 from seqserve.service.core.items import ItemRunner
-from seqserve.service.core.types import Body, Served
+from seqserve.service.core.types import Served
 from seqserve.service.errors import SeqserveError
 
 TRANSIENT = (
@@ -32,7 +31,7 @@ async def run_examples(served: Served, runner: ItemRunner, deadline: float, devi
 
     Raises:
         GoldenFailed: an answer is not the recorded one, or the model failed on an example.
-        TRANSIENT: nothing can be said now.
+        TRANSIENT: nothing can be concluded now.
     """
     tolerance = float(getattr(served.manifest.tolerance, device))
     for number, example in enumerate(served.manifest.examples):
@@ -49,10 +48,10 @@ async def answers(
 
     Raises:
         GoldenFailed: the body does not fit, or an item failed.
-        TRANSIENT: nothing can be said now.
+        TRANSIENT: nothing can be concluded now.
     """
     try:
-        outcomes = await runner.run(served, body_of(served.manifest, request), deadline)
+        outcomes = await runner.run(served, body_of(served, request), deadline)
         failed = next((outcome for outcome in outcomes if isinstance(outcome, SeqserveError)), None)
         if failed is not None:
             raise failed
@@ -63,10 +62,9 @@ async def answers(
     return answers_as_json([outcome for outcome in outcomes if not isinstance(outcome, SeqserveError)])
 
 
-def body_of(manifest: Manifest, request: dict[str, Any]) -> Body:
+def body_of(served: Served, request: dict[str, Any]) -> Body:
     """Read a REST body as the one that the version's task answers; raises pydantic's ValidationError."""
-    kind = TranslateBody if manifest.task == "translation" else PredictBody
-    return kind.model_validate(request)
+    return served.task.body.model_validate(request)
 
 
 def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items") -> str | None:
@@ -82,7 +80,7 @@ def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items
     else:
         return None if _close(wanted, got, tolerance) else f"{path} is {got!r}, recorded {wanted!r}"
     differences = (first_difference(w, g, tolerance, f"{path}.{key}") for key, w, g in pairs)
-    return next((difference for difference in differences if difference), None)
+    return next(filter(None, differences), None)
 
 
 def _close(wanted: Any, got: Any, tolerance: float) -> bool:

@@ -1,7 +1,7 @@
 """A request's items, each on its own way to an answer: encode, batch with others, decode.
 
-Called by `service.core.gateway` for callers and by `service.core.catalog` for golden examples, so
-that a version is admitted by the very path that will serve it.
+Golden examples go the same way as callers' requests, so that a version is admitted by the very path that
+will serve it.
 """
 
 import asyncio
@@ -10,9 +10,10 @@ from time import perf_counter
 
 from prometheus_client import Histogram
 
+from seqserve.service.contract.items import Body
 from seqserve.service.core.queue import BatchKey, Caller, Entry
 from seqserve.service.core.scheduler import Scheduler
-from seqserve.service.core.types import Body, Encoded, Outcome, Plan, Served
+from seqserve.service.core.types import Encoded, Outcome, Plan, Served
 from seqserve.service.errors import DeadlineExceeded, SeqserveError, Unexpected
 from seqserve.service.metrics import Metrics
 
@@ -54,7 +55,7 @@ class ItemRunner:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def check_room(self, model: str, deadline: float) -> None:
-        """Raise QueueFull where one more row, as long as others, would be refused."""
+        """Raise QueueFull if one more row, taken to be as long as the others, would be refused."""
         self._scheduler.check_room(model, deadline)
 
     async def _submitted(

@@ -21,7 +21,7 @@ def check_range(name: str, value: float, minimum: float, maximum: float, path: P
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A request's value of an option (None: absent), its place in the body, and what asks for nothing."""
+    """A request's value of an option (None: absent), its place in the body, and what changes nothing."""
 
     value: float | None
     path: Path
@@ -56,7 +56,7 @@ def option_inputs(
 
 
 def _check_fed(signature: str, given: Mapping[str, Given], fed: Container[str]) -> None:
-    """Refuse what would be ignored without a word."""
+    """Refuse an option that would be ignored silently."""
     for name, asked in given.items():
         if name not in fed and asked.value != asked.neutral:
             message = f"this model takes no {name} where it decodes by {signature!r}; leave it out"
@@ -64,6 +64,6 @@ def _check_fed(signature: str, given: Mapping[str, Given], fed: Container[str]) 
 
 
 def _shown(value: float) -> str:
-    """Write a number shortly, however many digits the caller sent."""
+    """Return a number cut short, however many digits the caller sent."""
     text = str(value)
     return text if len(text) <= 20 else text[:17] + "..."

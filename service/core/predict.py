@@ -27,7 +27,7 @@ class PredictCodec:
         """Check top_k, heads and seed."""
         check_range("top_k", body.top_k, 1, MOST_LABELS)
         wanted = self._manifest.heads if body.heads is None else self._chosen(body.heads)
-        # a model that draws nothing answers alike for any seed
+        # a model that draws nothing at random gives the same answer for any seed
         seed = Given(body.seed, ("seed",), body.seed)
         rows, shared = option_inputs(self._manifest, PREDICT_SIGNATURE, {"seed": seed})
         return PredictPlan(self._manifest, self._encoder, wanted, body.top_k, rows, shared, body.sequences)

@@ -29,10 +29,10 @@ from seqserve.service.core.types import BatchOptions, Encoded, Outputs
 TRUNCATED = "TRUNCATED"
 HIGH_UNKNOWN = "HIGH_UNKNOWN"
 UNKNOWN_FACTOR = 2.5
-"""Times the training texts' pieces per word, past which a text is not what the model knows."""
+"""A text with so many times the pieces per word of the training texts is unlike what the model knows."""
 
 KNOWN_WAYS = 64
-"""Combinations of options that are kept checked, of one version."""
+"""How many combinations of options a version remembers as checked."""
 
 REPETITION = "REPETITION"
 LOW_COVERAGE = "LOW_COVERAGE"
@@ -50,7 +50,7 @@ class TranslateCodec:
         self._text = TextCodec(files[spec.tokenizer], spec)
         self._ways: Callable[[_Asked], _Way] = lru_cache(KNOWN_WAYS)(
             partial(_way, manifest)
-        )  # most requests ask alike
+        )  # most requests ask for the same
 
     def plan(self, body: TranslateBody) -> "TranslatePlan":
         """Check the decoding options and choose the signature."""
@@ -111,7 +111,7 @@ NEUTRAL, NEUTRAL_SAMPLING = TranslateBody(texts=[]), Sampling()
 def _given(asked: _Asked) -> dict[str, Given]:
     sampling = asked.sampling or NEUTRAL_SAMPLING
     return {
-        # what beams there are is checked by then: a signature without the input searches with one
+        # neutral whatever it is: it has chosen the signature, and one without the input uses one beam
         "beam_size": Given(asked.beam_size, ("beam_size",), asked.beam_size),
         **{
             name: Given(getattr(asked, name), (name,), getattr(NEUTRAL, name))
@@ -163,14 +163,15 @@ class TranslatePlan:
     def decode(self, encoded: Encoded, outputs: Outputs) -> Translation:
         """Return the best hypothesis, with what else was asked for."""
         try:
-            found, scores = self._hypotheses(encoded, outputs), outputs["scores"].tolist()
-            others = zip((other.text for other in found[1:]), scores[1 : len(found)], strict=True)
-            alternatives = tuple(Alternative(*other) for other in others)
-            words = self._words(encoded, found[0])
-            warnings = (*encoded.warnings, *self._warnings(encoded, found[0]))
+            best, *others = self._hypotheses(encoded, outputs)
+            score, *scores = outputs["scores"].tolist()
+            pairs = zip((other.text for other in others), scores[: len(others)], strict=True)
+            alternatives = tuple(Alternative(*pair) for pair in pairs)
+            words = self._words(encoded, best)
+            warnings = (*encoded.warnings, *self._warnings(encoded, best))
         except (ValueError, IndexError) as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
-        return Translation(found[0].text, scores[0], warnings, alternatives or None, *words)
+        return Translation(best.text, score, warnings, alternatives or None, *words)
 
     def _source_warnings(self, text: str, pieces: int) -> tuple[str, ...]:
         usual = (self.manifest.profile or {}).get("pieces_per_word")
@@ -189,14 +190,14 @@ class TranslatePlan:
             raise ValueError("a score is not finite")
         if min(lengths) < 1 or max(lengths) > ids.shape[1]:
             raise ValueError(f"lengths {lengths} for {ids.shape[1]} ids")
-        found = []
+        hypotheses = []
         for beam in range(self.body.n_best):
             steps = lengths[beam]
             weights = attention[beam, :steps, :length]  # (pieces out, in)
             if weights.shape != (steps, length) or not np.isfinite(weights).all():
                 raise ValueError("attention is not finite, or of another shape than ids and source")
-            found.append(self._hypothesis(encoded, ids[beam, :steps].tolist(), weights))
-        return found
+            hypotheses.append(self._hypothesis(encoded, ids[beam, :steps].tolist(), weights))
+        return hypotheses
 
     def _hypothesis(self, encoded: Encoded, ids: list[int], weights: Array) -> "_Hypothesis":
         if self.text.special_ids.unknown not in ids:
@@ -209,14 +210,14 @@ class TranslatePlan:
         return _Hypothesis(ids, text, weights, Words(replaced, words.word_of_piece))
 
     def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
-        """Return what the output is warned of; words are looked for only where a warning is possible."""
-        told = {
+        """Return the warnings about the output; words are worked out only where one is possible."""
+        warned = {
             TRUNCATED: best.ids[-1] != self.text.special_ids.end,
             REPETITION: said_twice(best.text.split()) and repeats(best.weights, self._target(best)),
             LOW_COVERAGE: may_leave_out(best.weights)
             and leaves_out(best.weights, self.text.source_words(encoded.source)),
         }
-        return tuple(name for name, is_so in told.items() if is_so)
+        return tuple(name for name, is_so in warned.items() if is_so)
 
     def _words(self, encoded: Encoded, best: "_Hypothesis") -> WordsAnswer:
         """Return source words, target words and alignment; None for what was not asked for."""

@@ -1,10 +1,10 @@
 """The words that the rooms of core share: what is asked, how items are planned, what is answered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from seqserve.service.contract.items import Item, PredictBody, TranslateBody
+from seqserve.service.contract.items import Body, Item
 from seqserve.service.contract.manifest import Manifest
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.errors import SeqserveError
@@ -13,7 +13,6 @@ Outputs = Mapping[str, Array]
 """One row's outputs, without the batch axis."""
 BatchOptions = tuple[tuple[str, float], ...]
 """Values of the option inputs that a whole batch shares, by input name, sorted."""
-Body = TranslateBody | PredictBody
 Outcome = Item | SeqserveError
 
 
@@ -28,10 +27,27 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a transport knows of a request: which door, and until when it is worth answering."""
+    """What a door's edge knows of a call, in terms that are no transport's own.
+
+    Whoever needs to know who calls (a principal), or the request's id, adds it here: the edge is the only
+    maker, and everything further in is handed the value.
+    """
 
     transport: str
     deadline: float  # absolute, on the event loop's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request's body, read but not converted: too many items are refused before they cost anything.
+
+    Args:
+        count: how many items there are.
+        convert: returns the body; may raise InvalidArgument with a path inside it.
+    """
+
+    count: int
+    convert: Callable[[], Body]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,32 @@ class Codec(Protocol):
         """Check the request's options; raises InvalidArgument with a path inside the body."""
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A kind of question, and everything that makes it one: a row of `service.core.tasks`.
+
+    Args:
+        name: the manifest's `task`.
+        verb: what the model is asked to do: the end of the path, the `task` label of the metrics.
+        body_member: the member of the body that lists the items.
+        answer_member: the member of the answer that lists what became of them.
+        codec: makes a version's codec from its manifest and contract files; raises ManifestInvalid where
+            the manifest lacks what the task needs.
+        summary: the operation in a few words, for people who read about it.
+        example: a body, likewise.
+    """
+
+    name: str
+    verb: str
+    body_member: str
+    answer_member: str
+    body: type[Body]
+    item: type[Item]
+    codec: Callable[[Manifest, Mapping[str, bytes]], Codec]
+    summary: str
+    example: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Served:
     """A model version that can be called."""
@@ -80,6 +122,7 @@ class Served:
     version: int
     digest: str
     manifest: Manifest
+    task: Task
     codec: Codec
 
 

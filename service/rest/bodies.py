@@ -3,8 +3,8 @@
 from typing import Any
 
 import orjson
-from fastapi import Request
 from pydantic import ValidationError
+from starlette.requests import Request
 from typing_extensions import TypeVar
 
 from seqserve.service import errors
@@ -13,9 +13,9 @@ from seqserve.service.errors import Violation
 
 Kind = TypeVar("Kind", bound=Body)
 MOST_FAULTS = 20
-"""Faults that are listed."""
+"""How many faults are listed."""
 MOST_MEMBERS = 50
-"""Members that an object of a body may have, sequences aside: each unknown one costs a fault."""
+"""Members that an object of a body may have, sequences aside: each unknown one takes time to report."""
 
 
 async def read_json(request: Request, limit: int) -> dict[str, Any]:
@@ -23,7 +23,7 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
 
     Raises:
         UnsupportedMediaType: the Content-Type is not application/json.
-        BodyTooLarge: more than `limit` bytes, told before they are read where the length is declared.
+        BodyTooLarge: more than `limit` bytes; refused unread where the length is declared.
         MalformedJson: no JSON object (NaN, Infinity, numbers beyond a double and lone surrogates are not
             JSON), or one with more members than any request has.
     """

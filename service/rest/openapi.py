@@ -1,14 +1,20 @@
-"""What `/docs` and `/openapi.json` say of each route: bodies, answers, problems, with examples."""
+"""What `/openapi.json` says of each route: bodies, answers, problems, with examples; made from the tables."""
 
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from seqserve.service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody, Translation
+from seqserve.service.contract.items import FailedItem
+from seqserve.service.core.tasks import Tasks
+from seqserve.service.core.types import Task
 from seqserve.service.rest.problems import MEDIA_TYPE, SCHEMA
 
+TITLE = "seqserve"
 VERSION = version("seqserve")
 DESCRIPTION = (
     "Trained sequence models: text and events in; text, labels and values out. "
@@ -17,65 +23,143 @@ DESCRIPTION = (
 )
 REF = "#/components/schemas/"
 PROBLEM = {"description": "Problem", "content": {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}}
-EXAMPLES = {
-    "TranslateBody": {"texts": ["Tuesday, November 24, 2026"], "alignment": True},
-    "PredictBody": {"sequences": [{"event": ["visit", "search"], "minutes": [0, 1.5]}], "top_k": 3},
+IN_PATHS = {
+    "model": {"description": "the model's name", "schema": {"type": "string"}},
+    "version": {"description": "the number of one of its versions", "schema": {"type": "integer"}},
+    "label": {"description": "a label that stands for one of its versions", "schema": {"type": "string"}},
 }
-
-
-def _answer(schema: str | None, description: str) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": {"$ref": REF + schema} if schema else {"type": "object"}}}
-    return {200: {"description": description, "content": content}, "default": PROBLEM}
-
-
-def _task(body: str, answer: str, summary: str) -> dict[str, Any]:
-    media = {"schema": {"$ref": REF + body}, "example": EXAMPLES[body]}
-    request = {"required": True, "content": {"application/json": media}}
-    parameters = [
-        {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
-        for name, text in (
-            ("X-Request-Id", "echoed in the response and in the log; made if absent"),
-            ("Grpc-Timeout", "how long the answer is worth having, as 500m or 2S"),
-        )
-    ]
-    return {
-        "summary": summary,
-        "tags": ["answers"],
-        "responses": _answer(answer, "One entry for each that was sent, in order."),
-        "openapi_extra": {"requestBody": request, "parameters": parameters},
-    }
-
-
-TRANSLATE = _task("TranslateBody", "TranslateAnswer", "Translate texts")
-PREDICT = _task("PredictBody", "PredictAnswer", "Predict from sequences")
-LIST_MODELS = {"summary": "List models", "tags": ["models"], "responses": _answer(None, "All models.")}
-GET_MODEL = {"summary": "Show a model", "tags": ["models"], "responses": _answer(None, "One model.")}
-HEALTHZ = {"summary": "Is the process alive?", "tags": ["health"], "responses": _answer(None, "Alive.")}
-READYZ = {"summary": "Can it be called?", "tags": ["health"], "responses": _answer(None, "Ready.")}
-METRICS = {
-    "summary": "Metrics for Prometheus",
-    "tags": ["health"],
-    "responses": {200: {"description": "Text format.", "content": {"text/plain": {}}}},
-}
-
-
-def schemas() -> dict[str, Any]:
-    """Return the components that the routes refer to."""
-    template = REF + "{model}"
-    _, bodies = models_json_schema(
-        [(TranslateBody, "validation"), (PredictBody, "validation")], ref_template=template
+HEADERS = [
+    {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
+    for name, text in (
+        ("X-Request-Id", "echoed in the response and in the log; made if absent"),
+        ("Grpc-Timeout", "how long the answer is worth having, as 500m or 2S"),
     )
-    kinds = {"Translation": Translation, "Prediction": Prediction, "FailedItem": FailedItem}
-    found: dict[str, Any] = dict(bodies["$defs"])
-    for name, kind in kinds.items():
-        schema = TypeAdapter(kind).json_schema(ref_template=template, mode="serialization")
-        found |= {**schema.pop("$defs", {}), name: schema}
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is said of a route.
+
+    Args:
+        name: what the operation's id begins with.
+        members: of the OpenAPI operation, but for its id and what is in its path.
+    """
+
+    name: str
+    members: Mapping[str, Any]
+
+
+def _operation(
+    name: str, tag: str, summary: str, description: str, responses: dict[str, Any], **others: Any
+) -> Operation:
+    members = {"tags": [tag], "summary": summary, "description": description, "responses": responses}
+    return Operation(name, members | others)
+
+
+def _answer(schema: str | None, description: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": REF + schema} if schema else {"type": "object"}}}
+    return {"200": {"description": description, "content": content}, "default": PROBLEM}
+
+
+def asking(task: Task) -> Operation:
+    """Return the operation that a task is asked by."""
+    media = {"schema": {"$ref": REF + task.body.__name__}, "example": dict(task.example)}
+    return _operation(
+        task.verb,
+        "answers",
+        task.summary,
+        f"{task.summary}.",
+        _answer(_answer_name(task), "One entry for each that was sent, in order."),
+        requestBody={"required": True, "content": {"application/json": media}},
+        parameters=HEADERS,
+    )
+
+
+LIST_MODELS = _operation(
+    "list_models",
+    "models",
+    "List models",
+    "Return every model, with its versions and what it takes.",
+    _answer(None, "All models."),
+)
+GET_MODEL = _operation(
+    "get_model",
+    "models",
+    "Show a model",
+    "Return one model, with its versions and what it takes.",
+    _answer(None, "One model."),
+)
+HEALTHZ = _operation(
+    "healthz",
+    "health",
+    "Is the process alive?",
+    "Tell that the process is alive.",
+    _answer(None, "Alive."),
+)
+READYZ = _operation(
+    "readyz",
+    "health",
+    "Can it be called?",
+    "Tell whether every model has been callable once, and the service is not shutting down.",
+    _answer(None, "Ready."),
+)
+METRICS = _operation(
+    "metrics",
+    "health",
+    "Metrics for Prometheus",
+    "Return all metrics in Prometheus' text format.",
+    {"200": {"description": "Text format.", "content": {"text/plain": {}}}},
+)
+
+
+def document(routes: Iterable[tuple[str, str, Operation]], tasks: Tasks) -> dict[str, Any]:
+    """Return the whole page.
+
+    Args:
+        routes: method, path and operation of each.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, operation in routes:
+        paths.setdefault(path, {})[method.lower()] = _written(method, path, operation)
     return {
-        **found,
-        "TranslateAnswer": _list_of("translations", "Translation"),
-        "PredictAnswer": _list_of("predictions", "Prediction"),
-        "Problem": SCHEMA,
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
+        "paths": paths,
+        "components": {"schemas": schemas(tasks)},
     }
+
+
+def _written(method: str, path: str, operation: Operation) -> dict[str, Any]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, **IN_PATHS[name]}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
+    parameters = [*in_path, *operation.members.get("parameters", ())]
+    written = {
+        **operation.members,
+        "operationId": re.sub(r"\W", "_", operation.name + path) + "_" + method.lower(),
+    }
+    return written | {"parameters": parameters} if parameters else written
+
+
+def schemas(tasks: Tasks) -> dict[str, Any]:
+    """Return the components that the operations refer to."""
+    template = REF + "{model}"
+    bodies = [(task.body, "validation") for task in tasks.values()]
+    _, defined = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
+    components: dict[str, Any] = dict(defined["$defs"])
+    for kind in (*(task.item for task in tasks.values()), FailedItem):
+        schema = TypeAdapter(kind).json_schema(ref_template=template, mode="serialization")
+        components |= {**schema.pop("$defs", {}), kind.__name__: schema}
+    answers = {
+        _answer_name(task): _list_of(task.answer_member, task.item.__name__) for task in tasks.values()
+    }
+    return {**components, **answers, "Problem": SCHEMA}
+
+
+def _answer_name(task: Task) -> str:
+    return f"{task.verb.capitalize()}Answer"
 
 
 def _list_of(member: str, item: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from fastapi import Response
+from starlette.responses import Response
 
-from seqserve.service.errors import Path, SeqserveError
+from seqserve.service.errors import MethodNotAllowed, Path, SeqserveError
 from seqserve.service.logs import REQUEST_ID
 from seqserve.service.status import http_status
 
@@ -68,6 +68,8 @@ def pointer(path: Path) -> str:
 
 
 def _headers(error: SeqserveError) -> dict[str, str]:
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": ", ".join(error.allowed)}
     if http_status(error) not in (429, 503):
         return {}
     return {"Retry-After": str(math.ceil(error.retry_after or 1.0))}

@@ -1,9 +1,10 @@
 """Messages to the bodies and items of `service.contract` and back: pure functions, nothing else.
 
-Called by `service.rpc.servicers`. What an option's absence means, and what is out of range, is not known
-here: an absent option is left out of the body, whose defaults are REST's, and the codecs check both doors.
+What an option's absence means, and what is out of range, is not known here: an absent option is left out of
+the body, whose defaults are REST's, and the codecs check both doors.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -14,8 +15,15 @@ from seqserve.service.contract import items
 from seqserve.service.contract.items import FailedItem, PredictBody, Sampling, TranslateBody
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.types import Answered, ModelRef
-from seqserve.service.rpc.faults import item_status
+from seqserve.service.errors import Path
+from seqserve.service.rpc.faults import dotted, item_status
 from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
+
+OPTIONS = {
+    **dict.fromkeys(translation_pb2.DecodeOptions.DESCRIPTOR.fields_by_name, "options"),
+    **dict.fromkeys(translation_pb2.Sampling.DESCRIPTOR.fields_by_name, "options.sampling"),
+}
+"""Where each option of a translation lies in its request."""
 
 # --- requests -------------------------------------------------------------------------------------
 
@@ -57,7 +65,7 @@ def _features(sequence: sequence_pb2.Sequence) -> dict[str, Any]:
 
 
 def _values(feature: sequence_pb2.Feature) -> Any:
-    """Return the values as `SequenceEncoder.encode` takes them; None, which it refuses, where none is set."""
+    """Return the values as `SequenceEncoder.encode` takes them; None, which it refuses, if none are set."""
     match feature.WhichOneof("values"):
         case "strings":
             return list(feature.strings.values)
@@ -80,8 +88,8 @@ def _rows(values: list[float], width: int) -> Array | list[list[float]]:
 def _misfits(values: list[float], width: int) -> list[list[float]]:
     """Return rows of which the encoder refuses one, whatever width the model has.
 
-    The last row is short; where it is the only one it is empty, since the model's width may be just that
-    short. A negative width makes as many empty rows as there are values.
+    The last row is short. An only row is made empty instead, since the model's width may be its length. A
+    negative width makes as many empty rows as there are values.
     """
     if width < 1:
         return [[] for _ in values]
@@ -93,6 +101,35 @@ def _seconds(timestamps: sequence_pb2.Timestamps) -> Array:
     """Return seconds since 1970 (time), cut to whole microseconds as REST's timestamps are."""
     seconds = [stamp.seconds + stamp.nanos // 1000 / 1e6 for stamp in timestamps.values]
     return np.array(seconds, np.float64)
+
+
+# --- places -------------------------------------------------------------------------------------
+
+
+def translate_field(path: Path) -> str:
+    """Return a body's path as a field of the request: `texts[3]`, `options.beam_size`."""
+    match path:
+        case (str(root), *_) if root in OPTIONS:
+            return f"{OPTIONS[root]}.{dotted(path)}"
+    return dotted(path)
+
+
+def predict_field(path: Path) -> str:
+    """Return a body's path as a field of the request: `sequences[0].features["minutes"].values[2]`.
+
+    `.values[2]` behind a feature is its step 2, whichever member of `values` is set, and however many
+    columns a step has.
+    """
+    match path:
+        case ("sequences", int(place), str(feature), *rest):
+            within = f"sequences[{place}].features[{json.dumps(feature, ensure_ascii=False)}]"
+            return within + _inside(rest)
+    return dotted(path)
+
+
+def _inside(rest: Sequence[str | int]) -> str:
+    names = [part for part in rest if isinstance(part, str)]
+    return "".join([*(f".{name}" for name in names), *(f".values[{n}]" for n in rest if isinstance(n, int))])
 
 
 # --- answers --------------------------------------------------------------------------------------

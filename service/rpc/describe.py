@@ -1,4 +1,4 @@
-"""A model as `ModelService` shows it: what REST shows, as a message. Called by `service.rpc.servicers`."""
+"""A model as `ModelService` shows it: what REST shows, as a message."""
 
 from dataclasses import asdict
 

@@ -1,14 +1,22 @@
-"""Where every call comes in and goes out: request id, deadline, parsing, and the one place that fails it.
+"""What every gRPC call crosses, health and reflection included: an interceptor. In this order:
 
-`service.rpc.server` wraps the methods of `service.rpc.servicers` in it. Messages are parsed and serialized
-here, because grpc answers bytes that do not parse by UNKNOWN, without a reason.
+1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
+2. The deadline, and with it the `Call` that our methods are given. Nothing has been parsed by then, so this
+   is where a caller is recognized, who then belongs to the `Call`, and where limits are asked.
+3. Parsing, of our own methods' requests: grpc answers bytes that do not parse by UNKNOWN, without a reason.
+4. The form of an error: a status with details, whatever raised it.
+5. The call is over. An access log is written here.
+
+Two kinds of call are not seen: one of a method that does not exist, and one past the transport's limits.
 """
 
 import asyncio
+import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -17,62 +25,127 @@ from seqserve.service import errors
 from seqserve.service.core.types import Call
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
-from seqserve.service.rpc.faults import call_status
+from seqserve.service.rpc.faults import Field, call_status, dotted
 from seqserve.service.status import grpc_status
 
 log = logging.getLogger(__name__)
 TRANSPORT = "grpc"
 REQUEST_ID_KEY = "x-request-id"
 DETAILS_KEY = "grpc-status-details-bin"
+MAKERS: dict[str, Callable[..., Any]] = {
+    "unary_unary": grpc.unary_unary_rpc_method_handler,
+    "unary_stream": grpc.unary_stream_rpc_method_handler,
+    "stream_unary": grpc.stream_unary_rpc_method_handler,
+    "stream_stream": grpc.stream_stream_rpc_method_handler,
+}
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """One method of a service: what it is asked, and the coroutine function that answers."""
+class Method(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """One unary method of ours, registered with grpc as it is; only the edge makes it something to be called.
+
+    Args:
+        answer: the coroutine function that answers a request.
+        field: names a violation's place in the request.
+    """
 
     request: type[Message]
     answer: Callable[[Any, Call], Awaitable[Message]]
+    field: Field = dotted
 
 
-def handler(
-    method: Method, default_timeout: float, max_timeout: float
-) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    """Return the method as grpc calls it, from bytes to bytes.
+class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
+    """The steps above, round each method of a server.
 
     Args:
         default_timeout: seconds that a call may take which comes without a deadline.
         max_timeout: seconds that any call is given at most.
     """
 
-    async def handle(raw: bytes, context: Context) -> bytes:
-        call = _call(context, default_timeout, max_timeout)
+    def __init__(self, default_timeout: float, max_timeout: float) -> None:
+        self._default_timeout = default_timeout
+        self._max_timeout = max_timeout
+        self._within: dict[str, Any] = {}  # by method, as each is called first; methods that exist are few
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Return the method's handler with the edge round it; None where there is no such method."""
+        method = handler_call_details.method
+        if method not in self._within:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._within[method] = self._round(handler)
+        return self._within[method]
+
+    def _round(self, handler: Any) -> Any:
+        if isinstance(handler, Method):
+            return grpc.unary_unary_rpc_method_handler(self._answering(handler))
+        kind = next(kind for kind in MAKERS if getattr(handler, kind) is not None)
+        behaviour = getattr(handler, kind)
+        passing = self._streaming if inspect.isasyncgenfunction(behaviour) else self._awaiting
+        return MAKERS[kind](passing(behaviour), handler.request_deserializer, handler.response_serializer)
+
+    def _answering(self, method: Method) -> Behaviour:
+        async def answer(raw: bytes, context: Context) -> bytes:
+            async with self._crossing(context, method.field) as call:
+                answered = await method.answer(_parsed(method.request, raw), call)
+                return answered.SerializeToString()
+            raise AssertionError("what fails aborts the call")
+
+        return answer
+
+    def _awaiting(self, behaviour: Behaviour) -> Behaviour:
+        async def passed(request: Any, context: Context) -> Any:
+            async with self._crossing(context):
+                return await behaviour(request, context)
+
+        return passed
+
+    def _streaming(self, behaviour: Behaviour) -> Behaviour:
+        async def passed(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._crossing(context):
+                async for answer in behaviour(request, context):
+                    yield answer
+
+        return passed
+
+    @asynccontextmanager
+    async def _crossing(self, context: Context, field: Field = dotted) -> AsyncIterator[Call]:
+        """Take a call in, and out again: a context, in which its method runs."""
         await _identify(context)
         try:
-            answer = await method.answer(_parsed(method.request, raw), call)
-            return answer.SerializeToString()
-        except SeqserveError as error:
-            failure = error
-        except Exception:
-            log.exception("a call failed unexpectedly")
-            failure = errors.Unexpected("an unexpected fault; the log has it under the request's id")
-        await _fail(context, failure, method.request)
+            yield self._call(context)
+        except grpc.aio.AbortError:
+            raise  # health and reflection abort by themselves
+        except Exception as error:
+            failure = _ours(error)
+            details = call_status(failure, field)
+            packed = ((DETAILS_KEY, details.SerializeToString()),)
+            await context.abort(grpc_status(failure), details.message, packed)
 
-    return handle
+    def _call(self, context: Context) -> Call:
+        remaining = context.time_remaining()
+        timeout = self._default_timeout if remaining is None else min(remaining, self._max_timeout)
+        return Call(TRANSPORT, asyncio.get_running_loop().time() + timeout)
 
 
-def _call(context: Context, default_timeout: float, max_timeout: float) -> Call:
-    remaining = context.time_remaining()
-    timeout = default_timeout if remaining is None else min(remaining, max_timeout)
-    return Call(TRANSPORT, asyncio.get_running_loop().time() + timeout)
+def _ours(error: Exception) -> SeqserveError:
+    """Return an error that may be shown; the log gets one that is not ours."""
+    if isinstance(error, SeqserveError):
+        return error
+    log.error("a call failed unexpectedly", exc_info=error)
+    return errors.Unexpected("an unexpected fault; the log has it under the request's id")
 
 
 async def _identify(context: Context) -> None:
     """Take the caller's request id or make one, for the logs of this call's task and for the caller."""
     metadata = dict(context.invocation_metadata() or ())
-    given = str(metadata.get(REQUEST_ID_KEY, ""))
-    echoed = request_id(given)
+    echoed = request_id(str(metadata.get(REQUEST_ID_KEY, "")))
     REQUEST_ID.set(echoed)
     await context.send_initial_metadata(((REQUEST_ID_KEY, echoed),))
 
@@ -82,9 +155,3 @@ def _parsed(kind: type[Message], raw: bytes) -> Message:
         return kind.FromString(raw)
     except DecodeError as error:
         raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
-
-
-async def _fail(context: Context, error: SeqserveError, request: type[Message]) -> NoReturn:
-    status = call_status(error, request)
-    details = ((DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(grpc_status(error), status.message, details)

@@ -1,15 +1,10 @@
 """Errors as gRPC shows them: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo.
 
-Called by `service.rpc.edge` for a call's error and by `service.rpc.convert` for an item's. The status
-itself comes from `service.status`.
-
-A violation's `field` is the place in the request message: `texts[3]`, `heads[0]`, `options.beam_size`,
-`sequences[0].features["minutes"]`. `….values[2]` behind a feature is its step 2, whichever member of
-`values` is set, and however many columns a step has.
+The status itself comes from `service.status`. A violation's `field` is the place in the request message, as
+`texts[3]` or `heads[0]`; a task whose message differs from its body names places its own way.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -18,7 +13,6 @@ from google.rpc import error_details_pb2, status_pb2
 from seqserve.service.contract.items import Fault
 from seqserve.service.errors import Code, Path, SeqserveError, Violation
 from seqserve.service.status import TABLE, grpc_status
-from seqserve.v1 import translation_pb2
 
 DOMAIN = "seqserve"
 LEFT_OUT = "violations_left_out"
@@ -27,19 +21,19 @@ MOST_MESSAGE_BYTES = 1024
 MOST_VIOLATION_BYTES = 2048
 """Peers refuse trailers above 8 KiB, where a message may take three times its bytes and details 4/3."""
 
-_OPTIONS = {
-    **dict.fromkeys(translation_pb2.DecodeOptions.DESCRIPTOR.fields_by_name, "options"),
-    **dict.fromkeys(translation_pb2.Sampling.DESCRIPTOR.fields_by_name, "options.sampling"),
-}
+Field = Callable[[Path], str]
+"""Returns a path of `service.errors` as a field of a request message."""
 
 
-def call_status(error: SeqserveError, request: type[Message]) -> status_pb2.Status:
-    """Return a call's error with its details, small enough for the trailers.
+def dotted(path: Path) -> str:
+    """Return the field of a message that has the body's members."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
 
-    Args:
-        request: the type of the request, which the violations' fields are named in.
-    """
-    fitting, left_out = _fitting(error.violations, request)
+
+def call_status(error: SeqserveError, field: Field) -> status_pb2.Status:
+    """Return a call's error with its details, small enough for the trailers."""
+    fitting, left_out = _fitting(error.violations, field)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     if left_out:
         info.metadata[LEFT_OUT] = str(left_out)
@@ -57,35 +51,12 @@ def item_status(fault: Fault) -> status_pb2.Status:
     return _status(TABLE[Code(fault.code)][1].value[0], fault.message, [info])
 
 
-def field_path(path: Path, request: type[Message]) -> str:
-    """Return a path of `service.errors` as a field of the request message; see the module."""
-    match path:
-        case ("sequences", int(place), str(feature), *rest):
-            within = f"sequences[{place}].features[{json.dumps(feature, ensure_ascii=False)}]"
-            return within + _step(rest)
-        case (str(root), *rest) if root not in request.DESCRIPTOR.fields_by_name and root in _OPTIONS:
-            return f"{_OPTIONS[root]}.{_dotted(path)}"
-    return _dotted(path)
-
-
-def _step(rest: Sequence[str | int]) -> str:
-    names = [part for part in rest if isinstance(part, str)]
-    return "".join([*(f".{name}" for name in names), *(f".values[{n}]" for n in rest if isinstance(n, int))])
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return "".join(parts).removeprefix(".")
-
-
-def _fitting(
-    violations: Sequence[Violation], request: type[Message]
-) -> tuple[error_details_pb2.BadRequest, int]:
+def _fitting(violations: Sequence[Violation], field: Field) -> tuple[error_details_pb2.BadRequest, int]:
     """Return as many violations as fit, from the first on, and how many do not."""
     bad = error_details_pb2.BadRequest()
     for place, violation in enumerate(violations):
         bad.field_violations.add(
-            field=field_path(violation.path, request),
+            field=field(violation.path),
             description=_shortened(violation.message),
             reason=violation.reason,
         )

@@ -1,4 +1,4 @@
-"""What grpc.health.v1 says: of the whole service, of each service, and of each model. Owned by the server.
+"""What grpc.health.v1 says: of the whole service, of each service, and of each model.
 
 The name `""` and each full service name follow the gateway's readiness; `model/NAME` is SERVING while a
 version of that model can be called.
@@ -27,14 +27,14 @@ class Health:
         self._task: asyncio.Task[None] | None = None
 
     def publish(self, gateway: Gateway) -> None:
-        """Take the statuses as they are now; they are told to callers right after. Needs a running loop."""
+        """Take the statuses as they are now; callers hear of them right after. Needs a running loop."""
         gone = dict.fromkeys(self._wanted, SERVICE_UNKNOWN)
         self._wanted = {**gone, **_statuses(gateway, self._services)}
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._tell(), name="health")
 
     async def settle(self) -> None:
-        """Return when callers have been told all that was published."""
+        """Return when all that was published has been sent to callers."""
         if self._task is not None:
             await self._task
 

@@ -1,13 +1,14 @@
-"""The grpc.aio server over one gateway: services, health, reflection, limits. Built by `service.main`."""
+"""The grpc.aio server over one gateway: services, health, reflection, limits, and the edge round them."""
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from seqserve.service.core.gateway import Gateway
-from seqserve.service.rpc.edge import handler
+from seqserve.service.rpc.edge import Edge
 from seqserve.service.rpc.health import Health
 from seqserve.service.rpc.servicers import services
+from seqserve.service.rpc.tasks import RPCS, Rpcs
 from seqserve.service.settings import Settings
 
 
@@ -15,21 +16,21 @@ class RpcServer:
     """Serves one gateway: `start`, `publish` whenever the catalog changed, `leave`, `stop`.
 
     Build it inside the running event loop.
+
+    Args:
+        rpcs: the messages of the gateway's tasks.
     """
 
-    def __init__(self, gateway: Gateway, settings: Settings) -> None:
+    def __init__(self, gateway: Gateway, settings: Settings, rpcs: Rpcs = RPCS) -> None:
         self._gateway = gateway
         self._address = _address(settings.host, settings.grpc_port)
-        methods = services(gateway)
+        methods = services(gateway, rpcs)
         self._health = Health(tuple(methods))
-        self._server = grpc.aio.server(options=_options(settings))
-        timeouts = settings.default_timeout, settings.max_timeout
+        edge = Edge(settings.default_timeout, settings.max_timeout)
+        self._server = grpc.aio.server(interceptors=(edge,), options=_options(settings))
         for service, of_service in methods.items():
-            handlers = {
-                name: grpc.unary_unary_rpc_method_handler(handler(method, *timeouts))
-                for name, method in of_service.items()
-            }
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            generic = grpc.method_handlers_generic_handler(service, {**of_service})
+            self._server.add_generic_rpc_handlers((generic,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         names = (*methods, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -71,5 +72,5 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),  # else two servers share a port, and neither is told
+        ("grpc.so_reuseport", 0),  # else two servers may share a port unnoticed
     ]

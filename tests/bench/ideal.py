@@ -48,7 +48,7 @@ class Raw:
         self.served = served(folder)
         self.manifest = self.served.manifest
         request = "texts" if self.manifest.task == "translation" else "sequences"
-        plan = self.served.codec.plan(body_of(self.manifest, {request: list(items)}))
+        plan = self.served.codec.plan(body_of(self.served, {request: list(items)}))
         self.rows = [plan.encode(item).row for item in plan.items]
         self.signature, self._options = plan.signature, plan.batch_options
         self._session = tf.compat.v1.Session(graph=tf.Graph())

@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
+from seqserve.service.contract.items import PredictBody, TranslateBody
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.core import gateway as gateway_module
 from seqserve.service.core import items as items_module
+from seqserve.service.core import recorder as recorder_module
 from seqserve.service.core import scheduler as scheduler_module
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
@@ -24,7 +25,8 @@ from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.predict import PredictCodec
 from seqserve.service.core.queue import BatchKey, Budget
 from seqserve.service.core.scheduler import Scheduler
-from seqserve.service.core.types import BatchOptions, Call, Outputs, Served
+from seqserve.service.core.tasks import SEQUENCE, TASKS
+from seqserve.service.core.types import Answered, Asked, BatchOptions, Call, ModelRef, Outputs, Served
 from seqserve.service.metrics import Metrics
 
 Function = Callable[[Spec, Tensors], dict[str, Array]]
@@ -189,7 +191,7 @@ def parsed(manifest: dict[str, Any]) -> Manifest:
 def served(version: int = 1, **changes: Any) -> Served:
     """Return a version that `totals` keeps, without a catalog."""
     manifest = parsed(sequence_manifest(**changes))
-    return Served("totals", version, "sha256:0", manifest, PredictCodec(manifest))
+    return Served("totals", version, "sha256:0", manifest, SEQUENCE, PredictCodec(manifest))
 
 
 def row(values: list[float]) -> Row:
@@ -261,7 +263,13 @@ class Core:
     runner: ItemRunner
     catalog: Catalog
     gateway: Gateway
-    told: list[None] = field(default_factory=list)  # one for each on_change
+    changes: list[None] = field(default_factory=list)  # one for each on_change
+
+    async def ask(self, ref: ModelRef, body: PredictBody | TranslateBody, call: Call) -> Answered:
+        """Ask what the body is for."""
+        task = next(task for task in TASKS.values() if task.body is type(body))
+        asked = Asked(len(getattr(body, task.body_member)), lambda: body)
+        return await self.gateway.answer(task, ref, asked, call)
 
 
 def call(seconds: float = NEVER, transport: str = "rest") -> Call:
@@ -277,10 +285,10 @@ async def running(
     backend_timeout: float = NEVER,
     max_items: int = 64,
 ) -> AsyncIterator[Core]:
-    """Run core over a fake backend and the loop's clock; at the end nothing waits and no task is left."""
+    """Run core over a fake backend and the loop's clock; in the end nothing waits and no task is left."""
     clock = asyncio.get_running_loop().time
     with ExitStack() as patched:
-        for module in (scheduler_module, items_module, gateway_module):
+        for module in (scheduler_module, items_module, recorder_module):
             patched.enter_context(patch.object(module, "perf_counter", clock))
         async with _core(function, budget, slots, backend_timeout, max_items) as core:
             yield core
@@ -299,7 +307,7 @@ async def _core(
         catalog = Catalog(backend, runner, metrics)
         gateway = Gateway(catalog, runner, metrics, max_items)
         core = Core(backend, metrics, scheduler, runner, catalog, gateway)
-        catalog.on_change = lambda: core.told.append(None)
+        catalog.on_change = lambda: core.changes.append(None)
         yield core
     await settle()
     assert asyncio.all_tasks() == before

@@ -54,7 +54,7 @@ def standings(core: Core, name: str = "totals") -> dict[int, str]:
 
 async def answer(core: Core, ref: ModelRef = TOTALS) -> tuple[int, float]:
     """Return which version answers, and what."""
-    answered = await core.gateway.predict(ref, PredictBody(sequences=[{"x": X}]), call())
+    answered = await core.ask(ref, PredictBody(sequences=[{"x": X}]), call())
     assert isinstance(answered.items[0], Prediction)
     return answered.version, answered.items[0].heads["total"].value
 
@@ -72,7 +72,7 @@ async def test_the_newest_that_passes_its_examples_answers_and_older_ones_when_n
         digests = {(r.version, r.served.digest) for r in core.catalog.versions("totals") if r.served}
         info = series(core.metrics, "model_version_info")
         assert info == {("totals", str(number), digest): 1 for number, digest in digests}
-        assert len(core.told) == 2
+        assert len(core.changes) == 2
 
 
 async def test_what_is_routable_is_not_examined_again() -> None:
@@ -98,7 +98,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "no JSON": ({"manifest.json": b"{"}, "MANIFEST_INVALID"),
     "a manifest that contradicts itself": (as_files(sequence_manifest(buckets=[8, 4])), "MANIFEST_INVALID"),
     "no tokenizer": (as_files(translation_manifest()), "MANIFEST_INVALID"),
-    "a tokenizer that is none": (
+    "a file that is not a tokenizer": (
         as_files(translation_manifest(), **{"en.model": b"none"}),
         "MANIFEST_INVALID",
     ),
@@ -330,7 +330,7 @@ async def test_one_model_out_of_sight_keeps_no_other_from_being_seen() -> None:
         with pytest.raises(errors.BackendUnavailable):
             await core.catalog.refresh()
         assert standings(core) == {1: "ROUTABLE"}
-        assert core.told == [None]
+        assert core.changes == [None]
 
 
 async def test_an_unforeseen_fault_refuses_its_version_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from seqserve.service.backend.base import Spec, Tensors
 from seqserve.service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.queue import Budget
-from seqserve.service.core.types import Answered, ModelRef
+from seqserve.service.core.tasks import SEQUENCE
+from seqserve.service.core.types import Answered, Asked, ModelRef
 from tests.core.fakes import (
     POISON,
     Core,
@@ -74,7 +75,7 @@ async def test_a_list_in_is_a_list_out_and_each_item_has_its_own_fate(
 ) -> None:
     async with running() as core:
         await load(core)
-        request = core.gateway.predict(TOTALS, body(*(item for item, _, _ in items)), call())
+        request = core.ask(TOTALS, body(*(item for item, _, _ in items)), call())
         reasons = [reason for _, reason, _ in items]
         if all(reasons):
             with pytest.raises(errors.SeqserveError) as caught:
@@ -115,9 +116,7 @@ REFUSED: list[tuple[ModelRef, PredictBody | TranslateBody, str, str, tuple[str, 
 
 
 async def ask(core: Core, ref: ModelRef, asked: PredictBody | TranslateBody) -> Answered:
-    if isinstance(asked, TranslateBody):
-        return await core.gateway.translate(ref, asked, call(transport="grpc"))
-    return await core.gateway.predict(ref, asked, call())
+    return await core.ask(ref, asked, call(transport="grpc" if isinstance(asked, TranslateBody) else "rest"))
 
 
 @pytest.mark.parametrize(("ref", "asked", "reason", "code", "who"), REFUSED, ids=[r[2] for r in REFUSED])
@@ -141,6 +140,20 @@ async def test_a_refused_request_costs_nothing_and_is_counted_under_names_that_e
 
 
 @pytest.mark.parametrize(
+    ("ref", "count", "reason"), [(TOTALS, 65, "TOO_MANY_ITEMS"), (ModelRef("who"), 1, "MODEL_NOT_FOUND")]
+)
+async def test_what_is_refused_is_not_converted(ref: ModelRef, count: int, reason: str) -> None:
+    def convert() -> PredictBody:
+        raise AssertionError("converted")
+
+    async with running() as core:
+        await load(core)
+        with pytest.raises(errors.SeqserveError) as caught:
+            await core.gateway.answer(SEQUENCE, ref, Asked(count, convert), call())
+        assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
     ("seconds", "reason"), [(1.0, "DEADLINE_EXCEEDED"), (None, "CANCELLED")], ids=["late", "gone"]
 )
 async def test_a_request_that_ends_early_is_counted_timed_and_leaves_nothing_open(
@@ -149,9 +162,7 @@ async def test_a_request_that_ends_early_is_counted_timed_and_leaves_nothing_ope
     async with running() as core:
         await load(core)
         core.backend.gates[1] = asyncio.Event()
-        request = asyncio.create_task(
-            core.gateway.predict(TOTALS, body({"x": [1]}, {"x": [2]}), call(seconds or 100))
-        )
+        request = asyncio.create_task(core.ask(TOTALS, body({"x": [1]}, {"x": [2]}), call(seconds or 100)))
         await settle()
         assert series(core.metrics, "in_flight") == {("rest",): 1}
         if seconds is None:
@@ -167,16 +178,16 @@ async def test_a_request_that_ends_early_is_counted_timed_and_leaves_nothing_ope
 async def test_who_finds_no_room_is_refused_before_the_request_is_read() -> None:
     async with running(budget=Budget(1, 64, 3)) as core:
         await load(core)
-        core.gateway.check_room("predict", TOTALS, call())  # nobody waits
+        core.gateway.check_room(SEQUENCE, TOTALS, call())  # nobody waits
         core.backend.gates[1] = asyncio.Event()
         requests = []
         for _ in "123":  # two are run, one waits
-            asked = core.gateway.predict(TOTALS, body({"x": [1, 2]}), call())
+            asked = core.ask(TOTALS, body({"x": [1, 2]}), call())
             requests.append(asyncio.create_task(asked))
             await settle()
         with pytest.raises(errors.QueueFull, match="2 cells wait and 2 more would pass the limit of 3"):
-            core.gateway.check_room("predict", TOTALS, call())
-        core.gateway.check_room("predict", ModelRef("other"), call())  # it is told that there is none
+            core.gateway.check_room(SEQUENCE, TOTALS, call())
+        core.gateway.check_room(SEQUENCE, ModelRef("other"), call())  # `answer` says that there is none
         core.backend.gates[1].set()
         await asyncio.gather(*requests)
     refused = ("totals", "_none", "predict", "rest", "RESOURCE_EXHAUSTED", "QUEUE_FULL")
@@ -196,7 +207,7 @@ async def test_a_fault_of_ours_is_an_items_own_and_leaves_no_item_running(
             return inner(self, item) if item["x"] != [0] else 1 / 0
 
         monkeypatch.setattr(type(plan), "encode", encode)
-        answered = await core.gateway.predict(TOTALS, body({"x": [0]}, {"x": [1]}), call())
+        answered = await core.ask(TOTALS, body({"x": [0]}, {"x": [1]}), call())
         assert isinstance(answered.items[0], FailedItem)
         assert answered.items[0].error.reason == "UNEXPECTED"
         assert isinstance(answered.items[1], Prediction)
@@ -207,15 +218,15 @@ async def test_items_past_the_queue_are_refused_alone_with_a_hint() -> None:
     async with running(budget=Budget(4, 16, 8)) as core:
         await load(core)
         items = [{"x": [1] * 4}] * 3
-        answered = await core.gateway.predict(TOTALS, body(*items), call())
+        answered = await core.ask(TOTALS, body(*items), call())
         assert [type(item).__name__ for item in answered.items] == ["Prediction", "Prediction", "FailedItem"]
         core.backend.gates[1] = asyncio.Event()
         held = []
         for _ in range(4):  # two compute, two wait
-            held.append(asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1] * 4}), call())))
+            held.append(asyncio.create_task(core.ask(TOTALS, body({"x": [1] * 4}), call())))
             await settle()
         with pytest.raises(errors.QueueFull) as caught:
-            await core.gateway.predict(TOTALS, body({"x": [1] * 4}), call())
+            await core.ask(TOTALS, body({"x": [1] * 4}), call())
         assert caught.value.retry_after == 1.0
         core.backend.gates[1].set()
         await asyncio.gather(*held)
@@ -232,13 +243,13 @@ async def test_draining_takes_nothing_new_and_waits_for_what_is_open() -> None:
         await load(core)
         assert core.gateway.is_ready
         core.backend.gates[1] = asyncio.Event()
-        held = asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1]}), call()))
+        held = asyncio.create_task(core.ask(TOTALS, body({"x": [1]}), call()))
         await settle()
         draining = asyncio.create_task(core.gateway.drain(50.0))
         await settle()
         assert not core.gateway.is_ready
         with pytest.raises(errors.Draining) as caught:
-            await core.gateway.predict(TOTALS, body({"x": [1]}), call())
+            await core.ask(TOTALS, body({"x": [1]}), call())
         assert caught.value.retry_after == 1.0
         await settle()
         assert not draining.done()
@@ -254,7 +265,7 @@ async def test_draining_gives_up_on_what_does_not_end() -> None:
     async with running() as core:
         await load(core)
         core.backend.gates[1] = asyncio.Event()
-        held = asyncio.create_task(core.gateway.predict(TOTALS, body({"x": [1]}), call()))
+        held = asyncio.create_task(core.ask(TOTALS, body({"x": [1]}), call()))
         await settle()
         await core.gateway.drain(50.0)
         assert loop.time() == pytest.approx(50.0, abs=1e-3)
@@ -266,7 +277,7 @@ async def test_translations_go_the_same_way(tokenizer: bytes) -> None:
     async with running(models) as core:
         await load(core, tokenizer)
         texts = ["two dogs run", "", "a cat", "x" * 101]
-        answered = await core.gateway.translate(ModelRef("echo"), TranslateBody(texts=texts), call())
+        answered = await core.ask(ModelRef("echo"), TranslateBody(texts=texts), call())
         got = [item.error.reason if isinstance(item, FailedItem) else item.text for item in answered.items]
         assert got == ["two dogs run", "EMPTY_TEXT", "a cat", "TEXT_TOO_LONG"]
     counted = {labels[-1]: count for labels, count in outcomes(core, "items_total").items()}
@@ -281,5 +292,5 @@ async def test_warnings_are_counted_under_the_version(tokenizer: bytes) -> None:
     async with running(endless) as core:
         core.backend.put("echo", 1, as_files(translation_manifest(), **{"en.model": tokenizer}))
         await core.catalog.refresh()
-        await core.gateway.translate(ModelRef("echo"), TranslateBody(texts=["two dogs", "a cat"]), call())
+        await core.ask(ModelRef("echo"), TranslateBody(texts=["two dogs", "a cat"]), call())
         assert series(core.metrics, "warnings_total") == {("echo", "1", "TRUNCATED"): 2}

@@ -76,7 +76,7 @@ def test_a_number_may_be_off_by_the_tolerance_and_no_more(wanted: float, side: i
     assert first_difference([wanted], [wanted + side * allowed * 1.001], TOLERANCE) is not None
 
 
-def test_members_and_lengths_are_told_apart() -> None:
+def test_members_and_lengths_are_compared() -> None:
     assert first_difference({"a": 1}, {"b": 1}, 1.0) == "items has members ['b'], recorded ['a']"
     assert first_difference([{"a": [1]}], [{"a": [1, 2]}], 1.0) == "items.0.a has 2 entries, recorded 1"
     assert first_difference(["1"], [1], 1.0) == "items.0 is 1, recorded '1'"

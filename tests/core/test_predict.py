@@ -1,4 +1,4 @@
-"""The codec of sequence models: which heads, how many labels, and answers that are none."""
+"""The codec of sequence models: which heads, how many labels, and malformed answers."""
 
 import asyncio
 from typing import Any

@@ -14,6 +14,7 @@ from seqserve.service import errors
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE
 from seqserve.service.core.cost import REST, SLACK, TRIAL, Cost
 from seqserve.service.core.queue import BatchKey, Budget, Caller, Entry, Queue
+from seqserve.service.core.tasks import TRANSLATION
 from seqserve.service.core.types import Served
 from tests.core.fakes import NEVER, parsed, row, served, translation_manifest
 
@@ -50,7 +51,9 @@ def asked(
 
 def another(name: str) -> BatchKey:
     """Return the key of a model of its own."""
-    return BatchKey(Served(name, 1, "sha256:0", SHARED.manifest, SHARED.codec), PREDICT_SIGNATURE, ())
+    return BatchKey(
+        Served(name, 1, "sha256:0", SHARED.manifest, SHARED.task, SHARED.codec), PREDICT_SIGNATURE, ()
+    )
 
 
 def alive(entries: Sequence[Entry], now: float) -> list[Entry]:
@@ -281,7 +284,7 @@ async def test_a_row_takes_its_own_steps_a_fixed_axis_and_each_beam(length: int)
     one, lone = served(buckets=[16]), served(buckets=[16], batching="single")
     for who, wanted in ((SHARED, length), (one, 16), (lone, length)):
         assert entry_of(Caller(BatchKey(who, PREDICT_SIGNATURE, ()), NEVER), length).cells == wanted
-    echo = Served("echo", 1, "sha256:0", parsed(translation_manifest()), SHARED.codec)
+    echo = Served("echo", 1, "sha256:0", parsed(translation_manifest()), TRANSLATION, SHARED.codec)
     beams = BatchKey(echo, "beam", (("beam_size", 3.0),))
     assert entry_of(Caller(beams, NEVER), length).cells == 3 * length
 

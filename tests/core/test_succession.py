@@ -86,7 +86,7 @@ async def test_a_request_moves_on_whole() -> None:
     """Where the version goes between two batches of one request, no answer mixes both."""
     async with watched(1) as core:
         core.backend.gates[1] = asyncio.Event()
-        request = core.gateway.predict(TOTALS, PredictBody(sequences=[{"x": X}] * 30), call())
+        request = core.ask(TOTALS, PredictBody(sequences=[{"x": X}] * 30), call())
         asking = asyncio.create_task(request)
         await settle()
         calls = len([batch for batch in core.backend.batches if batch.spec.version == 1])
@@ -144,7 +144,7 @@ async def test_waiting_for_a_look_ends_at_the_deadline() -> None:
         del core.backend.published["totals"][1]
         body = PredictBody(sequences=[{"x": X}])
         with pytest.raises(errors.DeadlineExceeded):
-            await core.gateway.predict(TOTALS, body, call(3.0))
+            await core.ask(TOTALS, body, call(3.0))
         core.backend.gates[2].set()
         await core.catalog.renew("totals")
         assert await answer(core) == (2, 2 * TOTAL)
@@ -172,7 +172,7 @@ async def test_a_model_that_is_slow_to_examine_holds_up_no_other() -> None:
 
 
 async def test_a_model_that_is_taken_out_under_a_look_is_not_found() -> None:
-    """Whoever waited for the look is told so, and is not cancelled."""
+    """Whoever waited for the look hears that there is no such model, and is not cancelled."""
     async with watched(1) as core:
         core.backend.put("totals", 2, version(2))
         core.backend.gates[2] = asyncio.Event()  # its examination takes for ever
@@ -193,8 +193,7 @@ async def test_a_known_label_does_not_wait_behind_invented_ones() -> None:
         core.backend.seconds = 60.0
         body = PredictBody(sequences=[{"x": X}])
         invented = [
-            asyncio.create_task(core.gateway.predict(ModelRef("totals", label=f"{n}"), body, call()))
-            for n in range(5)
+            asyncio.create_task(core.ask(ModelRef("totals", label=f"{n}"), body, call())) for n in range(5)
         ]
         await settle()
         assert (await core.catalog.resolve(STABLE)).version == 1
@@ -247,6 +246,6 @@ async def test_a_label_is_looked_up_within_the_deadline() -> None:
         core.backend.seconds = 60.0
         body = PredictBody(sequences=[{"x": X}])
         with pytest.raises(errors.DeadlineExceeded):
-            await core.gateway.predict(STABLE, body, call(3.0))
+            await core.ask(STABLE, body, call(3.0))
         core.backend.seconds = 0.0
         assert await answer(core, STABLE) == (1, TOTAL)

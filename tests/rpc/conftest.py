@@ -16,14 +16,13 @@ from prometheus_client import CollectorRegistry
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
-from seqserve.service.contract.items import PredictBody
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.scheduler import Scheduler
-from seqserve.service.core.types import Answered, Call, ModelRef
+from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
 from seqserve.service.metrics import Metrics
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings
@@ -152,13 +151,13 @@ def _state(number: int, held: dict[str, bytes] | errors.SeqserveError | None) ->
 
 
 class WatchedGateway(Gateway):
-    """Tells how each prediction ended: None where it was answered."""
+    """Tells how each request ended: None where it was answered."""
 
     ended: asyncio.Queue[BaseException | None]
 
-    async def predict(self, ref: ModelRef, body: PredictBody, call: Call) -> Answered:
+    async def answer(self, task: Task, ref: ModelRef, asked: Asked, call: Call) -> Answered:
         try:
-            answered = await super().predict(ref, body, call)
+            answered = await super().answer(task, ref, asked, call)
         except BaseException as error:
             self.ended.put_nowait(error)
             raise

@@ -238,7 +238,7 @@ def log_lines() -> Iterator[io.StringIO]:
     logger.removeHandler(handler)
 
 
-async def test_a_fault_of_ours_is_logged_whole_and_told_without_its_insides(
+async def test_a_fault_of_ours_is_logged_whole_and_shown_without_its_insides(
     start: Any, log_lines: io.StringIO
 ) -> None:
     world = await start()
@@ -357,7 +357,7 @@ async def test_health_follows_the_models(start: Any, translation_files: dict[str
     watch.cancel()
 
 
-async def test_leaving_is_told_before_calls_are_refused(start: Any) -> None:
+async def test_leaving_is_announced_before_calls_are_refused(start: Any) -> None:
     world = await start()
     stub: Any = health_pb2_grpc.HealthStub(world.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
@@ -392,7 +392,7 @@ async def test_reflection_lists_every_service_and_knows_the_messages(start: Any)
     assert described.file_descriptor_response.file_descriptor_proto
 
 
-async def test_a_taken_port_is_told(start: Any) -> None:
+async def test_a_taken_port_is_an_error(start: Any) -> None:
     world = await start()
     other = RpcServer(world.gateway, Settings(grpc_port=world.port))
     with pytest.raises(OSError, match="taken"):

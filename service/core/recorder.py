@@ -1,0 +1,100 @@
+"""What the metrics say of requests and their items: each is counted and timed once, whatever its end.
+
+Nothing else touches these families.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from types import TracebackType
+from typing import Self
+
+from seqserve.service import errors
+from seqserve.service.core.types import Call, ModelRef, Outcome, Task
+from seqserve.service.errors import SeqserveError
+from seqserve.service.metrics import NONE, OTHER, Metrics
+
+OK = "OK"
+NO_REASON = ""
+
+
+class Recorder:
+    """Makes the record of each request.
+
+    Args:
+        is_known: tells whether there is a model of a name; a label never has another one.
+    """
+
+    def __init__(self, metrics: Metrics, is_known: Callable[[str], bool]) -> None:
+        self._metrics = metrics
+        self._is_known = is_known
+
+    def request(self, task: Task, ref: ModelRef, call: Call) -> "Record":
+        """Return the record of a request that begins; it is a context, to be left when the request ends."""
+        return Record(self._metrics, task, call, self._known(ref))
+
+    def refused(self, task: Task, ref: ModelRef, call: Call, error: SeqserveError) -> None:
+        """Count a request that was refused on arrival, before it was read."""
+        self._metrics.of(self._metrics.rejected, error.reason).inc()
+        self.request(task, ref, call).end(error.code.value, error.reason)
+
+    def _known(self, ref: ModelRef) -> tuple[str, str]:
+        """Return the labels of a request that has reached no version yet."""
+        return (ref.name if self._is_known(ref.name) else OTHER, NONE)
+
+
+class Record:
+    """One request: which version answers it, what became of its items, how it ended and how long it took."""
+
+    def __init__(self, metrics: Metrics, task: Task, call: Call, labels: tuple[str, str]) -> None:
+        self._metrics = metrics
+        self._task = task
+        self._call = call
+        self._labels = labels  # of the model and the version
+        self._started = perf_counter()
+
+    def __enter__(self) -> Self:
+        self._metrics.of(self._metrics.in_flight, self._call.transport).inc()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._metrics.of(self._metrics.in_flight, self._call.transport).dec()
+        self.end(*_outcome(error))
+
+    def version(self, model: str, number: int) -> None:
+        """Say which version answers."""
+        self._labels = (model, str(number))
+
+    def items(self, outcomes: Sequence[Outcome]) -> None:
+        """Count what became of each item."""
+        for outcome in outcomes:
+            code, reason = OK, NO_REASON
+            if isinstance(outcome, SeqserveError):
+                code, reason = outcome.code.value, outcome.reason
+                if not isinstance(outcome, errors.InvalidArgument):
+                    self._metrics.of(self._metrics.rejected, reason).inc()
+            for warning in getattr(outcome, "warnings", ()):
+                self._metrics.of(self._metrics.warnings, *self._labels, warning).inc()
+            self._metrics.of(self._metrics.items, *self._outcome_labels(code, reason)).inc()
+
+    def end(self, code: str, reason: str) -> None:
+        """Count and time the request."""
+        metrics, seconds = self._metrics, perf_counter() - self._started
+        metrics.of(metrics.requests, *self._outcome_labels(code, reason)).inc()
+        times = metrics.of(metrics.request_seconds, *self._labels, self._task.verb, self._call.transport)
+        times.observe(seconds)
+
+    def _outcome_labels(self, code: str, reason: str) -> tuple[str, ...]:
+        return (*self._labels, self._task.verb, self._call.transport, code, reason)
+
+
+def _outcome(error: BaseException | None) -> tuple[str, str]:
+    """Return the code and the reason of a request's end."""
+    if error is None:
+        return OK, NO_REASON
+    if isinstance(error, SeqserveError):
+        return error.code.value, error.reason
+    kind = errors.Cancelled if isinstance(error, asyncio.CancelledError) else errors.Unexpected
+    return kind.code.value, kind.reason

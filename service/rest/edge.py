@@ -1,0 +1,88 @@
+"""What every REST call crosses, whichever path it is for: plain ASGI round all routes. In this order:
+
+1. The request's id: the caller's `X-Request-Id` or a new one, in every log line and in the response.
+2. The deadline, and with it the `Call` that handlers are given. Nothing has been read by then, so this is
+   where a caller is recognized, who then belongs to the `Call`, and where limits are asked.
+3. The form of an error: a problem, whatever raised it. A surface with a form of its own is asked here.
+4. The response leaves, with the id. An access log is written here.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seqserve.service import errors
+from seqserve.service.core.types import Call
+from seqserve.service.errors import SeqserveError
+from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.rest.problems import problem
+
+log = logging.getLogger(__name__)
+CALL = "seqserve.call"
+"""Where a scope carries the `Call`."""
+TRANSPORT = "rest"
+TIMEOUT_FORM = re.compile(r"(\d{1,8})([HMSmun])")
+TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class Edge:
+    """ASGI application that hands each HTTP call to another one, past the steps above.
+
+    Args:
+        default_timeout: seconds that a call may take which comes without a deadline.
+        max_timeout: seconds that any call is given at most.
+    """
+
+    def __init__(self, app: ASGIApp, default_timeout: float, max_timeout: float) -> None:
+        self._app = app
+        self._default_timeout = default_timeout
+        self._max_timeout = max_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # there is nothing else here
+        headers = dict(scope["headers"])
+        echoed = request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        token = REQUEST_ID.set(echoed)
+
+        async def leave(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", echoed.encode())]
+            await send(message)
+
+        try:
+            scope[CALL] = self._call(headers)
+            await self._app(scope, receive, leave)
+        except ClientDisconnect:
+            log.info("the caller went away while its body was read")
+        except Exception as error:
+            await problem(_ours(error))(scope, receive, leave)
+        finally:
+            REQUEST_ID.reset(token)
+
+    def _call(self, headers: Mapping[bytes, bytes]) -> Call:
+        """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""
+        seconds, given = self._default_timeout, headers.get(b"grpc-timeout")
+        if given is not None:
+            seconds = _seconds(given.decode("latin-1"))
+        return Call(TRANSPORT, asyncio.get_running_loop().time() + min(seconds, self._max_timeout))
+
+
+def _seconds(given: str) -> float:
+    found = TIMEOUT_FORM.fullmatch(given)
+    if found is None:
+        message = f"Grpc-Timeout is {given[:20]!r}; digits and one of H M S m u n are wanted"
+        raise errors.OptionOutOfRange(message)
+    return int(found[1]) * TIMEOUT_UNITS[found[2]]
+
+
+def _ours(error: Exception) -> SeqserveError:
+    """Return an error that may be shown; the log gets one that is not ours."""
+    if isinstance(error, SeqserveError):
+        return error
+    log.error("a request failed unexpectedly", exc_info=error)
+    return errors.Unexpected("an unexpected fault; the log has it under the request's id")

@@ -1,0 +1,128 @@
+"""The REST door's handlers: each reads a request, calls the gateway and writes the answer; nothing else."""
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from seqserve.service import errors
+from seqserve.service.contract.items import answers_as_json
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
+from seqserve.service.rest.bodies import checked, read_json
+from seqserve.service.rest.models import model_as_json
+
+JSON = "application/json"
+LONGEST_NUMBER = 18
+"""Digits that a version's number may have: a longer one may not fit 64 bits."""
+
+
+class Handlers:
+    """What the routes lead to.
+
+    Args:
+        max_bytes: the most that a body may have.
+    """
+
+    def __init__(self, gateway: Gateway, registry: CollectorRegistry, max_bytes: int) -> None:
+        self._gateway = gateway
+        self._registry = registry
+        self._max_bytes = max_bytes
+
+    async def healthz(self, request: Request, call: Call) -> Response:
+        """Tell that the process is alive."""
+        return as_json({"status": "alive"})
+
+    async def readyz(self, request: Request, call: Call) -> Response:
+        """Tell whether every model has been callable once, and the service is not shutting down."""
+        if not self._gateway.is_ready:
+            raise errors.NotReady("not every model can be called yet, or the service is shutting down")
+        return as_json({"status": "ready"})
+
+    async def metrics(self, request: Request, call: Call) -> Response:
+        """Return all metrics in Prometheus' text format."""
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def list_models(self, request: Request, call: Call) -> Response:
+        """Return every model, with its versions and what it takes."""
+        return as_json({"models": [model_as_json(report) for report in self._gateway.models()]})
+
+    async def get_model(self, request: Request, call: Call) -> Response:
+        """Return one model, with its versions and what it takes."""
+        return as_json(model_as_json(self._gateway.model(request.path_params["model"])))
+
+    async def answer(self, task: Task, request: Request, call: Call) -> Response:
+        """Answer the items of a request's body."""
+        ref = _ref(request)
+        self._gateway.check_room(task, ref, call)
+        asked = _asked(task, await self._read(request, call))
+        answered = await _unless_gone(request, self._gateway.answer(task, ref, asked, call))
+        return _answer(answered, task.answer_member)
+
+    async def _read(self, request: Request, call: Call) -> dict[str, Any]:
+        """Read a body within the call's deadline."""
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                return await read_json(request, self._max_bytes)
+        except TimeoutError:
+            raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
+
+
+def as_json(content: Any) -> Response:
+    """Return content as a response of JSON."""
+    return Response(orjson.dumps(content), media_type=JSON)
+
+
+def _asked(task: Task, table: dict[str, Any]) -> Asked:
+    items = table.get(task.body_member)
+    return Asked(len(items) if isinstance(items, list) else 0, partial(checked, table, task.body))
+
+
+async def _unless_gone(request: Request, work: Awaitable[Answered]) -> Answered:
+    """Await an answer, and cancel the work as soon as the caller has gone."""
+    me, has_gone = asyncio.current_task(), False
+    assert me is not None  # a handler runs in a task
+
+    def stop(watch: asyncio.Task[None]) -> None:
+        nonlocal has_gone
+        has_gone = not watch.cancelled()
+        if has_gone:
+            me.cancel()
+
+    watch = asyncio.create_task(_gone(request))
+    watch.add_done_callback(stop)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if has_gone and not me.uncancel():
+            raise errors.Cancelled("the caller went away") from None
+        raise
+    finally:
+        watch.remove_done_callback(stop)
+        watch.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Return when the connection is closed; the body has been read, so nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _ref(request: Request) -> ModelRef:
+    given = request.path_params
+    version = given.get("version")
+    if version is None:
+        return ModelRef(given["model"], label=given.get("label"))
+    if not (version.isdecimal() and version.isascii() and len(version) <= LONGEST_NUMBER):
+        raise errors.VersionNotFound(f"version {version[:20]!r} is not a number")
+    return ModelRef(given["model"], int(version))
+
+
+def _answer(answered: Answered, member: str) -> Response:
+    model = {"name": answered.model, "version": answered.version, "digest": answered.digest}
+    return as_json({"model": model, member: answers_as_json(answered.items)})

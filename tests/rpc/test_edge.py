@@ -1,0 +1,90 @@
+"""What every gRPC call crosses: methods of ours, of health, of reflection, streams among them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from seqserve.service import errors
+from seqserve.service.rpc.edge import Edge
+from seqserve.v1 import model_pb2
+
+OURS = {"metadata": (("x-request-id", "mine-7"),), "timeout": 20}
+
+
+async def id_of(call: Any) -> Any:
+    return dict(await call.initial_metadata()).get("x-request-id")
+
+
+async def test_every_kind_of_method_has_an_id(start: Any) -> None:
+    world = await start()
+    health: Any = health_pb2_grpc.HealthStub(world.channel)
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(world.channel)
+    listing = reflection_pb2.ServerReflectionRequest(list_services="")
+    calls = [
+        world.model.ListModels(model_pb2.ListModelsRequest(), **OURS),
+        health.Check(health_pb2.HealthCheckRequest(), **OURS),
+        health.Watch(health_pb2.HealthCheckRequest(), **OURS),
+        reflection.ServerReflectionInfo(iter([listing]), **OURS),
+    ]
+    assert [await id_of(call) for call in calls] == ["mine-7"] * len(calls)
+    for call in calls:
+        call.cancel()
+    made = await id_of(health.Check(health_pb2.HealthCheckRequest()))
+    assert len(made) == 32
+
+
+async def test_a_refusal_of_grpcs_own_services_passes_as_it_is(
+    start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = await start()
+    health: Any = health_pb2_grpc.HealthStub(world.channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await health.Check(health_pb2.HealthCheckRequest(service="none"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert caplog.records == []
+
+
+async def streamed(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    """Answer once, then fail as the request says."""
+    yield b"one"
+    raise errors.NotReady("no more", retry_after=3.0) if request == b"ours" else ValueError("the secret")
+
+
+async def written(request: bytes, context: Any) -> None:
+    """The same, in grpc's other way of streaming."""
+    await context.write(b"one")
+    raise errors.NotReady("no more", retry_after=3.0) if request == b"ours" else ValueError("the secret")
+
+
+@pytest.mark.parametrize("behaviour", [streamed, written])
+@pytest.mark.parametrize(
+    ("request_", "code", "reason"),
+    [(b"ours", "UNAVAILABLE", "NOT_READY"), (b"bug", "INTERNAL", "UNEXPECTED")],
+)
+async def test_a_stream_that_breaks_has_the_form_of_errors(
+    behaviour: Any, request_: bytes, code: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What came before the fault has been sent; the fault is a status with details."""
+    server = grpc.aio.server(interceptors=(Edge(30.0, 300.0),))
+    handlers = {"Stream": grpc.unary_stream_rpc_method_handler(behaviour)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Streams", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(20):
+        call: Any = channel.unary_stream("/tests.Streams/Stream")(request_)
+        assert await call.read() == b"one"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    await server.stop(0)
+    details = dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    info = error_details_pb2.ErrorInfo()
+    assert status_pb2.Status.FromString(details).details[0].Unpack(info)
+    assert (caught.value.code().name, info.reason) == (code, reason)
+    assert "the secret" not in str(caught.value)
+    assert ("the secret" in caplog.text) is (reason == "UNEXPECTED")
