@@ -5,14 +5,16 @@ import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from seqserve.service.cli.show import console, failed
-from seqserve.service.contract.manifest import Manifest
 from seqserve.service.settings import Settings, SettingsUnusable
+
+if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
+    from seqserve.service.core.types import Served
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -88,15 +90,16 @@ def _greet(started: Any, settings: Settings) -> None:
         if report.current is None:
             console.print(f"{report.name}: no version can be called", style="yellow")
         elif report.current.manifest.examples:
-            _print_calls(report.name, report.current.manifest, base, f"{settings.host}:{started.grpc_port}")
+            _print_calls(report.current, base, f"{settings.host}:{started.grpc_port}")
     console.print()
 
 
-def _print_calls(name: str, manifest: Manifest, base: str, address: str) -> None:
-    verb = "translate" if manifest.task == "translation" else "predict"
-    request = manifest.examples[len(manifest.examples) // 2].request
+def _print_calls(served: "Served", base: str, address: str) -> None:
+    name, verb = served.model, served.task.verb
+    request = served.manifest.examples[len(served.manifest.examples) // 2].request
     body = shlex.quote(json.dumps(request, ensure_ascii=False))
-    item = request["texts"][0] if verb == "translate" else json.dumps(request["sequences"][0])
+    first = request[served.task.body_member][0]
+    item = first if isinstance(first, str) else json.dumps(first)
     header = shlex.quote("Content-Type: application/json")
     program = shlex.quote(sys.argv[0])
     typer.echo(f"\ncurl -s {base}/v1/models/{name}:{verb} -H {header} -d {body}")
