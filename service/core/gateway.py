@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
@@ -35,11 +35,19 @@ class ModelReport:
 class Gateway:
     """Answers requests from the catalog's versions; refuses them while it drains."""
 
-    def __init__(self, catalog: Catalog, runner: ItemRunner, metrics: Metrics, max_items: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        runner: ItemRunner,
+        metrics: Metrics,
+        max_items: int,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self._catalog = catalog
         self._runner = runner
         self._metrics = metrics
         self._max_items = max_items
+        self._clock = clock
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,7 +92,7 @@ class Gateway:
         """
         if self._draining:
             return  # which is what it will be told
-        started = perf_counter()
+        started = self._clock()
         try:
             self._runner.check_room(ref.name, call.deadline)
         except errors.QueueFull as error:
@@ -104,7 +112,7 @@ class Gateway:
     async def _counted(self, task: str, ref: ModelRef, body: Body, call: Call) -> Answered:
         """Own a request's count and time, whatever its end."""
         started, labels, code, reason = (
-            perf_counter(),
+            self._clock(),
             (OTHER, NONE),
             "INTERNAL",
             errors.Unexpected.reason,
@@ -131,7 +139,7 @@ class Gateway:
     def _count(
         self, labels: tuple[str, str], task: str, call: Call, code: str, reason: str, started: float
     ) -> None:
-        metrics, seconds = self._metrics, perf_counter() - started
+        metrics, seconds = self._metrics, self._clock() - started
         metrics.of(metrics.requests, *labels, task, call.transport, code, reason).inc()
         metrics.of(metrics.request_seconds, *labels, task, call.transport).observe(seconds)
 

@@ -3,10 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -15,9 +14,6 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.core import gateway as gateway_module
-from seqserve.service.core import items as items_module
-from seqserve.service.core import scheduler as scheduler_module
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
@@ -278,26 +274,14 @@ async def running(
     max_items: int = 64,
 ) -> AsyncIterator[Core]:
     """Run core over a fake backend and the loop's clock; at the end nothing waits and no task is left."""
-    clock = asyncio.get_running_loop().time
-    with ExitStack() as patched:
-        for module in (scheduler_module, items_module, gateway_module):
-            patched.enter_context(patch.object(module, "perf_counter", clock))
-        async with _core(function, budget, slots, backend_timeout, max_items) as core:
-            yield core
-
-
-@asynccontextmanager
-async def _core(
-    function: Function, budget: Budget, slots: int, backend_timeout: float, max_items: int
-) -> AsyncIterator[Core]:
-    before = asyncio.all_tasks()
+    before, clock = asyncio.all_tasks(), asyncio.get_running_loop().time
     backend, metrics = FakeBackend(function), Metrics(CollectorRegistry())
     backend.slots = slots
-    scheduler = Scheduler(backend, budget, metrics, backend_timeout=backend_timeout)
+    scheduler = Scheduler(backend, budget, metrics, backend_timeout=backend_timeout, clock=clock)
     async with scheduler:
-        runner = ItemRunner(scheduler, metrics)
+        runner = ItemRunner(scheduler, metrics, clock)
         catalog = Catalog(backend, runner, metrics)
-        gateway = Gateway(catalog, runner, metrics, max_items)
+        gateway = Gateway(catalog, runner, metrics, max_items, clock)
         core = Core(backend, metrics, scheduler, runner, catalog, gateway)
         catalog.on_change = lambda: core.told.append(None)
         yield core
