@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from seqserve.service.contract.manifest import FILE_NAME
 from tests.tfserving.process import serving
+from tests.trained import Trained, provide, wanted
 
 if TYPE_CHECKING:
     from tests.tfserving.reload import ModelServer
@@ -49,7 +50,7 @@ def _texts(folder: Path, seed: int) -> Path:
     for split, name, count in (("train", "train", 400), ("validation", "val", 40)):
         pairs = phrase_pairs(split, count, seed=seed)  # type: ignore[arg-type]
         for language, lines in (("en", [p.source for p in pairs]), ("de", [p.target for p in pairs])):
-            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode())
+            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
             (folder / f"{name}.{language}.gz").write_bytes(packed)
     return folder
 
@@ -76,29 +77,23 @@ def _log(path: Path, renamed: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Path) -> Path:
-    """A model root with a small `en-de` and a small `shop`, trained by the real command."""
-    from seqserve.models.cli import train_model
-    from seqserve.models.config import read_config
-
-    folder = tmp_path_factory.mktemp("models")
-    train_model(read_config(TRANSLATION, "tests"), text_data, folder, resume=False)
-    train_model(read_config(EVENTS, "tests"), log_data, folder, resume=False)
-    return folder
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Return what gives models, each Wanted, in a root of their own."""
+    return lambda *models: provide(tmp_path_factory.mktemp("models"), *models)
 
 
 @pytest.fixture(scope="session")
-def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with other versions of both models: another vocabulary, other labels, in another order."""
-    from seqserve.models.cli import train_model
-    from seqserve.models.config import read_config
+def root(trained: Trained, text_data: Path, log_data: Path) -> Path:
+    """A model root with a small `en-de` and a small `shop`, trained by the real command."""
+    return trained(wanted(TRANSLATION, text_data), wanted(EVENTS, log_data))
 
-    folder = tmp_path_factory.mktemp("successor")
+
+@pytest.fixture(scope="session")
+def successor(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with other versions of both models: another vocabulary, other labels, in another order."""
     texts = _texts(tmp_path_factory.mktemp("other-texts"), seed=2)
     log = _log(tmp_path_factory.mktemp("other-log") / "shop.csv", {"pay": "a_payment"})
-    train_model(read_config(TRANSLATION, "tests"), texts, folder, resume=False)
-    train_model(read_config(EVENTS, "tests"), log, folder, resume=False)
-    return folder
+    return trained(wanted(TRANSLATION, texts), wanted(EVENTS, log))
 
 
 @pytest.fixture(scope="session")
@@ -108,23 +103,18 @@ def data_of(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data:
     from tests.models.tables import write_table
 
     folder = tmp_path_factory.mktemp("kinds-data")
-    series = write_series(folder / "waves.ts", waves(120, seed=1))
+    series = write_series(folder / "waves.ts", waves(150, seed=1))
     table = write_table(folder / "loads.csv", 1020)
     return {"en-de": text_data, "shop": log_data, "waves": series, "steps": log_data, "loads": table}
 
 
 @pytest.fixture(scope="session")
-def kinds(tmp_path_factory: pytest.TempPathFactory, data_of: dict[str, Path]) -> Path:
+def kinds(trained: Trained, data_of: dict[str, Path]) -> Path:
     """A root with one small model of each further kind: classifier, tagger, forecaster."""
-    from seqserve.models.cli import train_model
-    from seqserve.models.config import read_config
     from tests.models.made import CLASSIFIER, TAGGER
     from tests.models.tables import FORECASTER
 
-    folder = tmp_path_factory.mktemp("kinds")
-    for config in (CLASSIFIER, TAGGER, FORECASTER):
-        train_model(read_config(config, "tests"), data_of[config["name"]], folder, resume=False)
-    return folder
+    return trained(*(wanted(table, data_of[table["name"]]) for table in (CLASSIFIER, TAGGER, FORECASTER)))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from seqserve.models.calibration import calibrate, calibration_error, fitted_temperature, probabilities
 from seqserve.models.check import check_version
-from seqserve.models.cli import app, train_model
+from seqserve.models.cli import app
 from seqserve.models.config import ClassifierConfig, ConfigInvalid, read_config
 from seqserve.models.crossvalidate_classes import crossvalidate_series
 from seqserve.models.evaluate import evaluate_version
@@ -24,8 +24,9 @@ from seqserve.models.evaluate.figures import Figure
 from seqserve.models.recipes import recipe_for
 from seqserve.models.series import Series, read_series, stratified
 from tests.models.made import CLASSIFIER, PITCHES, waves, write_series
+from tests.trained import Trained, Wanted
 
-Trained = tuple[Path, Path]
+Versions = tuple[Path, Path]
 
 
 def config_with(section: str, **fields: Any) -> ClassifierConfig:
@@ -38,18 +39,15 @@ def config_with(section: str, **fields: Any) -> ClassifierConfig:
 @pytest.fixture(scope="module")
 def series_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of made waves."""
-    return write_series(tmp_path_factory.mktemp("waves") / "train.ts", waves(150, seed=1))
+    return write_series(tmp_path_factory.mktemp("waves") / "waves.ts", waves(150, seed=1))
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory, series_file: Path) -> Trained:
+def versions(trained: Trained, series_file: Path) -> Versions:
     """The same model trained with its classes in sorted order, and in the reverse one."""
-    root = tmp_path_factory.mktemp("root")
     orders = ((), tuple(sorted(PITCHES, reverse=True)))
-    first, second = (
-        train_model(config_with("data", labels=order), series_file, root, resume=False) for order in orders
-    )
-    return first, second
+    first, second = (trained(Wanted(config_with("data", labels=order), series_file)) for order in orders)
+    return first / "waves/1", second / "waves/1"
 
 
 def manifest_of(version: Path) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def manifest_of(version: Path) -> dict[str, Any]:
     return table
 
 
-def test_the_order_of_the_classes_is_a_matter_of_naming(versions: Trained) -> None:
+def test_the_order_of_the_classes_is_a_matter_of_naming(versions: Versions) -> None:
     """Trained with its outputs in another order, the model gives the same answers by name."""
     one, other = map(manifest_of, versions)
     assert one["heads"]["pitch"]["labels"] == ["high", "low", "middle"]
@@ -74,7 +72,7 @@ def test_the_order_of_the_classes_is_a_matter_of_naming(versions: Trained) -> No
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-3)
 
 
-def test_versions_are_certified_and_measured_on_new_data(versions: Trained, tmp_path: Path) -> None:
+def test_versions_are_certified_and_measured_on_new_data(versions: Versions, tmp_path: Path) -> None:
     """`check` passes, garbage in the padding included; unseen sequences are named right, in intervals."""
     assert "with garbage in the padding" in "\n".join(check_version(versions[0]))
     fresh = write_series(tmp_path / "test.ts", waves(60, seed=2))
@@ -89,7 +87,7 @@ def test_versions_are_certified_and_measured_on_new_data(versions: Trained, tmp_
 
 
 def test_the_file_of_training_is_measured_by_its_validation_part(
-    versions: Trained, series_file: Path
+    versions: Versions, series_file: Path
 ) -> None:
     """What was trained on is not measured: the held-out tenth is, and gives the card's figures again."""
     again = asyncio.run(evaluate_version(versions[0], series_file))
