@@ -1,5 +1,6 @@
 """The event-sequence model: four ways of using time, two origins of it."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,12 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqserve.models.check import check_version
 from seqserve.models.check.steps import StepDiffers
-from seqserve.models.cli import train_model
 from seqserve.models.clock import Clock
 from seqserve.models.config import ConfigInvalid, EventsConfig, TimeUse, read_config
 from seqserve.models.data import Case
@@ -22,6 +23,7 @@ from seqserve.models.sequence import EventModel
 from seqserve.service.contract.features import UNSEEN_EVENT_TYPE, SequenceEncoder
 from seqserve.service.contract.manifest import FILE_NAME, Elapsed, parse_manifest
 from seqserve.service.errors import UnknownCategory
+from tests.trained import Trained, Wanted
 
 WAYS = get_args(TimeUse)
 EVENTS = np.array([[2, 4, 1, 3]])
@@ -64,17 +66,19 @@ def test_the_influence_of_an_old_event_falls_with_elapsed_time() -> None:
     """With the time gate, what the first event was moves the last answer the less the longer ago it is."""
     random = np.random.default_rng(3)
     rest = random.integers(1, 6, (200, 2))
+    network, weights = model("time_gate"), [model("time_gate", seed).get_weights() for seed in range(10)]
+    last = tf.function(network.last, reduce_retracing=True)
 
     def influence(elapsed: float, seed: int) -> float:
         """How far the answers after three events are apart by the first, over many sequences."""
-        network = model("time_gate", seed)
+        network.set_weights(weights[seed])
         waits = np.tile(np.array([0, elapsed, elapsed], "float32"), (200, 1))
         answers = [
             np.concatenate(
-                [np.reshape(value, (200, -1)) for value in network.last(events, waits).values()], 1
+                [np.reshape(value, (200, -1)) for value in last(events, tf.constant(waits)).values()], 1
             )
             for first in (1, 2)
-            for events in [np.concatenate([np.full((200, 1), first), rest], axis=1)]
+            for events in [tf.constant(np.concatenate([np.full((200, 1), first), rest], axis=1))]
         ]
         return float(np.abs(answers[0] - answers[1]).mean())
 
@@ -85,17 +89,23 @@ def test_the_influence_of_an_old_event_falls_with_elapsed_time() -> None:
     assert falls[-1] < 0.5 * falls[0]
 
 
+@functools.cache
+def gate_and_standard() -> tuple[EventModel, EventModel, Callable[..., Any]]:
+    """A time gate, `none` with all but its recurrent weights, and both compiled: eager loops are slow."""
+    gate, standard = model("time_gate"), model("none", seed=2)
+    for part in ("embedding", "bigram", "next_event", "to_next", "to_end"):
+        getattr(standard, part).set_weights(getattr(gate, part).get_weights())
+    return gate, standard, tf.function(lambda timed: (gate((EVENTS, timed)), standard((EVENTS, timed))))
+
+
 @given(st.floats(0, 10))
 def test_with_time_constant_the_model_is_one_with_a_standard_lstm(elapsed: float) -> None:
     """The whole model's answers are those of `none` with the gate's weights and a smaller forget bias."""
-    gate, standard = model("time_gate"), model("none", seed=2)
+    gate, standard, answers = gate_and_standard()
     kernel, recurrent_kernel, bias, rate = gate.recurrent.get_weights()
     bias[7:14] -= np.log1p(np.exp(rate)) * elapsed
     standard.recurrent.set_weights([kernel, recurrent_kernel, bias])
-    for part in ("embedding", "bigram", "next_event", "to_next", "to_end"):
-        getattr(standard, part).set_weights(getattr(gate, part).get_weights())
-    timed = np.full(ELAPSED.shape, elapsed, "float32")
-    got, wanted = gate((EVENTS, timed)), standard((EVENTS, timed))
+    got, wanted = answers(tf.fill(ELAPSED.shape, np.float32(elapsed)))
     for head in got:
         np.testing.assert_allclose(got[head], wanted[head], atol=3e-6)
 
@@ -185,12 +195,12 @@ def test_up_to_the_last_event_a_row_is_a_prefix() -> None:
 
 
 @pytest.fixture(params=[("conv1x1", "last"), ("concat", "previous"), ("none", "previous")], ids="-".join)
-def version(request: pytest.FixtureRequest, log_data: Path, tmp_path: Path) -> Path:
+def version(request: pytest.FixtureRequest, trained: Trained, log_data: Path) -> Path:
     """A model of each kind that the small `shop` is not, trained by the real command."""
     way, origin = request.param
     model = {"time": way, "unseen": 0.1 * (way == "concat"), "daily": way != "conv1x1"}
     settings = config(model=model, data={"origin": origin})
-    return train_model(settings, log_data, tmp_path, resume=False)
+    return trained(Wanted(settings, log_data)) / "waits/1"
 
 
 def test_each_way_is_trained_certified_and_measured(version: Path) -> None:
@@ -232,6 +242,7 @@ Step = Callable[..., dict[str, Any]]
     ],
     ids=["elapsed ignored", "memory kept as it was", "rows mixed up"],
 )
+@pytest.mark.slow
 def test_a_step_that_differs_from_the_whole_is_refused(
     broken: Callable[[Step], Step], told: str, tmp_path: Path
 ) -> None:
