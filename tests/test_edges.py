@@ -38,10 +38,10 @@ MALFORMED = [
 ]
 
 
-async def test_what_only_rest_can_get_wrong(refused_too: Path) -> None:
+async def test_what_only_rest_can_get_wrong(root: Path) -> None:
     """Bodies that are not JSON or not of the form, types, sizes, paths and methods: each its reason."""
     url, json_type = "/v1/models/en-de:translate", {"Content-Type": "application/json"}
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
 
         async def reason(method: str, path: str, **request: Any) -> tuple[int, str]:
             response = await both.rest.request(method, path, **request)
@@ -52,8 +52,8 @@ async def test_what_only_rest_can_get_wrong(refused_too: Path) -> None:
             return response.status_code, problem["reason"]
 
         for content in MALFORMED:
-            told = await reason("POST", url, content=content, headers=json_type)
-            assert told == (400, "MALFORMED_JSON"), content[:60]
+            refused = await reason("POST", url, content=content, headers=json_type)
+            assert refused == (400, "MALFORMED_JSON"), content[:60]
         many = {"content": b'{"texts": [' + b"0," * 1_000_000 + b"0]}", "headers": json_type}
         assert await reason("POST", url, **many) == (400, "TOO_MANY_ITEMS")
         large = b'{"texts": ["' + b"x" * (17 * 2**20)
@@ -75,9 +75,9 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
         yield data[at : at + 2**20]
 
 
-async def test_bytes_that_do_not_parse(refused_too: Path) -> None:
+async def test_bytes_that_do_not_parse(root: Path) -> None:
     """At the gRPC door they are INVALID_ARGUMENT with a reason, text that is not UTF-8 among them."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         for method in ("TranslationService/Translate", "SequenceService/Predict", "ModelService/GetModel"):
             call = both.channel.unary_unary(f"/seqserve.v1.{method}")
             for garbage in (b"\xff\xff\xff", b"\x12\x02\xff\xfe", b"\x0a\x05ab"):
@@ -87,9 +87,9 @@ async def test_bytes_that_do_not_parse(refused_too: Path) -> None:
                     assert reason_of(caught.value) == "MALFORMED_MESSAGE"
 
 
-async def test_numbers_that_are_none(refused_too: Path) -> None:
+async def test_numbers_that_are_none(root: Path) -> None:
     """A gRPC double may be NaN or infinite: the item's fault, and only that item's."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         for bad in (float("nan"), float("inf")):
             assert await both.by_grpc(predict(sequences=[event("visit", minutes=[bad])])) == (
                 "NOT_FINITE",
@@ -101,10 +101,10 @@ async def test_numbers_that_are_none(refused_too: Path) -> None:
 
 
 async def test_an_unexpected_fault_tells_nothing(
-    refused_too: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug of ours, in a batch or in a door, is INTERNAL with a reason and an id, and no more."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         both.backend.fault = RuntimeError("the secret")  # type: ignore[assignment]
         for door in (both.by_rest, both.by_grpc):
             assert await door(translate()) == ("UNEXPECTED", "INTERNAL")
@@ -120,9 +120,9 @@ async def test_an_unexpected_fault_tells_nothing(
         assert response.json()["request_id"] == response.headers["x-request-id"] == "mine"
 
 
-async def test_openapi_names_every_body_and_answer(refused_too: Path) -> None:
+async def test_openapi_names_every_body_and_answer(root: Path) -> None:
     """`/openapi.json` resolves every reference it makes, and `/docs` is there."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         schema = (await both.rest.get("/openapi.json")).json()
         known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
         assert set(references(schema)) <= known
