@@ -3,9 +3,12 @@
 import gzip
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -17,8 +20,36 @@ from tests.trained import Trained, provide, wanted
 if TYPE_CHECKING:
     from tests.tfserving.reload import ModelServer
 
+SLOW = {"trained", "model_server"}
+"""Fixtures that train or start a program: what uses one, itself or through another, is marked `slow`."""
+
 settings.register_profile("seqserve", deadline=None)  # the machine may be busy
 settings.load_profile("seqserve")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by its fixtures, and put the modules that take long first.
+
+    Each module goes to one process whole; the last ones should be short, so that all processes end together.
+    """
+    for item in items:
+        if item.path.parent.name == "conformance" or not SLOW.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ("models" not in item.path.parts, item.path not in long))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Refuse to start a program for a test that is not marked: the quick run would no longer be quick."""
+    marked = item.get_closest_marker("slow")
+    with nullcontext() if marked else patch.object(subprocess, "Popen", _refused):
+        return (yield)
+
+
+def _refused(*command: object, **_: object) -> None:
+    raise AssertionError(f"mark the test `slow`, as it starts a program: {command}")
+
 
 TRANSLATION: dict[str, Any] = {
     "name": "en-de",

@@ -26,7 +26,10 @@ from tests.models.own import HEAD, IDS, NUMBERS, answers, called, classifier, ex
 from tests.tfserving.reload import ModelServer, config_file
 
 REPOSITORY = Path(__file__).parents[2]
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
+]
 
 
 # --- the worked example -----------------------------------------------------------------------------

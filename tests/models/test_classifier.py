@@ -95,6 +95,7 @@ def test_the_file_of_training_is_measured_by_its_validation_part(
     assert again == manifest_of(versions[0])["card"]["metrics"]
 
 
+@pytest.mark.slow
 def test_cross_validation_answers_every_sequence_unseen(series_file: Path, tmp_path: Path) -> None:
     """Figures over all sequences, each answered by a network of the other folds; with a calibrated pair."""
     file, out = tmp_path / "waves.toml", tmp_path / "folds.json"

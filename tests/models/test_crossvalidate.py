@@ -98,6 +98,7 @@ def test_a_difference_is_paired() -> None:
     assert found["log_loss_share"].value == pytest.approx(-np.log(2) / -np.log(hard).mean())  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_only_a_model_that_uses_time_finds_what_time_tells(tmp_path: Path) -> None:
     """After a short pause b comes, after a long one c: n-grams and `none` can but guess, `concat` knows."""
     log, config, out = tmp_path / "log.csv", tmp_path / "shop.toml", tmp_path / "out.json"

@@ -35,6 +35,7 @@ from seqserve.service.contract.manifest import (
 )
 from tests.tfserving.reload import ModelServer, config_file
 
+pytestmark = pytest.mark.slow
 LABELS = ("a", "b", "c")
 
 
