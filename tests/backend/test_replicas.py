@@ -124,7 +124,7 @@ async def test_a_server_that_comes_back_is_examined_anew() -> None:
         (before,) = await tfs.versions("m")
         (again,) = await tfs.versions("m")
         assert before == again
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         with pytest.raises(errors.BackendUnavailable):
             await tfs.predict(spec(), X, soon(100))
         with pytest.raises(errors.BackendUnavailable):
@@ -247,7 +247,6 @@ async def test_a_channel_closed_under_a_call_is_no_cancel() -> None:
 
 async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its batches count as used for as long as they hang, so the address that answers still gets its own."""
-    monkeypatch.setattr("seqserve.service.backend.replica.LOOK_SECONDS", 0.2)
     good, bad = Script(), Script(predict=Held())
     async with server(good) as a, server(bad) as b, backend(a, b) as tfs:
         await tfs.versions("m")
@@ -261,7 +260,9 @@ async def test_an_address_that_hangs_leaves_the_others_their_slots(monkeypatch: 
             return answered(request)
 
         bad.status = mute  # type: ignore[method-assign,assignment]
-        await tfs.versions("m")
+        with monkeypatch.context() as patched:  # for this look alone: others may be slow
+            patched.setattr("seqserve.service.backend.replica.LOOK_SECONDS", 0.5)
+            await tfs.versions("m")
         assert sorted(told(tfs, "backend_up").values()) == [0, 1]
         assert tfs.slots == 4
         for task in stuck:
