@@ -115,7 +115,7 @@ class FakeBackend:
 
 
 def totals(spec: Spec, inputs: Tensors) -> dict[str, Array]:
-    """Weigh each real step by its place, so that a row mixed up with another, or shifted, is told apart.
+    """Weigh each real step by its place, so that a row that was shifted or swapped with another shows.
 
     Fails on a batch that holds POISON, as a model that dies of one row does.
     """
@@ -257,7 +257,7 @@ class Core:
     runner: ItemRunner
     catalog: Catalog
     gateway: Gateway
-    told: list[None] = field(default_factory=list)  # one for each on_change
+    changes: list[None] = field(default_factory=list)  # one for each on_change
 
 
 def call(seconds: float = NEVER, transport: str = "rest") -> Call:
@@ -283,7 +283,7 @@ async def running(
         catalog = Catalog(backend, runner, metrics)
         gateway = Gateway(catalog, runner, metrics, max_items, clock)
         core = Core(backend, metrics, scheduler, runner, catalog, gateway)
-        catalog.on_change = lambda: core.told.append(None)
+        catalog.on_change = lambda: core.changes.append(None)
         yield core
     await settle()
     assert asyncio.all_tasks() == before
@@ -310,9 +310,9 @@ async def settle() -> None:
 
 def series(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
     """Return a sample's values by its label values, in the order of its declaration."""
-    found = {}
+    values = {}
     for family in metrics.registry.collect():
         for sample in family.samples:
             if sample.name == f"seqserve_{name}":
-                found[tuple(sample.labels.values())] = sample.value
-    return found
+                values[tuple(sample.labels.values())] = sample.value
+    return values

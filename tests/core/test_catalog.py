@@ -70,7 +70,7 @@ async def test_the_newest_that_passes_its_examples_answers_and_older_ones_when_n
         digests = {(r.version, r.served.digest) for r in core.catalog.versions("totals") if r.served}
         info = series(core.metrics, "model_version_info")
         assert info == {("totals", str(number), digest): 1 for number, digest in digests}
-        assert len(core.told) == 2
+        assert len(core.changes) == 2
 
 
 async def test_what_is_routable_is_not_examined_again() -> None:
@@ -328,7 +328,7 @@ async def test_one_model_out_of_sight_keeps_no_other_from_being_seen() -> None:
         with pytest.raises(errors.BackendUnavailable):
             await core.catalog.refresh()
         assert standings(core) == {1: "ROUTABLE"}
-        assert core.told == [None]
+        assert core.changes == [None]
 
 
 async def test_an_unforeseen_fault_refuses_its_version_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

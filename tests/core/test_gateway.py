@@ -176,7 +176,7 @@ async def test_who_finds_no_room_is_refused_before_the_request_is_read() -> None
             await settle()
         with pytest.raises(errors.QueueFull, match="2 cells wait and 2 more would pass the limit of 3"):
             core.gateway.check_room("predict", TOTALS, call())
-        core.gateway.check_room("predict", ModelRef("other"), call())  # it is told that there is none
+        core.gateway.check_room("predict", ModelRef("other"), call())  # its own error comes later
         core.backend.gates[1].set()
         await asyncio.gather(*requests)
     refused = ("totals", "_none", "predict", "rest", "RESOURCE_EXHAUSTED", "QUEUE_FULL")

@@ -64,9 +64,9 @@ def test_one_other_leaf_is_found_and_its_path_named(value: Any, leaf: Any, data:
     path = data.draw(st.sampled_from(places(value)))
     if strict(leaf_at(value, path)) == strict(leaf):
         return
-    found = first_difference(value, changed(value, path, leaf), 0.0)
-    assert found is not None
-    assert found.startswith(".".join(["items", *map(str, path)]) + " ")
+    difference = first_difference(value, changed(value, path, leaf), 0.0)
+    assert difference is not None
+    assert difference.startswith(".".join(["items", *map(str, path)]) + " ")
 
 
 @given(st.floats(-1e6, 1e6), st.sampled_from([-1, 1]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqserve.service import errors
@@ -244,9 +244,9 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
         queue.append(entry_of(hurried, 10), 0.0)
     with pytest.raises(
         errors.QueueFull, match=r"7\.0 s of waiting are ahead, and the deadline is in 12"
-    ) as told:
+    ) as caught:
         queue.append(entry_of(hurried, 10), 0.0)
-    assert told.value.retry_after == pytest.approx(7)
+    assert caught.value.retry_after == pytest.approx(7)
     with pytest.raises(errors.QueueFull, match=r"34\.0 s of waiting are ahead"):
         asked(queue, KEYS[0], [10] * 99, deadline=67.0)
     asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
@@ -296,12 +296,13 @@ terms = st.tuples(st.floats(0, 1), st.floats(0, 1e-2), st.floats(0, 1e-2), st.fl
 batches = st.lists(lengths, min_size=1, max_size=64)
 
 
+@settings(max_examples=50)
 @given(terms, st.lists(batches, min_size=30, max_size=60))
 def test_the_cost_is_learned(truth: tuple[float, ...], seen: list[list[int]]) -> None:
-    cost, told = Cost(), Cost(np.array(truth))
+    cost, exact = Cost(), Cost(np.array(truth))
     for rows in seen * 4:
-        cost.observe(len(rows), max(rows), sum(rows), told.seconds(rows))
-    apart = [abs(cost.seconds(rows) / told.seconds(rows) - 1) for rows in seen]
+        cost.observe(len(rows), max(rows), sum(rows), exact.seconds(rows))
+    apart = [abs(cost.seconds(rows) / exact.seconds(rows) - 1) for rows in seen]
     assert np.median(apart) < 0.1
 
 

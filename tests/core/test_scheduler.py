@@ -149,7 +149,7 @@ async def test_who_left_before_their_batch_is_not_computed(gone: list[Asked], st
         core.backend.gates[1] = asyncio.Event()
         blocker = asyncio.create_task(ask(core, Asked([1.0])))
         await settle()
-        core.metrics.queue_cells.set(-1)  # so that one who forgets to set it is found out
+        core.metrics.queue_cells.set(-1)  # a value that must be overwritten
         leavers = [asyncio.create_task(ask(core, Asked(asked.values))) for asked in gone]
         stayers = [asyncio.create_task(ask(core, Asked(asked.values, asked.options))) for asked in stay]
         await settle()
