@@ -30,8 +30,11 @@ demo: setup  ## train the two demo models, where they are missing
 serve: demo  ## serve them: REST on 8000, gRPC on 9000
 	$(BIN)/seqserve serve --root $(ROOT)
 
-test: setup lint  ## lint, types, import rules, then every test
-	$(BIN)/pytest
+# As many test processes as cores; a module's tests stay in one, for they share fixtures. FAST=1: without lint and
+# without the tests that train or export a model or start a program.
+test: setup $(if $(FAST),,lint)  ## lint, types, import rules, then every test; FAST=1: the quick tests alone
+	$(BIN)/pytest --numprocesses $$(nproc) --dist loadscope --no-loadscope-reorder --durations 10 \
+	    $(if $(FAST),-m "not slow")
 
 # QUICK=1: the short run, some minutes. BENCH="--only a,b --report docs": options; BENCH=--help lists them.
 bench: setup $(if $(QUICK),,$(BENCH_VENV)/.done)  ## how fast the service is, beside what the model allows and beside others

@@ -3,21 +3,53 @@
 import gzip
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
 from seqserve.service.contract.manifest import FILE_NAME
 from tests.tfserving.process import serving
+from tests.trained import Trained, provide, wanted
 
 if TYPE_CHECKING:
     from tests.tfserving.reload import ModelServer
 
+SLOW = {"trained", "model_server"}
+"""Fixtures that train or start a program: what uses one, itself or through another, is marked `slow`."""
+
 settings.register_profile("seqserve", deadline=None)  # the machine may be busy
 settings.load_profile("seqserve")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by its fixtures, and put the modules that take long first.
+
+    Each module goes to one process whole; the last ones should be short, so that all processes end together.
+    """
+    for item in items:
+        if item.path.parent.name == "conformance" or not SLOW.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ("models" not in item.path.parts, item.path not in long))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Refuse to start a program for a test that is not marked: the quick run would no longer be quick."""
+    marked = item.get_closest_marker("slow")
+    with nullcontext() if marked else patch.object(subprocess, "Popen", _refused):
+        return (yield)
+
+
+def _refused(*command: object, **_: object) -> None:
+    raise AssertionError(f"mark the test `slow`, as it starts a program: {command}")
+
 
 TRANSLATION: dict[str, Any] = {
     "name": "en-de",
@@ -49,7 +81,7 @@ def _texts(folder: Path, seed: int) -> Path:
     for split, name, count in (("train", "train", 400), ("validation", "val", 40)):
         pairs = phrase_pairs(split, count, seed=seed)  # type: ignore[arg-type]
         for language, lines in (("en", [p.source for p in pairs]), ("de", [p.target for p in pairs])):
-            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode())
+            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
             (folder / f"{name}.{language}.gz").write_bytes(packed)
     return folder
 
@@ -76,29 +108,23 @@ def _log(path: Path, renamed: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data: Path) -> Path:
-    """A model root with a small `en-de` and a small `shop`, trained by the real command."""
-    from seqserve.models.cli import train_model
-    from seqserve.models.config import read_config
-
-    folder = tmp_path_factory.mktemp("models")
-    train_model(read_config(TRANSLATION, "tests"), text_data, folder, resume=False)
-    train_model(read_config(EVENTS, "tests"), log_data, folder, resume=False)
-    return folder
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Return what gives models, each Wanted, in a root of their own."""
+    return lambda *models: provide(tmp_path_factory.mktemp("models"), *models)
 
 
 @pytest.fixture(scope="session")
-def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with other versions of both models: another vocabulary, other labels, in another order."""
-    from seqserve.models.cli import train_model
-    from seqserve.models.config import read_config
+def root(trained: Trained, text_data: Path, log_data: Path) -> Path:
+    """A model root with a small `en-de` and a small `shop`, trained by the real command."""
+    return trained(wanted(TRANSLATION, text_data), wanted(EVENTS, log_data))
 
-    folder = tmp_path_factory.mktemp("successor")
+
+@pytest.fixture(scope="session")
+def successor(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with other versions of both models: another vocabulary, other labels, in another order."""
     texts = _texts(tmp_path_factory.mktemp("other-texts"), seed=2)
     log = _log(tmp_path_factory.mktemp("other-log") / "shop.csv", {"pay": "a_payment"})
-    train_model(read_config(TRANSLATION, "tests"), texts, folder, resume=False)
-    train_model(read_config(EVENTS, "tests"), log, folder, resume=False)
-    return folder
+    return trained(wanted(TRANSLATION, texts), wanted(EVENTS, log))
 
 
 @pytest.fixture(scope="session")
@@ -107,22 +133,17 @@ def data_of(tmp_path_factory: pytest.TempPathFactory, text_data: Path, log_data:
     from tests.models.small import waves, write_series, write_table
 
     folder = tmp_path_factory.mktemp("kinds-data")
-    series = write_series(folder / "waves.ts", waves(120, seed=1))
+    series = write_series(folder / "waves.ts", waves(150, seed=1))
     table = write_table(folder / "loads.csv", 1020)
     return {"en-de": text_data, "shop": log_data, "waves": series, "steps": log_data, "loads": table}
 
 
 @pytest.fixture(scope="session")
-def kinds(tmp_path_factory: pytest.TempPathFactory, data_of: dict[str, Path]) -> Path:
+def kinds(trained: Trained, data_of: dict[str, Path]) -> Path:
     """A root with one small model of each further kind: classifier, tagger, forecaster."""
-    from seqserve.models.cli import train_model
-    from seqserve.models.config import read_config
     from tests.models.small import CLASSIFIER, FORECASTER, TAGGER
 
-    folder = tmp_path_factory.mktemp("kinds")
-    for config in (CLASSIFIER, TAGGER, FORECASTER):
-        train_model(read_config(config, "tests"), data_of[config["name"]], folder, resume=False)
-    return folder
+    return trained(*(wanted(table, data_of[table["name"]]) for table in (CLASSIFIER, TAGGER, FORECASTER)))
 
 
 @pytest.fixture(scope="session")

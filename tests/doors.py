@@ -270,7 +270,7 @@ def who(answer: Any) -> dict[str, Any]:
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Return the reason in an error's details; a deadline may be told by grpc itself, without any."""
+    """Return the reason in an error's details; grpc itself may report a deadline, without any."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             info = error_details_pb2.ErrorInfo()

@@ -23,13 +23,13 @@ class Connection:
             self.writer.close()
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         content = json.dumps(body).encode()
-        told = {
+        sent = {
             "Host": "localhost",
             "Content-Type": "application/json",
             "Content-Length": len(content),
             **(headers or {}),
         }
-        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items()), "", ""]
+        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items()), "", ""]
         self.writer.write("\r\n".join(lines).encode() + content)
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
         length = next(int(line.split(":")[1]) for line in head if line.startswith("content-length:"))

@@ -33,12 +33,12 @@ def loaded(root: Path) -> Callable[[str], tuple[Any, dict[str, Any]]]:
     return load
 
 
-async def test_translations(refused_too: Path, loaded: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
+async def test_translations(root: Path, loaded: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
     """Each text tokenized, decoded alone and unpadded, and detokenized by hand; text and score agree."""
     model, manifest = loaded("en-de")
-    tokenizer = refused_too / "en-de/1/assets" / manifest["features"]["source_ids"]["tokenizer"]
+    tokenizer = root / "en-de/1/assets" / manifest["features"]["source_ids"]["tokenizer"]
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         answer, _ = await both.by_rest(translate(texts=TEXTS))
         by_grpc, _ = await both.by_grpc(translate(texts=TEXTS))
         assert first_difference(answer, by_grpc, 1e-5) is None  # another batch may round otherwise
@@ -53,11 +53,11 @@ async def test_translations(refused_too: Path, loaded: Callable[[str], tuple[Any
         assert given["score"] == pytest.approx(float(out["scores"][0, 0]), rel=1e-5)
 
 
-async def test_predictions(refused_too: Path, loaded: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
+async def test_predictions(root: Path, loaded: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
     """Each journey encoded, run alone, unpadded, and decoded by hand; labels and values agree."""
     model, manifest = loaded("shop")
     labels, heads = manifest["features"]["event"]["labels"], manifest["heads"]
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         answer, _ = await both.by_rest(predict(sequences=JOURNEYS))
         by_grpc, _ = await both.by_grpc(predict(sequences=JOURNEYS))
         assert first_difference(answer, by_grpc, 1e-5) is None

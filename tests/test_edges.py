@@ -15,9 +15,9 @@ from tests.doors import (
 )
 
 
-async def test_bytes_that_do_not_parse(refused_too: Path) -> None:
+async def test_bytes_that_do_not_parse(root: Path) -> None:
     """At the gRPC door they are INVALID_ARGUMENT with a reason, text that is not UTF-8 among them."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         for method in ("TranslationService/Translate", "SequenceService/Predict", "ModelService/GetModel"):
             call = both.channel.unary_unary(f"/seqserve.v1.{method}")
             for garbage in (b"\xff\xff\xff", b"\x12\x02\xff\xfe", b"\x0a\x05ab"):
@@ -27,9 +27,9 @@ async def test_bytes_that_do_not_parse(refused_too: Path) -> None:
                     assert reason_of(caught.value) == "MALFORMED_MESSAGE"
 
 
-async def test_numbers_that_are_none(refused_too: Path) -> None:
+async def test_numbers_that_are_none(root: Path) -> None:
     """A gRPC double may be NaN or infinite: the item's fault, and only that item's."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         for bad in (float("nan"), float("inf")):
             assert await both.by_grpc(predict(sequences=[event("visit", minutes=[bad])])) == (
                 "NOT_FINITE",
@@ -41,10 +41,10 @@ async def test_numbers_that_are_none(refused_too: Path) -> None:
 
 
 async def test_an_unexpected_fault_tells_nothing(
-    refused_too: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug of ours, in a batch or in a door, is INTERNAL with a reason and an id, and no more."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         both.backend.fault = RuntimeError("the secret")  # type: ignore[assignment]
         for door in (both.by_rest, both.by_grpc):
             assert await door(translate()) == ("UNEXPECTED", "INTERNAL")

@@ -19,6 +19,7 @@ import pytest
 from seqserve.service.cli import COMMANDS
 from tests.tfserving.reload import ModelServer, config_file
 
+pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "seqserve"
 HEAVY = {"keras", "tensorflow", "numpy", "fastapi", "uvicorn", "seqserve.models", "seqserve.service.settings"}
@@ -65,7 +66,7 @@ def stop(service: Service) -> int:
 
 @pytest.fixture(scope="module")
 def service(root: Path) -> Iterator[Service]:
-    """One service for this page; it must end well when it is told to."""
+    """One service for the tests of this file; it must end well at SIGTERM."""
     started = start(root)
     yield started
     assert stop(started) == 0
@@ -91,7 +92,7 @@ def test_the_printed_lines_work_when_pasted(service: Service) -> None:
 
 @pytest.mark.parametrize("door", ["rest", "grpc"])
 def test_the_command_line_calls_either_door(service: Service, door: str) -> None:
-    """Model names may be left out, texts may come by stdin, an error is told and ends with 1."""
+    """Model names may be left out, texts may come by stdin, an error is printed and ends with 1."""
     options = ["--address", getattr(service, door), *(["--grpc"] if door == "grpc" else [])]
     seqserve = str(PROGRAM)
     listed = run(seqserve, "models", *options)
@@ -121,7 +122,7 @@ def test_examples_run(service: Service) -> None:
 
 
 def test_inspect_shows_a_version_without_a_service(root: Path, tmp_path: Path) -> None:
-    """The manifest is summed up; a folder that is no version is told apart."""
+    """The manifest is summed up; a folder that is no version is refused."""
     shown = run(str(PROGRAM), "inspect", str(root / "shop" / "1"))
     assert "shop/1" in shown.stdout
     assert "softmax per sequence" in shown.stdout
@@ -205,8 +206,8 @@ def test_sigterm_loses_nothing(root: Path) -> None:
 def in_flight(service: Service) -> float:
     """Read the gauge of open requests."""
     with urllib.request.urlopen(f"http://{service.rest}/metrics", timeout=30) as response:
-        found = re.search(r'in_flight\{transport="rest"\} (\S+)', response.read().decode())
-    return float(found[1]) if found else 0.0
+        match = re.search(r'in_flight\{transport="rest"\} (\S+)', response.read().decode())
+    return float(match[1]) if match else 0.0
 
 
 LIBRARIES = (
@@ -216,20 +217,23 @@ LIBRARIES = (
 
 
 def test_the_gateway_imports_no_tensorflow_and_starts_fast() -> None:
-    """A fresh interpreter imports it without tensorflow or keras, about as fast as its libraries."""
+    """A fresh interpreter imports it without tensorflow or keras, about as fast as its libraries.
+
+    By processor time: other test processes may have the cores.
+    """
     code = (
-        "import time; start = time.perf_counter(); import seqserve.service.main, sys; "
-        "print(time.perf_counter() - start, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+        "import time; start = time.process_time(); import seqserve.service.main, sys; "
+        "print(time.process_time() - start, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     libraries = code.replace("seqserve.service.main", LIBRARIES)
     # as installed: with its byte code kept, which a machine's own settings may forbid
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     seen: dict[str, list[float]] = {code: [], libraries: []}
     for program in [code, libraries] * 5:
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env
         )
-        seconds, tensorflow, keras = told.stdout.split()
+        seconds, tensorflow, keras = result.stdout.split()
         assert (tensorflow, keras) == ("False", "False")
         seen[program].append(float(seconds))
     ours, theirs = (min(seconds) for seconds in seen.values())
@@ -251,7 +255,7 @@ def test_before_a_model_server_the_gateway_is_small(root: Path, model_server: Mo
     assert resident <= 120
 
 
-def test_a_port_that_is_taken_is_told(service: Service, root: Path) -> None:
+def test_a_port_that_is_taken_is_named(service: Service, root: Path) -> None:
     """The command ends at once with 1 and says which address."""
     port = service.rest.rpartition(":")[2]
     command = [str(PROGRAM), "serve", "--root", str(root), "--rest-port", port, "--grpc-port", "0"]

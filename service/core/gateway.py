@@ -4,9 +4,10 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import perf_counter
 
 from seqserve.service import errors
 from seqserve.service.contract.items import Body, FailedItem, Fault, Item
@@ -32,10 +33,17 @@ class ModelReport:
 class Gateway:
     """Answers requests from the catalog's versions; refuses them while it drains."""
 
-    def __init__(self, catalog: Catalog, runner: ItemRunner, metrics: Metrics, max_items: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        runner: ItemRunner,
+        metrics: Metrics,
+        max_items: int,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self._catalog = catalog
         self._runner = runner
-        self._recorder = Recorder(metrics, catalog.__contains__)
+        self._recorder = Recorder(metrics, catalog.__contains__, clock)
         self._max_items = max_items
         self._open = _Open()
         self._draining = False

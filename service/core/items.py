@@ -6,6 +6,7 @@ will serve it.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import perf_counter
 
 from prometheus_client import Histogram
@@ -27,9 +28,12 @@ TURN_SECONDS = 0.002
 class ItemRunner:
     """Answers items; one item's fault is that item's outcome and touches no other."""
 
-    def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
+    def __init__(
+        self, scheduler: Scheduler, metrics: Metrics, clock: Callable[[], float] = perf_counter
+    ) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
+        self._clock = clock
 
     async def run(self, served: Served, body: Body, deadline: float) -> list[Outcome]:
         """Return each item's answer or error, in order.
@@ -37,9 +41,9 @@ class ItemRunner:
         Raises:
             InvalidArgument: the options, which all items share, do not fit the model.
         """
-        started = perf_counter()
+        started = self._clock()
         plan = served.codec.plan(body)
-        self._stage(served, "validate").observe(perf_counter() - started)
+        self._stage(served, "validate").observe(self._clock() - started)
         outcomes: list[Outcome | None] = [None] * len(plan.items)
         key = BatchKey(served, plan.signature, plan.batch_options)
         with self._scheduler.calling(key, deadline) as caller:
@@ -66,15 +70,16 @@ class ItemRunner:
         Many at once, so that those encoded first do not leave in a small batch.
         """
         encoded: dict[int, Encoded] = {}
-        turn, items, stage = _Turn(), list(enumerate(plan.items)), self._stage(caller.key.served, "encode")
+        turn, items = _Turn(self._clock), list(enumerate(plan.items))
+        stage = self._stage(caller.key.served, "encode")
         for at in range(0, len(items), TOGETHER):
             for place, item in items[at : at + TOGETHER]:
-                started = perf_counter()
+                started = self._clock()
                 try:
                     encoded[place] = plan.encode(item)
                 except Exception as error:
                     outcomes[place] = _fault(error)
-                stage.observe(perf_counter() - started)
+                stage.observe(self._clock() - started)
                 if turn.is_over():
                     await turn.end()
             for place, _ in items[at : at + TOGETHER]:
@@ -88,19 +93,19 @@ class ItemRunner:
     async def _decoded(
         self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]
     ) -> None:
-        turn, stage = _Turn(), self._stage(settled[0].key.served, "decode")
+        turn, stage = _Turn(self._clock), self._stage(settled[0].key.served, "decode")
         for entry in settled:
             outcome = entry.outcome
             if isinstance(outcome, SeqserveError):
                 outcomes[entry.place] = outcome
                 continue
             assert outcome is not None  # that is what settled means
-            started = perf_counter()
+            started = self._clock()
             try:
                 outcomes[entry.place] = plan.decode(encoded[entry.place], outcome)
             except Exception as error:
                 outcomes[entry.place] = _fault(error)
-            stage.observe(perf_counter() - started)
+            stage.observe(self._clock() - started)
             if turn.is_over():
                 await turn.end()
 
@@ -119,14 +124,15 @@ def _fault(error: Exception) -> SeqserveError:
 class _Turn:
     """A bounded time on the event loop."""
 
-    def __init__(self) -> None:
-        self._began = perf_counter()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
 
     def is_over(self) -> bool:
         """Tell whether it is used up."""
-        return perf_counter() - self._began > TURN_SECONDS
+        return self._clock() - self._began > TURN_SECONDS
 
     async def end(self) -> None:
         """Let the others have their turn, and begin a new one."""
         await asyncio.sleep(0)
-        self._began = perf_counter()
+        self._began = self._clock()

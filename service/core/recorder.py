@@ -25,13 +25,19 @@ class Recorder:
         is_known: tells whether there is a model of a name; a label never has another one.
     """
 
-    def __init__(self, metrics: Metrics, is_known: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        is_known: Callable[[str], bool],
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self._metrics = metrics
         self._is_known = is_known
+        self._clock = clock
 
     def request(self, task: Task, ref: ModelRef, call: Call) -> "Record":
         """Return the record of a request that begins; it is a context, to be left when the request ends."""
-        return Record(self._metrics, task, call, self._known(ref))
+        return Record(self._metrics, task, call, self._known(ref), self._clock)
 
     def refused(self, task: Task, ref: ModelRef, call: Call, error: SeqserveError) -> None:
         """Count a request that was refused on arrival, before it was read."""
@@ -46,12 +52,20 @@ class Recorder:
 class Record:
     """One request: which version answers it, what became of its items, how it ended and how long it took."""
 
-    def __init__(self, metrics: Metrics, task: Task, call: Call, labels: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        task: Task,
+        call: Call,
+        labels: tuple[str, str],
+        clock: Callable[[], float],
+    ) -> None:
         self._metrics = metrics
         self._task = task
         self._call = call
         self._labels = labels  # of the model and the version
-        self._started = perf_counter()
+        self._clock = clock
+        self._started = clock()
 
     def __enter__(self) -> Self:
         self._metrics.of(self._metrics.in_flight, self._call.transport).inc()
@@ -81,7 +95,7 @@ class Record:
 
     def end(self, code: str, reason: str) -> None:
         """Count and time the request."""
-        metrics, seconds = self._metrics, perf_counter() - self._started
+        metrics, seconds = self._metrics, self._clock() - self._started
         metrics.of(metrics.requests, *self._outcome_labels(code, reason)).inc()
         times = metrics.of(metrics.request_seconds, *self._labels, self._task.verb, self._call.transport)
         times.observe(seconds)

@@ -6,7 +6,7 @@ rows queue while the slots are taken. Called by `service.core.items`, calls a `B
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -27,11 +27,20 @@ QUIET, MOST = 3, 20
 class Scheduler:
     """Batches for one backend. `calling` is its door; use it as an async context manager."""
 
-    def __init__(self, backend: Backend, budget: Budget, metrics: Metrics, *, backend_timeout: float) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        budget: Budget,
+        metrics: Metrics,
+        *,
+        backend_timeout: float,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self._backend = backend
         self._queue = Queue(budget)
         self._metrics = metrics
         self._timeout = backend_timeout
+        self._clock = clock
         self._batches: set[asyncio.Task[None]] = set()
         self._is_due = False
         self._quiet = 0  # turns since a row came
@@ -77,7 +86,7 @@ class Scheduler:
         """
         if self._closed:
             raise _draining()
-        entry = Entry(caller, place, row, perf_counter())
+        entry = Entry(caller, place, row, self._clock())
         self._queue.append(entry, asyncio.get_running_loop().time())
         self._metrics.queue_cells.set(self._queue.cells)
         self._quiet = 0
@@ -85,7 +94,7 @@ class Scheduler:
 
     def check_room(self, model: str, deadline: float) -> None:
         """Raise QueueFull where one more row, as long as others, would be refused."""
-        self._queue.check_room(model, perf_counter(), deadline - asyncio.get_running_loop().time())
+        self._queue.check_room(model, self._clock(), deadline - asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:
         """Look for batches when this turn of the loop is over: by then, all who come now have come."""
@@ -120,7 +129,7 @@ class Scheduler:
 
     async def _answer(self, batch: list[Entry]) -> None:
         try:
-            now, waited = perf_counter(), self._stage(batch[0].key.served, "queue")
+            now, waited = self._clock(), self._stage(batch[0].key.served, "queue")
             for entry in batch:
                 waited.observe(now - entry.arrived)
             await self._settle(batch)
@@ -147,23 +156,23 @@ class Scheduler:
 
     async def _compute(self, batch: list[Entry]) -> Outputs:
         loop, key = asyncio.get_running_loop(), batch[0].key
-        started = perf_counter()
+        started = self._clock()
         rows = [entry.row for entry in batch]
         length = padded_length(max(row.length for row in rows), key.served.manifest)
         self._count(key.served, rows, length)
         signature = key.served.manifest.signatures[key.signature]
         inputs = pad_batch(rows, length, signature, key.served.manifest, key.options)
-        padded = perf_counter()
+        padded = self._clock()
         self._stage(key.served, "pad").observe(padded - started)
         deadline = min(loop.time() + self._timeout, max(entry.caller.deadline for entry in batch))
         spec = Spec(key.served.model, key.served.version, key.signature, key.served.digest)
         try:
             outputs = await self._backend.predict(spec, inputs, deadline)
-            now = perf_counter()
+            now = self._clock()
             self._queue.observe(batch, length, now - padded, now)
             return outputs
         finally:
-            self._stage(key.served, "backend").observe(perf_counter() - padded)
+            self._stage(key.served, "backend").observe(self._clock() - padded)
 
     def _count(self, served: Served, rows: Sequence[Row], length: int) -> None:
         labels, of = (served.model, str(served.version)), self._metrics.of

@@ -73,9 +73,9 @@ def _rates(
     bench.say(f"{title}: starting")
     try:
         with _serving(bench, name, version) as port:
-            found = _answers(bench, subject, peer, port)
-            if found != ours.answers:
-                wrong = sum(a != b for a, b in zip(found, ours.answers, strict=False))
+            got = _answers(bench, subject, peer, port)
+            if got != ours.answers:
+                wrong = sum(a != b for a, b in zip(got, ours.answers, strict=False))
                 bench.add("e", f"{title}: answers that are not ours", float(wrong), f"of {COMPARED}")
             return _measured(bench, subject, peer, port, title)
     except NotStarted as error:

@@ -123,10 +123,10 @@ class Bench:
         span = (min(spread), max(spread)) if spread else None
         figure = Figure(row, name, value, unit, reference and reference[0], ratio, span, target)
         self.figures.append(figure)
-        told = f"{value:.4g}" if isinstance(value, float | int) else str(value)
+        shown = f"{value:.4g}" if isinstance(value, float | int) else str(value)
         against = f"  {ratio:.2f} of {figure.reference}" if ratio is not None else ""
         self.status.console.print(
-            f"({row}) {name}: {told} {unit}{against}", highlight=False, markup=False, soft_wrap=True
+            f"({row}) {name}: {shown} {unit}{against}", highlight=False, markup=False, soft_wrap=True
         )
 
     def closed(self, doors: Doors, requests: Sequence[bytes], seconds: float, seed: int = 0) -> Load:
@@ -141,12 +141,12 @@ class Bench:
         """Send requests one after another; returns status, answer and seconds of each."""
 
         async def ask_all(asks: list[Ask]) -> list[tuple[int, bytes, float]]:
-            found = []
+            replies = []
             for request in requests:
                 began = perf_counter()
                 status, answer = await asks[0](request)
-                found.append((status, answer, perf_counter() - began))
-            return found
+                replies.append((status, answer, perf_counter() - began))
+            return replies
 
         return self._driven(doors, ask_all)
 
@@ -174,13 +174,13 @@ class Bench:
         return self.on_model(ideal.ideal, subject.version, subject.packed)
 
 
-def seconds_of(found: Sequence[tuple[int, bytes, float]]) -> list[float]:
+def seconds_of(replies: Sequence[tuple[int, bytes, float]]) -> list[float]:
     """Return how long each took.
 
     Raises:
         RuntimeError: one was not answered with 200.
     """
-    bad = next((answer for status, answer, _ in found if status != OK), None)
+    bad = next((answer for status, answer, _ in replies if status != OK), None)
     if bad is not None:
         raise RuntimeError(f"a call failed: {bad[:500]!r}")
-    return [seconds for *_, seconds in found]
+    return [seconds for *_, seconds in replies]

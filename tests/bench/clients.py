@@ -105,7 +105,7 @@ def _asking(call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]") -> Ask:
 
 def http(port: int, path: str, body: bytes, timeout: str | None = None) -> bytes:
     """Return the bytes of a POST of JSON; `timeout` as `Grpc-Timeout` has it."""
-    told = [
+    head = [
         f"POST {path} HTTP/1.1",
         f"Host: {HOST}:{port}",
         "Content-Type: application/json",
@@ -114,7 +114,7 @@ def http(port: int, path: str, body: bytes, timeout: str | None = None) -> bytes
         "",
         "",
     ]
-    return "\r\n".join(told).encode() + body
+    return "\r\n".join(head).encode() + body
 
 
 @dataclass(slots=True)

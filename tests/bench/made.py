@@ -95,11 +95,11 @@ def _words() -> list[str]:
     random = np.random.default_rng(7)
     onsets, codas = [*"bdfgklmnprstvz", "sh", "tr", "st"], ["", "", "n", "r", "s"]
     syllables = [onset + vowel + coda for onset in onsets for vowel in "aeiou" for coda in codas]
-    found: dict[str, None] = {}
-    while len(found) < WORDS:
-        count = random.integers(1, 3) + (len(found) > SHORT_WORDS)
-        found["".join(syllables[i] for i in random.integers(len(syllables), size=count))] = None
-    return list(found)
+    words: dict[str, None] = {}
+    while len(words) < WORDS:
+        count = random.integers(1, 3) + (len(words) > SHORT_WORDS)
+        words["".join(syllables[i] for i in random.integers(len(syllables), size=count))] = None
+    return list(words)
 
 
 def _shares(counts: Iterable[float]) -> np.ndarray:

@@ -31,9 +31,9 @@ def footprint(bench: Bench) -> None:
         with service(bench.cores.server, bench.texts.root) as running:
             ours.append((running.start_seconds, resident_mib(running.pid)))
     for at, (name, unit) in enumerate((("start to ready", "s"), ("memory when ready", "MiB"))):
-        alone = statistics.median(found[at] for found in bare)
-        spread = [found[at] / alone for found in ours]
-        value = statistics.median(found[at] for found in ours)
+        alone = statistics.median(run[at] for run in bare)
+        spread = [run[at] / alone for run in ours]
+        value = statistics.median(run[at] for run in ours)
         bench.add("h", name, value, unit, ("TensorFlow with the model", alone), spread=spread)
 
 

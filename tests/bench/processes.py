@@ -78,8 +78,8 @@ class Service:
         with urllib.request.urlopen(url, timeout=START_SECONDS) as response:
             lines = response.read().decode().splitlines()
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        found = (line for line in lines if re.match(rf"{name}[ {{]", line))
-        return sum(float(line.rpartition(" ")[2]) for line in found if all(w in line for w in wanted))
+        series = (line for line in lines if re.match(rf"{name}[ {{]", line))
+        return sum(float(line.rpartition(" ")[2]) for line in series if all(w in line for w in wanted))
 
 
 @contextmanager
@@ -134,8 +134,8 @@ def _said(process: subprocess.Popen[str], words: IO[str], wanted: re.Pattern[str
     end.start()
     try:
         for line in process.stdout:
-            if found := wanted.search(line):
-                return found
+            if match := wanted.search(line):
+                return match
     finally:
         end.cancel()
     raise NotStarted(last_words(words))

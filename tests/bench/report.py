@@ -59,10 +59,10 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the report's file has it; what is not finite is null."""
-        told = {name: _finite(value) for name, value in asdict(self).items()}
-        told["target"] = str(self.target) if self.target else None
-        told["met"] = self.target.met(self) if self.target else None
-        return told
+        row = {name: _finite(value) for name, value in asdict(self).items()}
+        row["target"] = str(self.target) if self.target else None
+        row["met"] = self.target.met(self) if self.target else None
+        return row
 
 
 def _finite(value: Any) -> Any:
@@ -73,7 +73,7 @@ def machine() -> list[Figure]:
     """Describe where the figures come from."""
     mine = cores()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    told = {
+    facts = {
         "processor": _processor(),
         "cores": f"{os.cpu_count()}; callers on {mine.callers}, server on {mine.server}",
         "memory": f"{memory:.0f} GiB",
@@ -83,7 +83,7 @@ def machine() -> list[Figure]:
         "revision": _revision(),
         "load before": f"{os.getloadavg()[0]:.2f}",
     }
-    return [Figure("machine", name, value) for name, value in told.items()]
+    return [Figure("machine", name, value) for name, value in facts.items()]
 
 
 def _processor() -> str:
@@ -93,8 +93,8 @@ def _processor() -> str:
 
 def _revision() -> str:
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
 
 
 def write_json(figures: Sequence[Figure], path: Path) -> None:

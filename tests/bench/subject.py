@@ -83,10 +83,10 @@ class Subject:
 
     def answers(self, body: bytes) -> list[str]:
         """Return the texts, or the labels of the first head that has them, of a REST answer."""
-        found = orjson.loads(body)[ANSWERS[self.task]]
+        items = orjson.loads(body)[ANSWERS[self.task]]
         if self.task == "translation":
-            return [answer["text"] for answer in found]
-        return [next(h["label"] for h in answer["heads"].values() if "label" in h) for answer in found]
+            return [answer["text"] for answer in items]
+        return [next(h["label"] for h in answer["heads"].values() if "label" in h) for answer in items]
 
     def _groups(self, each: int) -> list[Sequence[Any]]:
         return [self.items[at : at + each] for at in range(0, len(self.items) - each + 1, each)]
@@ -112,9 +112,9 @@ def made() -> tuple[Subject, Subject]:
         aside = folder.with_name(f".{folder.name}")
         shutil.rmtree(aside, ignore_errors=True)
         command = [sys.executable, "-m", "tests.bench.made", str(aside)]
-        told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        if told.returncode:
-            raise NotStarted(f"the models cannot be made:\n{told.stderr[-3000:]}")
+        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise NotStarted(f"the models cannot be made:\n{result.stderr[-3000:]}")
         aside.rename(folder)
     return _subject(folder / "translation"), _subject(folder / "sequence")
 

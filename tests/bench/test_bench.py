@@ -78,7 +78,7 @@ def test_the_output_of_the_made_model_is_as_long_as_its_source_asks() -> None:
 def decoded_lengths(network: Translator, source: np.ndarray) -> np.ndarray:
     """Decode greedily, one step after another, as the exported loop does."""
     (state, memory), last = network.encode(source), np.full(len(source), SPECIAL.start)
-    found = np.zeros(len(source), int)
+    ends = np.zeros(len(source), int)
     for step in range(1, 80):
         embedded = network.embedding(last)
         state, context, _ = network.step(state, embedded, memory)
@@ -86,10 +86,10 @@ def decoded_lengths(network: Translator, source: np.ndarray) -> np.ndarray:
         logits = np.array(readout) @ network.embedding.embeddings.numpy().T + network.bias.numpy()
         logits[:, [SPECIAL.pad, SPECIAL.start]] = -np.inf
         last = logits.argmax(axis=-1)
-        found[(found == 0) & (last == SPECIAL.end)] = step
-        if found.all():
+        ends[(ends == 0) & (last == SPECIAL.end)] = step
+        if ends.all():
             break
-    return found
+    return ends
 
 
 def test_sentences_are_as_long_as_captions_and_always_the_same() -> None:

@@ -34,15 +34,15 @@ ITEMS: dict[Task, list[Any]] = {
         (Events, "sequence", "shop"),
     ],
 )
-async def test_answers_are_the_services(refused_too: Path, kind: type[Model], task: Task, name: str) -> None:
+async def test_answers_are_the_services(root: Path, kind: type[Model], task: Task, name: str) -> None:
     """All items in one request, by the table of peers."""
-    peer, folder = PEERS["fastapi_plain"], refused_too / name / "1"
+    peer, folder = PEERS["fastapi_plain"], root / name / "1"
     model = kind(folder, json.loads((folder / "assets" / FILE_NAME).read_bytes()), ROWS)
     transport = httpx.ASGITransport(make_app(model.answer))
     async with httpx.AsyncClient(transport=transport, base_url="http://peer") as client:
         assert (await client.get(peer.health)).status_code == 200
         answered = await client.post(peer.path(task) or "", json=peer.to_body(task, ITEMS[task]))
-    assert peer.from_answer(task, answered.json()) == await _service(refused_too, task, name)
+    assert peer.from_answer(task, answered.json()) == await _service(root, task, name)
 
 
 async def _service(models: Path, task: Task, name: str) -> list[str]:
@@ -57,9 +57,9 @@ async def _service(models: Path, task: Task, name: str) -> list[str]:
     return [item["heads"]["next_event"]["label"] for item in body["predictions"]]
 
 
-async def test_requests_are_told_apart(refused_too: Path) -> None:
+async def test_requests_are_told_apart(root: Path) -> None:
     """Requests of several lengths joined: each gets its own answers."""
-    folder = refused_too / "shop/1"
+    folder = root / "shop/1"
     model = Events(folder, json.loads((folder / "assets" / FILE_NAME).read_bytes()), ROWS)
     items = ITEMS["sequence"]
     requests = [items[:3], items[3:4], items[4:]]

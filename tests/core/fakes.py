@@ -3,10 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -16,9 +15,6 @@ from seqserve.service.backend.base import Spec, State, Tensors, VersionState
 from seqserve.service.contract.items import PredictBody, TranslateBody
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.core import items as items_module
-from seqserve.service.core import recorder as recorder_module
-from seqserve.service.core import scheduler as scheduler_module
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
@@ -121,7 +117,7 @@ class FakeBackend:
 
 
 def totals(spec: Spec, inputs: Tensors) -> dict[str, Array]:
-    """Weigh each real step by its place, so that a row mixed up with another, or shifted, is told apart.
+    """Weigh each real step by its place, so that a row that was shifted or swapped with another shows.
 
     Fails on a batch that holds POISON, as a model that dies of one row does.
     """
@@ -285,27 +281,15 @@ async def running(
     backend_timeout: float = NEVER,
     max_items: int = 64,
 ) -> AsyncIterator[Core]:
-    """Run core over a fake backend and the loop's clock; in the end nothing waits and no task is left."""
-    clock = asyncio.get_running_loop().time
-    with ExitStack() as patched:
-        for module in (scheduler_module, items_module, recorder_module):
-            patched.enter_context(patch.object(module, "perf_counter", clock))
-        async with _core(function, budget, slots, backend_timeout, max_items) as core:
-            yield core
-
-
-@asynccontextmanager
-async def _core(
-    function: Function, budget: Budget, slots: int, backend_timeout: float, max_items: int
-) -> AsyncIterator[Core]:
-    before = asyncio.all_tasks()
+    """Run core over a fake backend and the loop's clock; at the end nothing waits and no task is left."""
+    before, clock = asyncio.all_tasks(), asyncio.get_running_loop().time
     backend, metrics = FakeBackend(function), Metrics(CollectorRegistry())
     backend.slots = slots
-    scheduler = Scheduler(backend, budget, metrics, backend_timeout=backend_timeout)
+    scheduler = Scheduler(backend, budget, metrics, backend_timeout=backend_timeout, clock=clock)
     async with scheduler:
-        runner = ItemRunner(scheduler, metrics)
+        runner = ItemRunner(scheduler, metrics, clock)
         catalog = Catalog(backend, runner, metrics)
-        gateway = Gateway(catalog, runner, metrics, max_items)
+        gateway = Gateway(catalog, runner, metrics, max_items, clock)
         core = Core(backend, metrics, scheduler, runner, catalog, gateway)
         catalog.on_change = lambda: core.changes.append(None)
         yield core
@@ -334,9 +318,9 @@ async def settle() -> None:
 
 def series(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
     """Return a sample's values by its label values, in the order of its declaration."""
-    found = {}
+    values = {}
     for family in metrics.registry.collect():
         for sample in family.samples:
             if sample.name == f"seqserve_{name}":
-                found[tuple(sample.labels.values())] = sample.value
-    return found
+                values[tuple(sample.labels.values())] = sample.value
+    return values

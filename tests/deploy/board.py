@@ -56,7 +56,7 @@ class Target(Strict):
 
     def named(self, labels: dict[str, str]) -> str:
         """Return the legend of a series; a label that it lacks stays in braces."""
-        return re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], found[0]), self.legend)
+        return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], match[0]), self.legend)
 
 
 class Defaults(Strict):

@@ -119,9 +119,9 @@ def _title(canvas: Canvas, panel: Panel) -> tuple[float, float, float, float]:
 
 def _stat(canvas: Canvas, panel: Panel, answers: Answers, marks: list[Mark]) -> None:
     left, top, width, height = _title(canvas, panel)
-    found = answers[panel.title]
-    each = width / max(1, len(found))
-    for place, (name, _, points) in enumerate(found):
+    series = answers[panel.title]
+    each = width / max(1, len(series))
+    for place, (name, _, points) in enumerate(series):
         text, colour = _shown(panel, points[-1][1])
         canvas.card(left + place * each, top, each - 3, height, colour)
         middle = left + place * each + each / 2
@@ -147,7 +147,7 @@ def _table(canvas: Canvas, panel: Panel, answers: Answers, marks: list[Mark]) ->
     starts = [left + 4, left + width * 0.14, left + width * 0.26]
     for x, name in zip(starts, columns, strict=True):
         canvas.text(x, top + 8, name, 8, PALE)
-    for line, (_, labels, _) in enumerate(sorted(answers[panel.title], key=lambda found: str(found[1])), 1):
+    for line, (_, labels, _) in enumerate(sorted(answers[panel.title], key=lambda series: str(series[1])), 1):
         for x, name in zip(starts, columns, strict=True):
             canvas.text(x, top + 8 + line * 20, labels[name], 8.5)
 
@@ -156,9 +156,9 @@ def _graph(canvas: Canvas, panel: Panel, answers: Answers, marks: list[Mark]) ->
     left, top, width, height = _title(canvas, panel)
     legend = min(width / 2, 34 + LETTER * max(len(name) for name, _, _ in answers[panel.title]))
     axes = canvas.axes(left + 44, top, width - 44 - legend, height - 15)
-    found = sorted(answers[panel.title], key=lambda series: -max(value for _, value in series[2]))
+    drawn = sorted(answers[panel.title], key=lambda series: -max(value for _, value in series[2]))
     start = marks[0].at
-    for place, (_, _, points) in enumerate(found):
+    for place, (_, _, points) in enumerate(drawn):
         colour = LINES[place % len(LINES)]
         axes.plot([at - start for at, _ in points], [v for _, v in points], color=colour, lw=1.4)
     _dress(axes, panel)
@@ -173,7 +173,7 @@ def _graph(canvas: Canvas, panel: Panel, answers: Answers, marks: list[Mark]) ->
             va="top",
             transform=axes.get_xaxis_transform(),
         )
-    _legend(canvas, (left + width - legend + 10, top), [name for name, _, _ in found])
+    _legend(canvas, (left + width - legend + 10, top), [name for name, _, _ in drawn])
 
 
 def _dress(axes: Axes, panel: Panel) -> None:

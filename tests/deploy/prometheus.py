@@ -36,18 +36,18 @@ class Prometheus:
 
     async def now(self, expr: str) -> list[Series]:
         """Answer as a stat or a table asks."""
-        found = await self._get("query", query=expr)
-        return _series((entry["metric"], [entry["value"]]) for entry in found["result"])
+        answer = await self._get("query", query=expr)
+        return _series((entry["metric"], [entry["value"]]) for entry in answer["result"])
 
     async def since(self, expr: str, start: float, end: float, step: float) -> list[Series]:
         """Answer as a graph asks."""
-        found = await self._get("query_range", query=expr, start=start, end=end, step=step)
-        return _series((entry["metric"], entry["values"]) for entry in found["result"])
+        answer = await self._get("query_range", query=expr, start=start, end=end, step=step)
+        return _series((entry["metric"], entry["values"]) for entry in answer["result"])
 
     async def alerts(self) -> dict[str, str]:
         """Return each alert that is pending or firing, with its state."""
-        found = await self._get("alerts")
-        return {alert["labels"]["alertname"]: alert["state"] for alert in found["alerts"]}
+        answer = await self._get("alerts")
+        return {alert["labels"]["alertname"]: alert["state"] for alert in answer["alerts"]}
 
     async def _get(self, path: str, **params: Any) -> Any:
         response = await self.http.get(f"/api/v1/{path}", params=params)
@@ -55,10 +55,10 @@ class Prometheus:
         return response.json()["data"]
 
 
-def _series(found: Any) -> list[Series]:
+def _series(answer: Any) -> list[Series]:
     read = (
         Series(labels, [(float(at), float(value)) for at, value in points if isfinite(float(value))])
-        for labels, points in found
+        for labels, points in answer
     )
     return [series for series in read if series.points]
 

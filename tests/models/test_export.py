@@ -14,6 +14,8 @@ from seqserve.service import errors
 from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
 from tests.models.bodies import CASES, draft_of
 
+pytestmark = pytest.mark.slow
+
 
 def session_of(folder: Path) -> tuple[tf.compat.v1.Session, Any]:
     """Load as TensorFlow Serving does."""

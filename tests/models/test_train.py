@@ -61,6 +61,7 @@ def weights(version: Path) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, tmp_path: Path) -> None:
     """Killed by SIGKILL in its third epoch and resumed, a run ends with an uninterrupted run's weights.
 
@@ -85,6 +86,7 @@ def test_a_killed_run_resumes_to_the_same_weights(config: Path, log_data: Path, 
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_averages_are_exported_and_training_goes_on_without_them(log_data: Path, tmp_path: Path) -> None:
     """Every epoch's loss is that of a run without averages; averages are what is validated and left."""
     metrics, left = {}, {}
@@ -102,6 +104,7 @@ def test_averages_are_exported_and_training_goes_on_without_them(log_data: Path,
     assert not any(np.array_equal(*pair) for pair in zip(left[0.0], left[0.9], strict=True))
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_configuration_are_refused(
     config: Path, log_data: Path, tmp_path: Path
 ) -> None:

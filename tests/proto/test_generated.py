@@ -11,6 +11,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto,
 
 PROTO = Path(__file__).parents[2] / "proto"
 PUBLIC = sorted((PROTO / "seqserve" / "v1").glob("*.proto"))
+pytestmark = pytest.mark.slow
 WIRE = sorted((PROTO / "seqserve" / "tfserving").glob("*.proto"))
 
 

@@ -28,10 +28,10 @@ MALFORMED = [
 ]
 
 
-async def test_what_only_rest_can_get_wrong(refused_too: Path) -> None:
+async def test_what_only_rest_can_get_wrong(root: Path) -> None:
     """Bodies that are not JSON or not of the form, types, sizes, paths and methods: each its reason."""
     url, json_type = "/v1/models/en-de:translate", {"Content-Type": "application/json"}
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
 
         async def reason(method: str, path: str, **request: Any) -> tuple[int, str]:
             response = await both.rest.request(method, path, **request)

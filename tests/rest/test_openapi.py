@@ -7,9 +7,9 @@ from typing import Any
 from tests.doors import both_doors
 
 
-async def test_openapi_names_every_body_and_answer(refused_too: Path) -> None:
+async def test_openapi_names_every_body_and_answer(root: Path) -> None:
     """`/openapi.json` resolves every reference it makes, and `/docs` is there."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(root) as both:
         schema = (await both.rest.get("/openapi.json")).json()
         known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
         assert set(references(schema)) <= known

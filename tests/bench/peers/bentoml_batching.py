@@ -38,8 +38,8 @@ if __name__ == "__main__":
     from tests.bench.peers.arguments import arguments
 
     given = arguments()
-    told = {"PEER_FOLDER": str(given.folder), "PEER_BATCH": str(given.batch)}
+    variables = {"PEER_FOLDER": str(given.folder), "PEER_BATCH": str(given.batch)}
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(Path("build/bentoml").resolve())}
     command = ["-m", "bentoml", "serve", "tests.bench.peers.bentoml_batching:Peer"]
     listen = ["--host", "127.0.0.1", "--port", str(given.port)]
-    os.execve(sys.executable, [sys.executable, *command, *listen], {**os.environ, **told, **quiet})
+    os.execve(sys.executable, [sys.executable, *command, *listen], {**os.environ, **variables, **quiet})

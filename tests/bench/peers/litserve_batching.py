@@ -1,7 +1,7 @@
 """Peer: LitServe with its dynamic batching. Started by the harness, see the package.
 
 By hand: `batch` and `unbatch`, because its own join only what has one shape; the items of several requests
-are padded together and told apart again.
+are padded together and split again by request.
 """
 
 import argparse

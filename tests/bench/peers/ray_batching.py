@@ -1,6 +1,6 @@
 """Peer: Ray Serve with its serve.batch. Started by the harness, see the package.
 
-By hand: padding, and the items of several requests told apart again; `max_ongoing_requests`, whose default
+By hand: padding, and splitting the answers by request again; `max_ongoing_requests`, whose default
 of 5 would be the largest batch.
 """
 

@@ -36,7 +36,10 @@ from tests.models.bring.own import (
 from tests.tfserving.reload import ModelServer, config_file
 
 REPOSITORY = Path(__file__).parents[3]
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
+]
 
 
 # --- the worked example -----------------------------------------------------------------------------

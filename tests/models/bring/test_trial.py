@@ -18,7 +18,10 @@ from seqserve.models.config import ConfigInvalid
 from seqserve.models.evaluate import evaluate_version
 from tests.models.bring.own import HEAD, IDS, NUMBERS, classifier, export, manifest_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
+]
 
 
 class Counting(layers.Layer):

@@ -1,5 +1,7 @@
 """The layers: attention over real values only, a forget gate driven by time."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -13,11 +15,16 @@ from seqserve.models.networks.translation import Translator
 SPECIAL = {"pad": 0, "unknown": 1, "start": 2, "end": 3}
 
 
+@functools.cache
+def attention() -> BahdanauAttention:
+    """One layer for all examples."""
+    return BahdanauAttention(4)
+
+
 @given(st.integers(1, 5), st.integers(0, 4), st.integers(0, 2**31))
 def test_attention_sees_real_values_only(real: int, padding: int, seed: int) -> None:
     """Weights sum to 1 over real values, are 0 on padding, and what lies in the padding changes nothing."""
-    random = np.random.default_rng(seed)
-    layer = BahdanauAttention(4)
+    random, layer = np.random.default_rng(seed), attention()
     query = random.normal(size=(2, 3)).astype("float32")
     values = random.normal(size=(2, real + padding, 6)).astype("float32")
     mask = np.broadcast_to(np.arange(real + padding) < real, (2, real + padding))

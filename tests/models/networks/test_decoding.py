@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from seqserve.models.networks import decoding
@@ -65,6 +65,9 @@ class TableModel:
 
 def open_spec(dtype: Any, *shape: int | None) -> tf.TensorSpec:
     return tf.TensorSpec(shape, dtype)
+
+
+numbers = tf.function(uniforms)
 
 
 @functools.cache
@@ -190,15 +193,15 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
         return once, beam(advance, state, memory, bounds, SPECIAL, k)
 
     specs = Bounds(open_spec("int32", None), open_spec("float32", None))
-    search = tf.function(
-        searched, input_signature=(open_spec("int32", None, None), specs, open_spec("int32"))
-    )
+    texts = open_spec("int32", None, None)
+    search = tf.function(searched, input_signature=(texts, specs, open_spec("int32")))
+    taught = tf.function(lambda *texts: network(texts), input_signature=(texts, texts))
     answers = search(padded, Bounds(tf.constant(limits), tf.fill([2], penalty)), k)
     greedily, beamed = (Decoded(*(np.asarray(x) for x in answer)) for answer in answers)
     for row, (source, limit) in enumerate(zip(sources, limits, strict=True)):
 
         def next_log_p(ids: list[int], source: list[int] = source) -> list[float]:
-            logits = network((tf.constant([source]), tf.constant([[SPECIAL.start, *ids]])))
+            logits = taught(tf.constant([source]), tf.constant([[SPECIAL.start, *ids]]))
             return log_p(np.asarray(logits)[0, -1].tolist())
 
         check_hypothesis(greedily, row, 0, greedy_reference(next_log_p, limit, penalty))
@@ -218,6 +221,8 @@ def test_dropping_finished_rows_changes_nothing(limits: list[int], k: int, penal
             model.decode(kind, starts, limits, penalty, drop_at=share, **how)
             for share in (1.0, decoding.DROP_AT, 0.01)
         )
+        # steps in another order have the same sum, but for the last bit, which hangs on a row's place
+        assume((np.abs(np.diff(never.scores)) > 1e-5).all())
         for got in (usual, once):
             for name, value in got._asdict().items():
                 np.testing.assert_allclose(value, getattr(never, name), atol=1e-5, err_msg=f"{kind} {name}")
@@ -292,7 +297,7 @@ def test_sampling_is_the_reference(seeds: list[int], temperature: float, top_k: 
     model, rows = TableModel(seed), len(seeds)
     how = {"seeds": seeds, "temperature": temperature, "top_k": top_k}
     got = model.decode("sample", [0] * rows, [LONGEST] * rows, 0.6, **how)
-    for row, noise in enumerate(np.asarray(uniforms(tf.constant(seeds, tf.int64), LONGEST))):
+    for row, noise in enumerate(np.asarray(numbers(tf.constant(seeds, tf.int64), LONGEST))):
         ids: list[int] = []
         total = 0.0
         while len(ids) < LONGEST and ids[-1:] != [SPECIAL.end]:
@@ -313,6 +318,6 @@ def test_draws_are_distributed_as_asked_for() -> None:
     assert set(counts) == set(wanted)
     chi2 = sum((counts[i] - 4000 * p) ** 2 / (4000 * p) for i, p in wanted.items())
     assert chi2 < 16.3  # 3 degrees of freedom: 1 in 1000
-    noise = np.asarray(uniforms(tf.constant(seeds, tf.int64), LONGEST))
+    noise = np.asarray(numbers(tf.constant(seeds, tf.int64), LONGEST))
     assert abs(np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1]) < 0.06
     assert abs(np.corrcoef(noise[:, 0], noise[:, 1])[0, 1]) < 0.06

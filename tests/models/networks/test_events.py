@@ -1,9 +1,12 @@
 """The event-sequence model: four ways of using time, two origins of it."""
 
-from typing import get_args
+import functools
+from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,17 +54,19 @@ def test_the_influence_of_an_old_event_falls_with_elapsed_time() -> None:
     """With the time gate, what the first event was moves the last answer less, the longer ago it is."""
     random = np.random.default_rng(3)
     rest = random.integers(1, 6, (200, 2))
+    network, weights = model("time_gate"), [model("time_gate", seed).get_weights() for seed in range(10)]
+    last = tf.function(network.last, reduce_retracing=True)
 
     def influence(elapsed: float, seed: int) -> float:
         """How far the first of three events moves the answers, over many sequences."""
-        network = model("time_gate", seed)
+        network.set_weights(weights[seed])
         waits = np.tile(np.array([0, elapsed, elapsed], "float32"), (200, 1))
         answers = [
             np.concatenate(
-                [np.reshape(value, (200, -1)) for value in network.last(events, waits).values()], 1
+                [np.reshape(value, (200, -1)) for value in last(events, tf.constant(waits)).values()], 1
             )
             for first in (1, 2)
-            for events in [np.concatenate([np.full((200, 1), first), rest], axis=1)]
+            for events in [tf.constant(np.concatenate([np.full((200, 1), first), rest], axis=1))]
         ]
         return float(np.abs(answers[0] - answers[1]).mean())
 
@@ -72,17 +77,23 @@ def test_the_influence_of_an_old_event_falls_with_elapsed_time() -> None:
     assert falls[-1] < 0.5 * falls[0]
 
 
+@functools.cache
+def gate_and_standard() -> tuple[EventModel, EventModel, Callable[..., Any]]:
+    """A time gate, `none` with all but its recurrent weights, and both compiled: eager loops are slow."""
+    gate, standard = model("time_gate"), model("none", seed=2)
+    for part in ("embedding", "bigram", "next_event", "to_next", "to_end"):
+        getattr(standard, part).set_weights(getattr(gate, part).get_weights())
+    return gate, standard, tf.function(lambda timed: (gate((EVENTS, timed)), standard((EVENTS, timed))))
+
+
 @given(st.floats(0, 10))
 def test_with_time_constant_the_model_is_one_with_a_standard_lstm(elapsed: float) -> None:
     """The whole model's answers are those of `none` with the gate's weights and a smaller forget bias."""
-    gate, standard = model("time_gate"), model("none", seed=2)
+    gate, standard, answers = gate_and_standard()
     kernel, recurrent_kernel, bias, rate = gate.recurrent.get_weights()
     bias[7:14] -= np.log1p(np.exp(rate)) * elapsed
     standard.recurrent.set_weights([kernel, recurrent_kernel, bias])
-    for part in ("embedding", "bigram", "next_event", "to_next", "to_end"):
-        getattr(standard, part).set_weights(getattr(gate, part).get_weights())
-    timed = np.full(ELAPSED.shape, elapsed, "float32")
-    got, wanted = gate((EVENTS, timed)), standard((EVENTS, timed))
+    got, wanted = answers(tf.fill(ELAPSED.shape, np.float32(elapsed)))
     for head in got:
         np.testing.assert_allclose(got[head], wanted[head], atol=3e-6)
 

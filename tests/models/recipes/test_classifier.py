@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from seqserve.models.check import check_version
-from seqserve.models.cli import app, train_model
+from seqserve.models.cli import app
 from seqserve.models.config import ClassifierConfig, ConfigInvalid, read_config
 from seqserve.models.data.series import Series
 from seqserve.models.evaluate import evaluate_version
@@ -21,8 +21,9 @@ from seqserve.models.evaluate.crossvalidation.classifier import crossvalidate_se
 from seqserve.models.recipes import recipe_for
 from seqserve.service.contract.manifest import Manifest, Softmax
 from tests.models.small import CLASSIFIER, PITCHES, waves, write_series
+from tests.trained import Trained, Wanted
 
-Trained = tuple[Path, Path]
+Versions = tuple[Path, Path]
 
 
 def config_with(section: str, **fields: Any) -> ClassifierConfig:
@@ -35,18 +36,15 @@ def config_with(section: str, **fields: Any) -> ClassifierConfig:
 @pytest.fixture(scope="module")
 def series_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of generated waves."""
-    return write_series(tmp_path_factory.mktemp("waves") / "train.ts", waves(150, seed=1))
+    return write_series(tmp_path_factory.mktemp("waves") / "waves.ts", waves(150, seed=1))
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory, series_file: Path) -> Trained:
+def versions(trained: Trained, series_file: Path) -> Versions:
     """The same model trained with its classes in sorted order, and in the reverse one."""
-    root = tmp_path_factory.mktemp("root")
     orders = ((), tuple(sorted(PITCHES, reverse=True)))
-    first, second = (
-        train_model(config_with("data", labels=order), series_file, root, resume=False) for order in orders
-    )
-    return first, second
+    first, second = (trained(Wanted(config_with("data", labels=order), series_file)) for order in orders)
+    return first / "waves/1", second / "waves/1"
 
 
 def manifest_of(version: Path) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def manifest_of(version: Path) -> dict[str, Any]:
     return table
 
 
-def test_the_order_of_the_classes_is_a_matter_of_naming(versions: Trained) -> None:
+def test_the_order_of_the_classes_is_a_matter_of_naming(versions: Versions) -> None:
     """Trained with its outputs in another order, the model gives the same answers by name."""
     one, other = map(manifest_of, versions)
     assert one["heads"]["pitch"]["labels"] == ["high", "low", "middle"]
@@ -71,7 +69,7 @@ def test_the_order_of_the_classes_is_a_matter_of_naming(versions: Trained) -> No
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-3)
 
 
-def test_versions_are_certified_and_measured_on_new_data(versions: Trained, tmp_path: Path) -> None:
+def test_versions_are_certified_and_measured_on_new_data(versions: Versions, tmp_path: Path) -> None:
     """`check` passes, garbage in the padding included; figures of unseen sequences have intervals."""
     assert "with garbage in the padding" in "\n".join(check_version(versions[0]))
     fresh = write_series(tmp_path / "test.ts", waves(60, seed=2))
@@ -86,7 +84,7 @@ def test_versions_are_certified_and_measured_on_new_data(versions: Trained, tmp_
 
 
 def test_the_file_of_training_is_measured_by_its_validation_part(
-    versions: Trained, series_file: Path
+    versions: Versions, series_file: Path
 ) -> None:
     """Not what was trained on but the held-out tenth is measured, and it gives the card's figures again."""
     again = asyncio.run(evaluate_version(versions[0], series_file))
@@ -94,6 +92,7 @@ def test_the_file_of_training_is_measured_by_its_validation_part(
     assert again == manifest_of(versions[0])["card"]["metrics"]
 
 
+@pytest.mark.slow
 def test_cross_validation_answers_every_sequence_unseen(series_file: Path, tmp_path: Path) -> None:
     """Figures over all sequences, each answered by a network of the other folds, with a calibrated pair."""
     file, out = tmp_path / "waves.toml", tmp_path / "folds.json"

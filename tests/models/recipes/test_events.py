@@ -10,7 +10,6 @@ import pytest
 
 from seqserve.models.check import check_version
 from seqserve.models.check.steps import StepDiffers
-from seqserve.models.cli import train_model
 from seqserve.models.config import ConfigInvalid, EventsConfig, read_config
 from seqserve.models.data.cases import Case
 from seqserve.models.export import export_version
@@ -18,6 +17,7 @@ from seqserve.models.recipes.events import EventsRecipe, features_of
 from seqserve.service.contract.features import UNSEEN_EVENT_TYPE, SequenceEncoder
 from seqserve.service.contract.manifest import FILE_NAME, Elapsed, parse_manifest
 from seqserve.service.errors import UnknownCategory
+from tests.trained import Trained, Wanted
 
 
 def config(**changed: Any) -> EventsConfig:
@@ -69,12 +69,12 @@ def test_up_to_the_last_event_a_row_is_a_prefix() -> None:
 
 
 @pytest.fixture(params=[("conv1x1", "last"), ("concat", "previous"), ("none", "previous")], ids="-".join)
-def version(request: pytest.FixtureRequest, log_data: Path, tmp_path: Path) -> Path:
+def version(request: pytest.FixtureRequest, trained: Trained, log_data: Path) -> Path:
     """A model of each kind that the small `shop` is not, trained by the real command."""
     way, origin = request.param
     model = {"time": way, "unseen": 0.1 * (way == "concat"), "daily": way != "conv1x1"}
     settings = config(model=model, data={"origin": origin})
-    return train_model(settings, log_data, tmp_path, resume=False)
+    return trained(Wanted(settings, log_data)) / "waits/1"
 
 
 def test_each_way_is_trained_certified_and_measured(version: Path) -> None:
@@ -116,6 +116,7 @@ Step = Callable[..., dict[str, Any]]
     ],
     ids=["elapsed ignored", "memory kept as it was", "rows mixed up"],
 )
+@pytest.mark.slow
 def test_a_step_that_differs_from_the_whole_is_refused(
     broken: Callable[[Step], Step], message: str, tmp_path: Path
 ) -> None:

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqserve.models.check import check_version
-from seqserve.models.cli import train_model
 from seqserve.models.config import CONFIGS, ConfigInvalid, read_config
 from seqserve.models.data.tables import read_table
 from seqserve.models.evaluate import evaluate_version
 from seqserve.models.recipes import recipe_for
 from seqserve.service.contract.manifest import FILE_NAME, PREDICT_SIGNATURE, Manifest, parse_manifest
 from tests.models.small import FORECASTER, SEASON, write_table
+from tests.trained import Trained, wanted
 
 DATA = FORECASTER["data"]
 ROWS, HISTORY, HORIZON = DATA["train"] + DATA["validation"], DATA["history"], DATA["horizon"]
@@ -33,10 +33,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def version(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def version(trained: Trained, table: Path) -> Path:
     """A small forecaster, trained, exported and certified by the real command."""
-    root = tmp_path_factory.mktemp("models")
-    return train_model(read_config(FORECASTER, "tests"), table, root, resume=False)
+    return trained(wanted(FORECASTER, table)) / "loads/1"
 
 
 @pytest.fixture(scope="module")

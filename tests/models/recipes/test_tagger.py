@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from seqserve.models.check import check_version
-from seqserve.models.cli import train_model
 from seqserve.models.config import ConfigInvalid, TaggerConfig, read_config
 from seqserve.models.data.cases import Case, read_log
 from seqserve.models.evaluate import evaluate_version
 from seqserve.models.recipes.labelled import LabelledRow, RealAccuracy, batch_of, logits_of
 from seqserve.models.recipes.tagger import TaggerRecipe, baseline
 from tests.models.small import TAGGER
+from tests.trained import Trained, wanted
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory, log_data: Path) -> Path:
+def version(trained: Trained, log_data: Path) -> Path:
     """A small tagger, trained by the real command's function."""
-    return train_model(read_config(TAGGER, "test"), log_data, tmp_path_factory.mktemp("root"), resume=False)
+    return trained(wanted(TAGGER, log_data)) / "steps/1"
 
 
 def test_the_version_is_certified_and_answers_each_step(version: Path) -> None:

@@ -50,6 +50,7 @@ def test_every_case_is_in_exactly_one_test_fold(cases: int, folds: int, seed: in
         assert np.array_equal(fold.test, again.test)
 
 
+@pytest.mark.slow
 def test_only_a_model_that_uses_time_learns_what_it_says(tmp_path: Path) -> None:
     """After a short pause b comes, after a long one c: n-grams and `none` can only guess, `concat` knows."""
     log, config, out = tmp_path / "log.csv", tmp_path / "shop.toml", tmp_path / "out.json"
