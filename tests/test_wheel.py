@@ -17,7 +17,10 @@ import pytest
 from seqserve.models.cli.show import EXTRA
 from seqserve.service.cli import COMMANDS
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
+]
 REPOSITORY = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 VERSION = PYPROJECT["project"]["version"]

@@ -21,6 +21,8 @@ from tests.keeper.made import TWO, config, label
 from tests.keeper.rig import Kept, keeping
 from tests.tfserving.process import REPOSITORY, serving
 
+pytestmark = pytest.mark.slow
+
 START = DEPLOY / "tfserving/start.sh"
 BUSYBOX = shutil.which("busybox")
 RECORDER = '#!{shell}\nfor argument in "$@"; do echo "$argument"; done\n'

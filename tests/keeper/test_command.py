@@ -10,6 +10,8 @@ from tests.conformance.calls import until
 from tests.keeper.made import TWO, config, label, spoil, version
 from tests.keeper.rig import keeping
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:

@@ -19,6 +19,8 @@ from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_m
 from tests.models.bodies import CASES, draft_of, masked_mean
 from tests.tfserving.reload import ModelServer, config_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def copy(version: Path, tmp_path: Path) -> Path:
