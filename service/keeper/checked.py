@@ -96,7 +96,7 @@ def _check_model(config: ModelConfig, folder: Path | None, reader: Reader, held:
     if folder is None:
         return _Model(config, frozenset(), ())
     entry, folders = entry_of(config), numbered(folder)
-    good, bad = _sorted_out(entry, folders, reader, held)
+    good, bad = _choose(entry, folders, reader, held)
     faults = [
         Fault("VERSION_UNREADABLE", f"{entry.name} version {n} cannot be read: {why}", entry.name, str(n))
         for n, why in bad.items()
@@ -115,7 +115,7 @@ def _check_model(config: ModelConfig, folder: Path | None, reader: Reader, held:
     return _Model(copy, frozenset(good), tuple(faults))
 
 
-def _sorted_out(
+def _choose(
     entry: ModelEntry, folders: Mapping[int, Path], reader: Reader, held: frozenset[int]
 ) -> tuple[list[int], dict[int, str]]:
     """Return the versions to serve, newest first, and why each that was passed over cannot be read."""

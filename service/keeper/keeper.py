@@ -57,7 +57,7 @@ class Keeper:
         self._root = root
         self._report = report
         self._reader = reader
-        self._valid = self._copy.read_text() if self._copy.exists() else None
+        self._valid = _valid(self._copy)
         self._held: Mapping[str, frozenset[int]] = {}
 
     def look(self) -> None:
@@ -99,3 +99,13 @@ class Keeper:
             served = {model: sorted(numbers) for model, numbers in checked.versions.items()}
             log.info("%s is written", self._copy, extra={"fields": {"versions": served}})
         return checked.faults
+
+
+def _valid(copy: Path) -> str | None:
+    """Return the text of a copy that was left; none where there is none, or it names no model."""
+    try:
+        text = copy.read_text()
+        parse_model_config(text)
+    except (OSError, ValueError):
+        return None
+    return text

@@ -104,6 +104,17 @@ def test_a_file_that_is_not_valid_is_not_followed(rig: Rig, text: str | None) ->
     assert rig.metric() == {}
 
 
+def test_a_keeper_may_start_with_nothing_to_keep(rig: Rig) -> None:
+    """A file that is not valid and a copy that names no model: nothing is written until the file is valid."""
+    (rig.out / COPY).write_text("model_config_list {\n}\n")
+    rig.file.write_text("")
+    rig.start()
+    assert rig.look() == "model_config_list {\n}\n"
+    assert rig.metric() == {"CONFIG_INVALID": 1}
+    rig.write(TWO)
+    assert rig.look() == rig.file.read_text()
+
+
 def test_who_starts_gets_a_fresh_copy(rig: Rig) -> None:
     """A version spoilt while it is served stays in the copy; a server that starts gets one without it."""
     spoil(rig.root / "demo" / "2")
