@@ -13,7 +13,8 @@ from seqserve.service import errors
 from seqserve.service.contract.items import Alternative, Sampling, TranslateBody, Translation
 from seqserve.service.contract.manifest import Decode, Manifest, Tokens
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.contract.text import TextCodec, Words
+from seqserve.service.contract.vocabulary.base import Words
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 from seqserve.service.core.alignment import (
     Table,
     align_words,
@@ -47,7 +48,7 @@ class TranslateCodec:
         self._source, spec = _only_text(manifest)
         if spec.tokenizer not in files:
             raise errors.ManifestInvalid(f"features.{self._source}.tokenizer: no file {spec.tokenizer!r}")
-        self._text = TextCodec(files[spec.tokenizer], spec)
+        self._text = SentencePieces(files[spec.tokenizer], spec)
         self._ways: Callable[[_Asked], _Way] = lru_cache(KNOWN_WAYS)(
             partial(_way, manifest)
         )  # most requests ask alike
@@ -129,7 +130,7 @@ class TranslatePlan:
     """A checked request to a translation model."""
 
     manifest: Manifest
-    text: TextCodec
+    text: SentencePieces
     source: str
     body: TranslateBody
     signature: str
