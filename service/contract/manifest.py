@@ -4,10 +4,19 @@ Written by `models.export`, read by `service.core.catalog` and the backends. Unk
 A manifest that contradicts itself is refused on loading, by `ManifestInvalid`, which names the field.
 """
 
+import itertools
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from seqserve.service.errors import ManifestInvalid
 
@@ -99,22 +108,34 @@ class Option(Part):
 
 
 class SpecialIds(Part):
-    """The vocabulary's ids that are no text."""
+    """The vocabulary's ids that are no text; null where it has no such id."""
 
     pad: int = 0
-    unknown: int = 1
-    start: int = 2
-    end: int = 3
+    unknown: int | None = 1
+    start: int | None = 2
+    end: int | None = 3
+
+    @model_serializer
+    def _all(self) -> dict[str, Any]:
+        return dict(self)  # a null as well: left out, it would be read back as the default
 
 
 class Tokens(Part):
-    """Text, cut into pieces by a tokenizer that travels with the version."""
+    """Text, cut into pieces by a vocabulary that travels with the version."""
 
     kind: Literal["tokens"] = "tokens"
-    tokenizer: str  # a file, relative to assets/
+    tokenizer: str  # a file, relative to assets/: a vocabulary if it ends in .json, else SentencePiece
     special_ids: SpecialIds = SpecialIds()
     normalization: str = "nmt_nfkc"  # done by the tokenizer itself
+    add_start: bool = False  # the start-of-sentence id opens every row
     add_end: bool = True  # the end-of-sentence id closes every row
+
+    @model_validator(mode="after")
+    def _check(self) -> "Tokens":
+        for side in ("start", "end"):
+            if getattr(self, f"add_{side}") and getattr(self.special_ids, side) is None:
+                raise ValueError(f"add_{side} is true and special_ids.{side} is null")
+        return self
 
 
 class Categories(Part):
@@ -228,19 +249,30 @@ Head = Annotated[Softmax | Sigmoid | Numeric, Field(discriminator="kind")]
 
 
 class Decode(Part):
-    """How a translation model is asked to decode, and what it can do."""
+    """How a translation model is asked to decode, and what it can do.
+
+    `tokenizer` names the target's vocabulary, as `Tokens.tokenizer` does; without it the two share one.
+    """
 
     signatures: Annotated[dict[Literal["greedy", "beam", "sample"], str], Field(min_length=1)]
     max_beams: Positive = 1
     default_length: Positive
     max_length: Positive
-    special_ids: SpecialIds = SpecialIds()
+    tokenizer: str | None = None
+    special_ids: SpecialIds = SpecialIds()  # the target's
 
     @model_validator(mode="after")
     def _check(self) -> "Decode":
         if self.default_length > self.max_length:
             raise ValueError(f"default_length {self.default_length} is above max_length {self.max_length}")
         return self
+
+
+class Languages(Part):
+    """What a translation model translates from and to, as BCP 47 tags: `en`, `pt-BR`."""
+
+    source: Annotated[str, Field(min_length=1)]
+    target: Annotated[str, Field(min_length=1)]
 
 
 class Limits(Part):
@@ -281,6 +313,7 @@ class Manifest(Part):
     features: Annotated[dict[str, Feature], Field(min_length=1)]
     heads: dict[str, Head] = {}
     decode: Decode | None = None
+    languages: Languages | None = None
     limits: Limits
     buckets: tuple[Positive, ...]
     examples: tuple[Example, ...] = ()
@@ -322,6 +355,7 @@ class Manifest(Part):
             raise ValueError(f"mask_from: {self.mask_from!r} is no feature")
         for name in self.serving_signatures:
             self._check_signature(name)
+        self._check_shared_vocabulary()
         self._check_limits()
         return self
 
@@ -348,6 +382,18 @@ class Manifest(Part):
         for output in DECODED if self.decode is not None else ():
             if output not in signature.outputs:
                 raise ValueError(f"signatures.{name}.outputs: {output!r} is missing")
+
+    def _check_shared_vocabulary(self) -> None:
+        if self.decode is None or self.decode.tokenizer is not None:
+            return
+        texts = {name: feature for name, feature in self.features.items() if isinstance(feature, Tokens)}
+        for name, field in itertools.product(texts, SpecialIds.model_fields):
+            ours, theirs = getattr(self.decode.special_ids, field), getattr(texts[name].special_ids, field)
+            if ours != theirs:
+                raise ValueError(
+                    f"decode.special_ids.{field} is {ours}, features.{name}.special_ids.{field} is {theirs}: "
+                    "without decode.tokenizer the two share one vocabulary"
+                )
 
     def _fed(self, name: str) -> bool:
         return name in self.features or name in self.options or name == self.mask_input

@@ -11,6 +11,7 @@ from seqserve.service.contract.digest import changed_files, digest_of, sha256
 from seqserve.service.contract.manifest import (
     Categories,
     Elapsed,
+    Languages,
     Manifest,
     Numbers,
     Numeric,
@@ -86,6 +87,31 @@ def test_golden_sequence(golden: Golden) -> None:
     assert (found.tolerance.cpu, found.tolerance.gpu) == (1e-5, 2e-3)
 
 
+def test_golden_vocabularies(golden: Golden) -> None:
+    """A source and a target with a vocabulary each; an id that a vocabulary lacks is null, and stays so."""
+    found = parse_manifest(golden("vocabularies"))
+    assert found.features["source"] == Tokens(
+        tokenizer="source.json",
+        special_ids=SpecialIds(pad=0, unknown=None, start=2, end=None),
+        add_start=True,
+        add_end=False,
+    )
+    assert found.decode is not None
+    assert found.decode.tokenizer == "target.json"
+    special = found.decode.special_ids
+    assert (special.pad, special.unknown, special.start, special.end) == (7, 1, 4, 5)
+    assert found.languages == Languages(source="nl", target="en")
+
+
+def test_what_a_manifest_of_before_does_not_say(golden: Golden) -> None:
+    """One vocabulary for both sides, no start id before a text, and no languages."""
+    found = parse_manifest(golden("translation"))
+    assert found.decode is not None
+    assert (found.decode.tokenizer, found.languages) == (None, None)
+    assert not Tokens(tokenizer="t").add_start
+    assert not {"languages"} & set(orjson.loads(dump_manifest(found)))
+
+
 def _contains(whole: Any, part: Any) -> bool:
     if isinstance(part, dict):
         return all(name in whole and _contains(whole[name], value) for name, value in part.items())
@@ -94,7 +120,7 @@ def _contains(whole: Any, part: Any) -> bool:
     return bool(whole == part)
 
 
-@pytest.mark.parametrize("task", ["translation", "sequence"])
+@pytest.mark.parametrize("task", ["translation", "sequence", "vocabularies"])
 def test_nothing_is_lost(golden: Golden, task: str) -> None:
     """Loading and dumping keeps every field, ones of a later schema too, and comes to rest."""
     first = parse_manifest(golden(task))
@@ -148,6 +174,14 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("decode", "signatures"), {}, "decode.signatures"),
     ("translation", ("decode", "signatures", "fast"), "greedy", "decode.signatures"),
     ("translation", ("decode", "default_length"), 129, "default_length"),
+    ("translation", ("decode", "special_ids"), {"end": 4}, "features.source.special_ids.end is 3"),
+    ("translation", ("features", "source", "special_ids", "pad"), 9, "decode.special_ids.pad is 0"),
+    ("vocabularies", ("decode", "tokenizer"), DROP, "decode.special_ids.pad is 7"),
+    ("vocabularies", ("features", "source", "add_end"), True, "special_ids.end is null"),
+    ("vocabularies", ("features", "source", "special_ids", "start"), None, "special_ids.start is null"),
+    ("vocabularies", ("features", "source", "special_ids", "pad"), None, "special_ids.pad"),
+    ("vocabularies", ("languages", "target"), DROP, "languages.target"),
+    ("vocabularies", ("languages", "source"), "", "languages.source"),
     ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
     ("sequence", ("features", "activity", "labels"), [], "features.activity"),
     ("sequence", ("features", "activity", "unknown"), "reject", "unknown_id"),

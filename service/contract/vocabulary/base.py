@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from seqserve.service.contract.manifest import SpecialIds
+from seqserve.service.contract.manifest import SpecialIds, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Vocabulary(Protocol):
         """The ids that are no text."""
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of the text's pieces, closed by the end id where asked for.
+        """Return the ids of the text's pieces, opened and closed by the start and end ids where asked for.
 
-        A text of which no piece is left has no ids at all, not even an end.
+        A text of which no piece is left has no ids at all, not even a start or an end.
 
         Raises:
             UnknownCategory: a piece is unknown, and the vocabulary neither maps nor drops such.
@@ -54,6 +54,9 @@ class Vocabulary(Protocol):
         Raises:
             ValueError: an id is outside the vocabulary.
         """
+
+    def count_unknown(self, text: str) -> tuple[int, int]:
+        """Return how many of the text's own pieces the vocabulary lacks, and how many pieces there are."""
 
 
 def well_formed(text: str) -> str:
@@ -82,6 +85,14 @@ def _word_at(text: str, count: int) -> list[int]:
         place += character.isspace() and not before.isspace()
         index.append(place if place < count else -1)
     return index
+
+
+def closing_ids(spec: Tokens) -> tuple[list[int], list[int]]:
+    """Return what opens every row and what closes it: the start and the end id, each where asked for."""
+    special = spec.special_ids
+    starts = [special.start] if spec.add_start and special.start is not None else []
+    ends = [special.end] if spec.add_end and special.end is not None else []
+    return starts, ends
 
 
 def check_ids(ids: Sequence[int], size: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import sentencepiece
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
-from seqserve.service.contract.vocabulary.base import Words, check_ids, group, well_formed
+from seqserve.service.contract.vocabulary.base import Words, check_ids, closing_ids, group, well_formed
 from seqserve.service.errors import ManifestInvalid
 
 
@@ -22,6 +22,7 @@ class SentencePieces:
         """
         self._processor = _load(model, spec.tokenizer)
         self._spec = spec
+        self._starts, self._ends = closing_ids(spec)
 
     @property
     def special_ids(self) -> SpecialIds:
@@ -41,7 +42,7 @@ class SentencePieces:
         return self._closed(self._processor.encode(well_formed(text)))
 
     def _closed(self, ids: list[int]) -> list[int]:
-        return [*ids, self._spec.special_ids.end] if self._spec.add_end and ids else ids
+        return [*self._starts, *ids, *self._ends] if ids else ids
 
     def segmentations(self, text: str, count: int) -> list[list[int]]:
         """Return up to `count` ways to cut the text into pieces, the likeliest (`encode`'s) first."""
@@ -69,8 +70,9 @@ class SentencePieces:
         text = well_formed(text)
         mapping = self._processor.encode(text, out_type="offset_mapping")
         words, owners = group(text, [begin for begin, _ in mapping["offsets"]])
-        ends = [-1] if self._spec.add_end and owners else []
-        return Words(words, (*owners, *ends))
+        if owners:
+            owners = [*[-1] * len(self._starts), *owners, *[-1] * len(self._ends)]
+        return Words(words, tuple(owners))
 
     def decode_words(self, ids: Sequence[int]) -> tuple[str, Words]:
         """Return the text of the ids, and which word of it each id belongs to.
@@ -89,6 +91,11 @@ class SentencePieces:
         words, owners = group(text, begins)
         following, kept = iter(owners), set(plain)
         return text, Words(words, tuple(next(following) if i in kept else -1 for i in ids))
+
+    def count_unknown(self, text: str) -> tuple[int, int]:
+        """Return how many of the text's pieces have no id of their own, and how many pieces there are."""
+        ids: list[int] = self._processor.encode(well_formed(text))
+        return ids.count(self._processor.unk_id()), len(ids)
 
     def _joined(self, plain: Sequence[int], mapping: Mapping[str, Any]) -> tuple[str, list[int]]:
         """Return the text and where each piece begins in it, with no spaces around what is unknown."""
