@@ -433,8 +433,13 @@ def parse_manifest(data: bytes) -> Manifest:
     except orjson.JSONDecodeError as error:
         raise ManifestInvalid(f"{FILE_NAME}: not JSON: {error}") from error
     except ValidationError as error:
-        faults = (f"{'.'.join(str(p) for p in e['loc']) or 'manifest'}: {e['msg']}" for e in error.errors())
-        raise ManifestInvalid(f"{FILE_NAME}: {'; '.join(faults)}") from error
+        raise ManifestInvalid(f"{FILE_NAME}: {name_faults(error, 'manifest')}") from error
+
+
+def name_faults(error: ValidationError, whole: str) -> str:
+    """Return each fault with its field, or `whole` where no single field is at fault."""
+    faults = (f"{'.'.join(str(p) for p in e['loc']) or whole}: {e['msg']}" for e in error.errors())
+    return "; ".join(faults)
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

@@ -56,7 +56,11 @@ class Vocabulary(Protocol):
         """
 
     def count_unknown(self, text: str) -> tuple[int, int]:
-        """Return how many of the text's own pieces the vocabulary lacks, and how many pieces there are."""
+        """Return how many of the text's own pieces the vocabulary lacks, and how many pieces there are.
+
+        Raises:
+            UnknownCategory: as `encode`.
+        """
 
 
 def well_formed(text: str) -> str:

@@ -121,5 +121,5 @@ def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
         processor = sentencepiece.SentencePieceProcessor()
         processor.load_from_serialized_proto(model)
     except RuntimeError as error:
-        raise ManifestInvalid(f"tokenizer: {name!r} is no SentencePiece model") from error
+        raise ManifestInvalid(f"{name!r} is no SentencePiece model") from error
     return processor

@@ -152,3 +152,20 @@ def test_no_tokenizer(data: bytes) -> None:
     """A file that is no tokenizer is refused by its name."""
     with pytest.raises(ManifestInvalid, match=r"en\.model"):
         SentencePieces(data, Tokens(tokenizer="en.model"))
+
+
+def test_start_ids_where_asked_for(tokenizer: bytes) -> None:
+    """The start id opens every text that has pieces, and belongs to no word."""
+    opened = SentencePieces(tokenizer, Tokens(tokenizer="en.model", add_start=True))
+    plain = SentencePieces(tokenizer, Tokens(tokenizer="en.model"))
+    assert opened.encode("two dogs") == [2, *plain.encode("two dogs")]
+    words = plain.source_words("two dogs")
+    assert opened.source_words("two dogs") == Words(words.words, (-1, *words.word_of_piece))
+    assert opened.encode(" ") == [] == list(opened.source_words(" ").word_of_piece)
+
+
+def test_unknown_pieces_are_counted(codec: SentencePieces, bytes_codec: SentencePieces) -> None:
+    """Of the text's own pieces; a tokenizer with bytes has none."""
+    assert codec.count_unknown("two Ж dogs") == (1, len(codec.encode("two Ж dogs")) - 1)
+    assert codec.count_unknown(" ") == (0, 0)
+    assert bytes_codec.count_unknown("Жuk")[0] == 0
