@@ -20,7 +20,7 @@ SOURCE = {
 }
 TARGET = {
     "kind": "word_index",
-    "word_index": {"<oov>": 1, "hunde": 2, "zwei": 3, "<end>": 4},
+    "word_index": {"<oov>": 5, "hunde": 2, "zwei": 3, "<end>": 4},
     "oov_token": "<oov>",
 }
 LETTERS = {"kind": "characters", "characters": ["", "\t", "\n", *" adehinrwuz"], "unknown": "reject"}
@@ -53,11 +53,11 @@ def outputs(ids: list[int], attended: list[int], width: int) -> dict[str, Array]
 
 def test_two_vocabularies_of_words() -> None:
     """Ids, text, words, alignment and the end id are each side's own; an unknown word is the source's."""
-    codec = codec_of(TARGET, {"unknown": 1, "start": None, "end": 4})
+    codec = codec_of(TARGET, {"unknown": 5, "start": None, "end": 4})
     asked = codec.plan(TranslateBody(texts=["Two Zürich dogs"], alignment=True, tokens=True))
     encoded = asked.encode(asked.items[0])
     assert encoded.row.inputs["source"].tolist() == [4, 1, 5, 3]
-    answer = asked.decode(encoded, outputs([3, 1, 2, 4], [0, 1, 2, 3], 4))
+    answer = asked.decode(encoded, outputs([3, 5, 2, 4], [0, 1, 2, 3], 4))
     assert answer.text == "zwei Zürich hunde"
     assert (answer.source_tokens, answer.target_tokens) == (
         ("Two", "Zürich", "dogs"),
@@ -65,7 +65,7 @@ def test_two_vocabularies_of_words() -> None:
     )
     assert np.array_equal(answer.alignment or (), np.eye(3))
     assert answer.warnings == ()
-    assert asked.decode(encoded, outputs([3, 1, 2, 3], [0, 1, 2, 3], 4)).warnings == ("TRUNCATED",)
+    assert asked.decode(encoded, outputs([3, 5, 2, 3], [0, 1, 2, 3], 4)).warnings == ("TRUNCATED",)
 
 
 def test_a_target_of_characters() -> None:
@@ -86,7 +86,7 @@ def test_a_target_without_an_end_is_never_cut_off() -> None:
 
 def test_texts_of_which_nothing_is_left() -> None:
     codec = codec_of(
-        TARGET, {"unknown": 1, "start": None, "end": 4}, {**SOURCE, "standardize": "strip_punctuation"}
+        TARGET, {"unknown": 5, "start": None, "end": 4}, {**SOURCE, "standardize": "strip_punctuation"}
     )
     asked = codec.plan(TranslateBody(texts=["..."]))
     with pytest.raises(errors.EmptyText, match="the text is empty"):
@@ -100,12 +100,12 @@ def test_texts_of_which_nothing_is_left() -> None:
     [
         ({"source.json": b"{"}, "features.source.tokenizer: source.json: not JSON"),
         ({"target.json": b"{"}, "decode.tokenizer: target.json: not JSON"),
-        ({"target.json": b'{"two": 1}'}, "decode.tokenizer: special_ids.unknown: 1, but 'target.json' drops"),
+        ({"target.json": b'{"two": 1}'}, "decode.tokenizer: special_ids.unknown: 5, but 'target.json' drops"),
         ({"target.json": None}, "decode.tokenizer: no file 'target.json'"),
         ({"source.json": None}, "features.source.tokenizer: no file 'source.json'"),
     ],
 )
 def test_files_at_fault_are_named_with_their_field(files: dict[str, bytes | None], named: str) -> None:
     with pytest.raises(errors.ManifestInvalid) as caught:
-        codec_of(TARGET, {"unknown": 1, "start": None, "end": 4}, **files)
+        codec_of(TARGET, {"unknown": 5, "start": None, "end": 4}, **files)
     assert named in str(caught.value)

@@ -116,6 +116,14 @@ def test_source_words_by_hand() -> None:
     assert plain.source_words("Two ﬁ,dogs ... run") == Words(("Two", "ﬁ,dogs", "...", "run"), (0, 1, 3))
 
 
+def test_a_separator_of_several_characters() -> None:
+    """Pieces between separators of any length belong to the words that they stand in."""
+    index = {"kind": "word_index", "word_index": {"a": 1, "b": 2, "c": 3}, "split": " - "}
+    vocabulary = vocabulary_of(index, SpecialIds(unknown=None, start=None, end=None))
+    assert vocabulary.encode("a - b -  - c") == [1, 2, 3]
+    assert vocabulary.source_words("a - b -  - c") == Words(("a", "-", "b", "-", "-", "c"), (0, 2, 5))
+
+
 def test_a_piece_of_two_words_belongs_to_the_first() -> None:
     """TensorFlow does not split at a no-break space, which stands between two words of the caller's."""
     vocabulary = VOCABULARIES["text vectorization"]
