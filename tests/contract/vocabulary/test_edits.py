@@ -53,7 +53,7 @@ EDITS: dict[str, Edit] = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 @given(text=TEXT)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_tracing_changes_nothing(edit: Edit, text: str) -> None:
     """The traced text is the applied one; each character is from a place in the text, or from nowhere."""
     edited, origins = edit.trace(text)
@@ -64,7 +64,7 @@ def test_tracing_changes_nothing(edit: Edit, text: str) -> None:
 
 @pytest.mark.parametrize("edit", [EDITS[name] for name in ("ascii", "all", "delete", "strip", "strip all")])
 @given(text=TEXT)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_kept_character_comes_from_itself(edit: Edit, text: str) -> None:
     edited, origins = edit.trace(text)
     assert list(origins) == sorted(origins)
@@ -73,7 +73,7 @@ def test_a_kept_character_comes_from_itself(edit: Edit, text: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @given(text=TEXT)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_normalized_character_is_a_part_of_its_origin(form: Form, text: str) -> None:
     """Taken apart, its first part is one of its origin's; and no character of the text is lost."""
     edited, origins = Normalized(form).trace(text)
@@ -100,7 +100,7 @@ def _decoded(tensor: Any) -> list[str]:
 
 
 @given(texts=TEXTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_lower_and_strip_are_tensorflows(texts: list[str]) -> None:
     assert [Lowered("ascii").apply(text) for text in texts] == _decoded(tf.strings.lower(texts))
     assert [Stripped("ascii").apply(text) for text in texts] == _decoded(tf.strings.strip(texts))
@@ -113,7 +113,7 @@ OLD_LETTERS = st.characters(min_codepoint=1, max_codepoint=0x2BFF)
 @given(
     texts=st.lists(st.text(OLD_LETTERS | st.sampled_from("ΣσΑ'. İ"), max_size=12), min_size=1, max_size=12)
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_lower_of_all_letters_is_tensorflows_by_unicode(texts: list[str]) -> None:
     assert [Lowered("all").apply(text) for text in texts] == _decoded(
         tf.strings.lower(texts, encoding="utf-8")

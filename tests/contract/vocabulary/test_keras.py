@@ -97,7 +97,7 @@ def test_a_standardization_of_ones_own() -> None:
     )
 
     @given(texts=TEXTS)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     def check(texts: list[str]) -> None:
         normalized = [unicodedata.normalize("NFKD", text) for text in texts]
         assert [ours.encode(text) for text in texts] == layer_ids(layer, normalized)
@@ -138,7 +138,7 @@ def _read(tokenizer: Any) -> Vocabulary:
 
 @pytest.mark.parametrize("options", TOKENIZERS.values(), ids=TOKENIZERS)
 @given(texts=st.lists(TEXT, min_size=1, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_tokenizer(options: dict[str, Any], texts: list[str]) -> None:
     """Its own JSON is a vocabulary that gives its ids, those of unknown words included or left out."""
     tokenizer = _fitted(**options)
@@ -196,7 +196,7 @@ OLDER = _older()
 
 
 @given(texts=st.lists(ASSIGNED_TEXT, min_size=1, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_preparing_in_python(texts: list[str]) -> None:
     """Steps before a Tokenizer give the ids of sentences prepared by a Python function."""
     tokenizer, encode = OLDER

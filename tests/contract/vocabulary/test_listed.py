@@ -62,7 +62,7 @@ VOCABULARIES: dict[str, Vocabulary] = {
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
 @given(text=st.text(st.characters(), max_size=30) | TEXT)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_text(vocabulary: Vocabulary, text: str) -> None:
     """Any string at all encodes, decodes, and has each of its pieces in a word, in order."""
     check_text(vocabulary, text)
@@ -94,7 +94,7 @@ def _of_word(ids: list[int], words: Words, place: int) -> list[int]:
 
 @pytest.mark.parametrize("name", WORDWISE)
 @given(words=st.lists(SIMPLE_WORD, min_size=1, max_size=6), spaces=st.sampled_from((" ", "  ", " \t")))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_words_pieces_are_those_it_has_alone(name: str, words: list[str], spaces: str) -> None:
     """Where words stand between ASCII spaces, each one's pieces are what the word alone is encoded to."""
     vocabulary = VOCABULARIES[name]
