@@ -280,7 +280,7 @@ class WrongWidth(InvalidArgument):
 
 
 class UnknownCategory(InvalidArgument):
-    """A label is not among the feature's, and the model does not map unknown ones."""
+    """A label, or a piece of a text, is not among the feature's, and the model does not map unknown ones."""
 
     reason = "UNKNOWN_CATEGORY"
 

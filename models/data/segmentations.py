@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqserve.service.contract.text import TextCodec
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
 CANDIDATES = 16
 
@@ -25,7 +25,7 @@ class Segmentations:
         smoothness: 0 draws evenly, a large one always the likeliest.
     """
 
-    def __init__(self, codec: TextCodec, texts: Sequence[str], longest: int, smoothness: float) -> None:
+    def __init__(self, codec: SentencePieces, texts: Sequence[str], longest: int, smoothness: float) -> None:
         self._of_texts = [_shared(codec, text, longest, smoothness) for text in texts]
 
     def draw(self, random: np.random.Generator) -> list[np.ndarray]:
@@ -37,7 +37,7 @@ class Segmentations:
 
 
 def _shared(
-    codec: TextCodec, text: str, longest: int, smoothness: float
+    codec: SentencePieces, text: str, longest: int, smoothness: float
 ) -> tuple[list[np.ndarray], list[float]]:
     """Return a text's segmentations, and where each but the last ends in the cumulative distribution."""
     cut = [ids for ids in codec.segmentations(text, CANDIDATES) if len(ids) <= longest]

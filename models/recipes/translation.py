@@ -32,7 +32,7 @@ from seqserve.service.contract.manifest import (
     Tensor,
     Tokens,
 )
-from seqserve.service.contract.text import TextCodec
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
 TOKENIZER = "tokenizer.model"
 SOURCE = "source_ids"
@@ -69,7 +69,7 @@ class TranslationRecipe:
         texts = [text for pair in train for text in (pair.source, pair.target)]
         model = config.model
         self._tokenizer = train_tokenizer(texts, model.vocabulary_size, SPECIAL, model.character_coverage)
-        self._codec = TextCodec(self._tokenizer, TOKENS)
+        self._codec = SentencePieces(self._tokenizer, TOKENS)
         self._pairs = [pair for pair in train if self._encode([pair])]
         self._rows = self._encode(self._pairs)
         self._held_out = held_out
@@ -150,7 +150,7 @@ class TranslationRecipe:
     @property
     def _max_beams(self) -> int:
         """The most beams; `beam` needs a vocabulary of three pieces more."""
-        return min(self._config.serving.max_beams, self._codec.vocabulary_size - 3)
+        return min(self._config.serving.max_beams, self._codec.size - 3)
 
     def _greedy(
         self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor
@@ -180,7 +180,7 @@ class TranslationRecipe:
     def _build(self) -> Translator:
         model, training = self._config.model, self._config.training
         network = Translator(
-            self._codec.vocabulary_size,
+            self._codec.size,
             model.embedding,
             model.units,
             model.dropout,
@@ -255,7 +255,7 @@ class TranslationRecipe:
             "length_penalty": (1.0, 0.0, 5.0),
             "beam_size": (1, 1, self._max_beams),
             "temperature": (1.0, 0.05, 5.0),
-            "top_k": (0, 0, self._codec.vocabulary_size),
+            "top_k": (0, 0, self._codec.size),
             "seed": (0, -(2**63), 2**63 - 1),
         }
         fed = {name for kind in kinds for name in INPUTS[kind]} - {SOURCE}

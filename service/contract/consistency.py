@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # `manifest` checks itself by this module
     from seqserve.service.contract.manifest import Decode, Feature, Manifest, Signature, Tensor
 
+NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
 DECODED = ("ids", "lengths", "scores", "attention")
 """The outputs of every decoding signature."""
 
@@ -32,6 +33,7 @@ def _faults(manifest: "Manifest") -> Iterator[str]:
     yield from _faults_of_mask(manifest)
     yield from _faults_of_options(manifest)
     yield from _faults_of_profile(manifest)
+    yield from _faults_of_limits(manifest)
     if manifest.decode is not None:
         yield from (f"decode.{fault}" for fault in _faults_of_decode(manifest, manifest.decode))
 
@@ -97,6 +99,17 @@ def _faults_of_profile(manifest: "Manifest") -> Iterator[str]:
         yield "profile.ranges: an object by feature, each with a [lowest, highest] a column"
 
 
+def _faults_of_limits(manifest: "Manifest") -> Iterator[str]:
+    longest = manifest.buckets[-1]
+    for field in ("text_pieces", "sequence_steps"):
+        limit = getattr(manifest.limits, field)
+        if limit is not None and limit > longest:
+            yield f"limits.{field}: {limit} is above the last bucket, {longest}"
+    for field in NEEDED_LIMITS.get(manifest.task, ()):
+        if getattr(manifest.limits, field) is None:
+            yield f"limits.{field}: needed for task {manifest.task}"
+
+
 def _faults_of_decode(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
     """Yield where decoding contradicts the options that steer it, or the text that it shares its ids with."""
     for name, option in manifest.options.items():
@@ -107,6 +120,17 @@ def _faults_of_decode(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
             yield f"max_length: {decode.max_length}, but {where} has the maximum {option.maximum}"
         if option.option == "beam_size" and option.maximum != decode.max_beams:
             yield f"max_beams: {decode.max_beams}, but {where} has the maximum {option.maximum}"
-    for name, text in manifest.features.items():
-        if text.kind == "tokens" and text.special_ids != decode.special_ids:
-            yield f"special_ids: not those of features.{name}, whose tokenizer reads the output too"
+    if decode.tokenizer is None:
+        yield from _faults_of_shared_vocabulary(manifest, decode)
+
+
+def _faults_of_shared_vocabulary(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
+    texts = {name: text.special_ids for name, text in manifest.features.items() if text.kind == "tokens"}
+    for name, special_ids in texts.items():
+        for field, source in special_ids:
+            target = getattr(decode.special_ids, field)
+            if target != source:
+                yield (
+                    f"special_ids.{field} is {target}, features.{name}.special_ids.{field} is {source}: "
+                    "without decode.tokenizer the two share one vocabulary"
+                )

@@ -7,7 +7,15 @@ part checks itself here, and `consistency` checks the parts against each other.
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from seqserve.service.contract.consistency import check_consistency
 from seqserve.service.errors import ManifestInvalid
@@ -20,8 +28,6 @@ PREDICT_SIGNATURE = "serving_default"
 STEP_SIGNATURE = "step"
 """The signature that advances a recurrent sequence model by one event."""
 MANIFEST_SIGNATURE = "manifest"
-
-NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
 
 Dtype = Literal["bool", "int32", "int64", "float32", "string"]
 Positive = Annotated[int, Field(ge=1)]
@@ -107,22 +113,34 @@ class Option(Part):
 
 
 class SpecialIds(Part):
-    """The vocabulary's ids that are not text."""
+    """The vocabulary's ids that are not text; null where it has no such id."""
 
     pad: int = 0
-    unknown: int = 1
-    start: int = 2
-    end: int = 3
+    unknown: int | None = 1
+    start: int | None = 2
+    end: int | None = 3
+
+    @model_serializer
+    def _all(self) -> dict[str, Any]:
+        return dict(self)  # a null as well: left out, it would be read back as the default
 
 
 class Tokens(Part):
-    """Text, cut into pieces by a tokenizer that travels with the version."""
+    """Text, cut into pieces by a vocabulary that travels with the version."""
 
     kind: Literal["tokens"] = "tokens"
-    tokenizer: str  # a file, relative to assets/
+    tokenizer: str  # a file, relative to assets/: a vocabulary if it ends in .json, else SentencePiece
     special_ids: SpecialIds = SpecialIds()
     normalization: str = "nmt_nfkc"  # done by the tokenizer itself
+    add_start: bool = False  # the start-of-sentence id opens every row
     add_end: bool = True  # the end-of-sentence id closes every row
+
+    @model_validator(mode="after")
+    def _check(self) -> "Tokens":
+        for side in ("start", "end"):
+            if getattr(self, f"add_{side}") and getattr(self.special_ids, side) is None:
+                raise ValueError(f"add_{side} is true and special_ids.{side} is null")
+        return self
 
 
 class Categories(Part):
@@ -236,19 +254,30 @@ Head = Annotated[Softmax | Sigmoid | Numeric, Field(discriminator="kind")]
 
 
 class Decode(Part):
-    """How a translation model is asked to decode, and what it can do."""
+    """How a translation model is asked to decode, and what it can do.
+
+    `tokenizer` names the target's vocabulary, as `Tokens.tokenizer` does; without it the two share one.
+    """
 
     signatures: Annotated[dict[Literal["greedy", "beam", "sample"], str], Field(min_length=1)]
     max_beams: Positive = 1
     default_length: Positive
     max_length: Positive
-    special_ids: SpecialIds = SpecialIds()  # absent: those of the text that is translated
+    tokenizer: str | None = None
+    special_ids: SpecialIds = SpecialIds()  # the target's; absent without a tokenizer: those of the text
 
     @model_validator(mode="after")
     def _check(self) -> "Decode":
         if self.default_length > self.max_length:
             raise ValueError(f"default_length {self.default_length} is above max_length {self.max_length}")
         return self
+
+
+class Languages(Part):
+    """What a translation model translates from and to, as BCP 47 tags: `en`, `pt-BR`."""
+
+    source: Annotated[str, Field(min_length=1)]
+    target: Annotated[str, Field(min_length=1)]
 
 
 class Limits(Part):
@@ -289,6 +318,7 @@ class Manifest(Part):
     features: Annotated[dict[str, Feature], Field(min_length=1)]
     heads: dict[str, Head] = {}
     decode: Decode | None = None
+    languages: Languages | None = None
     limits: Limits
     buckets: tuple[Positive, ...]
     examples: tuple[Example, ...] = ()
@@ -328,10 +358,9 @@ class Manifest(Part):
             raise ValueError("padding: left is for a fixed time axis, which is one bucket")
         if self.mask_from is not None and self.mask_from not in self.features:
             raise ValueError(f"mask_from: {self.mask_from!r} is no feature")
-        if self.decode is not None and "special_ids" not in self.decode.model_fields_set:
+        if self.decode is not None and not {"special_ids", "tokenizer"} & self.decode.model_fields_set:
             self._share_special_ids(self.decode)
         check_consistency(self)
-        self._check_limits()
         return self
 
     def _share_special_ids(self, decode: Decode) -> None:
@@ -339,16 +368,6 @@ class Manifest(Part):
         shared = (text.special_ids for text in self.features.values() if isinstance(text, Tokens))
         filled = decode.model_copy(update={"special_ids": next(shared, decode.special_ids)})
         object.__setattr__(self, "decode", filled)  # frozen, but not before its own validator has ended
-
-    def _check_limits(self) -> None:
-        longest = self.buckets[-1]
-        for field in ("text_pieces", "sequence_steps"):
-            limit = getattr(self.limits, field)
-            if limit is not None and limit > longest:
-                raise ValueError(f"limits.{field}: {limit} is above the last bucket, {longest}")
-        for field in NEEDED_LIMITS.get(self.task, ()):
-            if getattr(self.limits, field) is None:
-                raise ValueError(f"limits.{field}: needed for task {self.task}")
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -363,8 +382,13 @@ def parse_manifest(data: bytes) -> Manifest:
     except orjson.JSONDecodeError as error:
         raise ManifestInvalid(f"{FILE_NAME}: not JSON: {error}") from error
     except ValidationError as error:
-        faults = (f"{'.'.join(str(p) for p in e['loc']) or 'manifest'}: {e['msg']}" for e in error.errors())
-        raise ManifestInvalid(f"{FILE_NAME}: {'; '.join(faults)}") from error
+        raise ManifestInvalid(f"{FILE_NAME}: {name_faults(error, 'manifest')}") from error
+
+
+def name_faults(error: ValidationError, whole: str) -> str:
+    """Return each fault with its field, or `whole` where no single field is at fault."""
+    faults = (f"{'.'.join(str(p) for p in e['loc']) or whole}: {e['msg']}" for e in error.errors())
+    return "; ".join(faults)
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqserve.service.contract.padding import Array
-from seqserve.service.contract.text import Words
+from seqserve.service.contract.vocabulary.base import Words
 
 Table = tuple[tuple[float, ...], ...]
 LONGEST_PERIOD = 4

@@ -13,7 +13,8 @@ from seqserve.service import errors
 from seqserve.service.contract.items import Alternative, Sampling, TranslateBody, Translation
 from seqserve.service.contract.manifest import Decode, Manifest, Tokens
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.contract.text import TextCodec, Words
+from seqserve.service.contract.vocabulary.base import Vocabulary, Words
+from seqserve.service.contract.vocabulary.load import load_vocabulary
 from seqserve.service.core.alignment import (
     Table,
     align_words,
@@ -45,9 +46,12 @@ class TranslateCodec:
     def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
         self._manifest = manifest
         self._source, spec = _only_text(manifest)
-        if spec.tokenizer not in files:
-            raise errors.ManifestInvalid(f"features.{self._source}.tokenizer: no file {spec.tokenizer!r}")
-        self._text = TextCodec(files[spec.tokenizer], spec)
+        self._text = _vocabulary(f"features.{self._source}.tokenizer", spec, files)
+        self._target = self._text
+        decode = manifest.decode
+        if decode is not None and decode.tokenizer is not None:
+            named = Tokens(tokenizer=decode.tokenizer, special_ids=decode.special_ids, add_end=False)
+            self._target = _vocabulary("decode.tokenizer", named, files)
         self._ways: Callable[[_Asked], _Way] = lru_cache(KNOWN_WAYS)(
             partial(_way, manifest)
         )  # most requests ask for the same
@@ -55,7 +59,16 @@ class TranslateCodec:
     def plan(self, body: TranslateBody) -> "TranslatePlan":
         """Check the decoding options and choose the signature."""
         way = self._ways(_Asked(*(getattr(body, name) for name in _Asked._fields)))
-        return TranslatePlan(self._manifest, self._text, self._source, body, *way)
+        return TranslatePlan(self._manifest, self._text, self._target, self._source, body, *way)
+
+
+def _vocabulary(field: str, spec: Tokens, files: Mapping[str, bytes]) -> Vocabulary:
+    if spec.tokenizer not in files:
+        raise errors.ManifestInvalid(f"{field}: no file {spec.tokenizer!r}")
+    try:
+        return load_vocabulary(files[spec.tokenizer], spec)
+    except errors.ManifestInvalid as error:
+        raise errors.ManifestInvalid(f"{field}: {error.message}") from error
 
 
 def _only_text(manifest: Manifest) -> tuple[str, Tokens]:
@@ -129,7 +142,8 @@ class TranslatePlan:
     """A checked request to a translation model."""
 
     manifest: Manifest
-    text: TextCodec
+    text: Vocabulary
+    target: Vocabulary
     source: str
     body: TranslateBody
     signature: str
@@ -152,7 +166,8 @@ class TranslatePlan:
             raise _too_long(len(item), limits.text_characters, "characters")
         ids = self.text.encode(item)
         if not ids:
-            raise errors.EmptyText("the text is empty")
+            nothing = "nothing is left of the text once it is standardized"
+            raise errors.EmptyText(nothing if item.strip() else "the text is empty")
         longest = limits.text_pieces or self.manifest.buckets[-1]
         if len(ids) > longest:
             raise _too_long(len(ids), longest, "pieces")
@@ -200,10 +215,10 @@ class TranslatePlan:
         return hypotheses
 
     def _hypothesis(self, encoded: Encoded, ids: list[int], weights: Array) -> "_Hypothesis":
-        if self.text.special_ids.unknown not in ids:
-            return _Hypothesis(ids, self.text.decode(ids), weights)
-        unknown = [i == self.text.special_ids.unknown for i in ids]
-        text, words = self.text.decode_words(ids)
+        if self.target.special_ids.unknown not in ids:
+            return _Hypothesis(ids, self.target.decode(ids), weights)
+        unknown = [i == self.target.special_ids.unknown for i in ids]
+        text, words = self.target.decode_words(ids)
         replaced = replace_unknown(weights, self.text.source_words(encoded.source), words, unknown)
         following = iter(replaced)
         text = re.sub(r"\S+", lambda _: next(following), text)
@@ -212,7 +227,7 @@ class TranslatePlan:
     def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
         """Return the warnings about the output; words are worked out only where one is possible."""
         warned = {
-            TRUNCATED: best.ids[-1] != self.text.special_ids.end,
+            TRUNCATED: self.target.special_ids.end not in (None, best.ids[-1]),
             REPETITION: said_twice(best.text.split()) and repeats(best.weights, self._target(best)),
             LOW_COVERAGE: may_leave_out(best.weights)
             and leaves_out(best.weights, self.text.source_words(encoded.source)),
@@ -228,7 +243,7 @@ class TranslatePlan:
         return source.words, target.words, table
 
     def _target(self, best: "_Hypothesis") -> Words:
-        return best.replaced or self.text.decode_words(best.ids)[1]
+        return best.replaced or self.target.decode_words(best.ids)[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 
 from seqserve.service.contract.manifest import Tokens
-from seqserve.service.contract.text import TextCodec
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
 SENTENCES = (
     "two dogs run fast",
@@ -68,13 +68,13 @@ def unchanged() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def codec(tokenizer: bytes) -> TextCodec:
+def codec(tokenizer: bytes) -> SentencePieces:
     """Return a codec that closes every row by the end id."""
-    return TextCodec(tokenizer, Tokens(tokenizer="en.model"))
+    return SentencePieces(tokenizer, Tokens(tokenizer="en.model"))
 
 
 @pytest.fixture(scope="session")
-def bytes_codec() -> TextCodec:
+def bytes_codec() -> SentencePieces:
     """Return a codec that falls back on bytes where it has no piece, and does not close rows."""
     model = _tokenizer(vocab_size=330, byte_fallback=True)
-    return TextCodec(model, Tokens(tokenizer="en.model", add_end=False))
+    return SentencePieces(model, Tokens(tokenizer="en.model", add_end=False))

@@ -11,6 +11,7 @@ from seqserve.service.contract.digest import changed_files, digest_of, sha256
 from seqserve.service.contract.manifest import (
     Categories,
     Elapsed,
+    Languages,
     Manifest,
     Numbers,
     Numeric,
@@ -86,6 +87,31 @@ def test_golden_sequence(golden: Golden) -> None:
     assert (got.tolerance.cpu, got.tolerance.gpu) == (1e-5, 2e-3)
 
 
+def test_golden_vocabularies(golden: Golden) -> None:
+    """A source and a target with a vocabulary each; an id that a vocabulary lacks is null, and stays so."""
+    got = parse_manifest(golden("vocabularies"))
+    assert got.features["source"] == Tokens(
+        tokenizer="source.json",
+        special_ids=SpecialIds(pad=0, unknown=None, start=2, end=None),
+        add_start=True,
+        add_end=False,
+    )
+    assert got.decode is not None
+    assert got.decode.tokenizer == "target.json"
+    special = got.decode.special_ids
+    assert (special.pad, special.unknown, special.start, special.end) == (7, 1, 4, 5)
+    assert got.languages == Languages(source="nl", target="en")
+
+
+def test_what_a_manifest_of_before_does_not_say(golden: Golden) -> None:
+    """One vocabulary for both sides, no start id before a text, and no languages."""
+    got = parse_manifest(golden("translation"))
+    assert got.decode is not None
+    assert (got.decode.tokenizer, got.languages) == (None, None)
+    assert not Tokens(tokenizer="t").add_start
+    assert not {"languages"} & set(orjson.loads(dump_manifest(got)))
+
+
 def _contains(whole: Any, part: Any) -> bool:
     if isinstance(part, dict):
         return all(name in whole and _contains(whole[name], value) for name, value in part.items())
@@ -94,7 +120,7 @@ def _contains(whole: Any, part: Any) -> bool:
     return bool(whole == part)
 
 
-@pytest.mark.parametrize("task", ["translation", "sequence"])
+@pytest.mark.parametrize("task", ["translation", "sequence", "vocabularies"])
 def test_nothing_is_lost(golden: Golden, task: str) -> None:
     """Loading and dumping keeps every field, ones of a later schema too, and comes to rest."""
     first = parse_manifest(golden(task))
@@ -160,16 +186,18 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("decode", "default_length"), 32, "decode.default_length: 32, but options.max_length"),
     ("translation", ("decode", "max_length"), 256, "decode.max_length: 256, but options.max_length"),
     ("translation", ("decode", "max_beams"), 4, "decode.max_beams: 4, but options.beam_size"),
-    (
-        "translation",
-        ("decode", "special_ids"),
-        {"end": 4},
-        "decode.special_ids: not those of features.source",
-    ),
     ("translation", ("profile",), {"pieces_per_word": "2"}, "profile.pieces_per_word"),
     ("translation", ("profile",), {"pieces_per_word": 0}, "profile.pieces_per_word"),
     ("translation", ("profile",), {"pieces_per_word": True}, "profile.pieces_per_word"),
     ("sequence", ("profile", "ranges"), [[0, 1]], "profile.ranges"),
+    ("translation", ("decode", "special_ids"), {"end": 4}, "features.source.special_ids.end is 3"),
+    ("translation", ("decode", "special_ids"), {"pad": 9}, "decode.special_ids.pad is 9"),
+    ("vocabularies", ("decode", "tokenizer"), DROP, "decode.special_ids.pad is 7"),
+    ("vocabularies", ("features", "source", "add_end"), True, "special_ids.end is null"),
+    ("vocabularies", ("features", "source", "special_ids", "start"), None, "special_ids.start is null"),
+    ("vocabularies", ("features", "source", "special_ids", "pad"), None, "special_ids.pad"),
+    ("vocabularies", ("languages", "target"), DROP, "languages.target"),
+    ("vocabularies", ("languages", "source"), "", "languages.source"),
     ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
     ("sequence", ("features", "activity", "labels"), [], "features.activity"),
     ("sequence", ("features", "activity", "unknown"), "reject", "unknown_id"),

@@ -8,7 +8,7 @@ import pytest
 import sentencepiece
 
 from seqserve.service.contract.manifest import Tokens
-from seqserve.service.contract.text import TextCodec
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 from tests.core.loop import LOOPS
 
 SENTENCES = ("two dogs run fast", "a cat sits on the mat", "zwei hunde rennen schnell", "déjà vu")
@@ -39,6 +39,6 @@ def tokenizer() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def text_codec(tokenizer: bytes) -> TextCodec:
+def text_codec(tokenizer: bytes) -> SentencePieces:
     """Return the tokenizer as the codec has it."""
-    return TextCodec(tokenizer, Tokens(tokenizer="en.model"))
+    return SentencePieces(tokenizer, Tokens(tokenizer="en.model"))

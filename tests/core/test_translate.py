@@ -14,7 +14,8 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Spec
 from seqserve.service.contract.items import TranslateBody, Translation
 from seqserve.service.contract.padding import Array
-from seqserve.service.contract.text import TextCodec, Words
+from seqserve.service.contract.vocabulary.base import Words
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 from seqserve.service.core.alignment import align_words, leaves_out, repeats, replace_unknown
 from seqserve.service.core.translate import TranslateCodec, TranslatePlan
 from seqserve.service.core.types import Encoded, Outputs
@@ -103,7 +104,7 @@ def test_truncated_says_that_the_end_was_not_reached(plan: Planner, ids: list[in
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_as_many_alternatives_as_asked_for_best_first(
-    plan: Planner, text_codec: TextCodec, count: int
+    plan: Planner, text_codec: SentencePieces, count: int
 ) -> None:
     texts = ["two dogs", "a cat", "the mat"]
     hypotheses = [text_codec.encode(text) for text in texts]
@@ -169,7 +170,7 @@ def test_characters_are_limited_before_they_are_tokenized(plan: Planner) -> None
 
 @given(st.text(alphabet=" \tzdq€", max_size=110))
 def test_a_text_is_a_row_within_the_limits_or_refused(
-    plan: Planner, text_codec: TextCodec, text: str
+    plan: Planner, text_codec: SentencePieces, text: str
 ) -> None:
     ids = text_codec.encode(text) if len(text) <= 100 else []
     try:
@@ -184,7 +185,7 @@ def test_a_text_is_a_row_within_the_limits_or_refused(
         assert row.inputs["source"].dtype == np.int32
 
 
-def test_pieces_are_limited_right_after(tokenizer: bytes, text_codec: TextCodec) -> None:
+def test_pieces_are_limited_right_after(tokenizer: bytes, text_codec: SentencePieces) -> None:
     text = "two dogs run"
     pieces = len(text_codec.encode(text))
     allowed = planner_of(tokenizer, limits={"text_characters": 100, "text_pieces": pieces})
@@ -248,7 +249,9 @@ def test_a_way_of_decoding_that_the_model_lacks_is_refused(tokenizer: bytes) -> 
         assert caught.value.path == path
 
 
-def test_a_text_of_far_more_pieces_than_usual_is_warned_of(tokenizer: bytes, text_codec: TextCodec) -> None:
+def test_a_text_of_far_more_pieces_than_usual_is_warned_of(
+    tokenizer: bytes, text_codec: SentencePieces
+) -> None:
     plan = planner_of(tokenizer, profile={"pieces_per_word": 2.0})
     assert plan().encode("two dogs").warnings == ()
     strange = "zqzqzqzqzq"
@@ -312,7 +315,7 @@ def test_coverage_is_of_whole_words() -> None:
 
 
 def test_warnings_come_with_the_answer_whether_or_not_the_alignment_was_asked_for(
-    plan: Planner, text_codec: TextCodec
+    plan: Planner, text_codec: SentencePieces
 ) -> None:
     asked = plan("two dogs run fast")
     encoded = asked.encode("two dogs run fast")
@@ -323,7 +326,9 @@ def test_warnings_come_with_the_answer_whether_or_not_the_alignment_was_asked_fo
     assert asked.decode(encoded, outputs).warnings == ("REPETITION", "LOW_COVERAGE")
 
 
-def test_an_unknown_word_becomes_the_source_word_it_attends_to(plan: Planner, text_codec: TextCodec) -> None:
+def test_an_unknown_word_becomes_the_source_word_it_attends_to(
+    plan: Planner, text_codec: SentencePieces
+) -> None:
     """In text and tokens, of the best hypothesis and the others."""
     text = "two Жuk dogs"
     assert text_codec.special_ids.unknown in text_codec.encode(text)

@@ -9,19 +9,19 @@ from seqserve.models.data.phrases import phrase_pairs
 from seqserve.models.data.segmentations import CANDIDATES, Segmentations
 from seqserve.models.data.tokenizer import train_tokenizer
 from seqserve.service.contract.manifest import SpecialIds, Tokens
-from seqserve.service.contract.text import TextCodec
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
 TEXT = "twenty-first of November"
 
 
 @pytest.fixture(scope="module")
-def codec() -> TextCodec:
+def codec() -> SentencePieces:
     """A tokenizer of few pieces."""
     texts = [pair.source for pair in phrase_pairs("train", 400, seed=1)]
-    return TextCodec(train_tokenizer(texts, 120, SpecialIds()), Tokens(tokenizer="t"))
+    return SentencePieces(train_tokenizer(texts, 120, SpecialIds()), Tokens(tokenizer="t"))
 
 
-def test_every_drawing_is_the_same_text(codec: TextCodec) -> None:
+def test_every_drawing_is_the_same_text(codec: SentencePieces) -> None:
     """Several segmentations are drawn; all decode to the text, and none is too long."""
     random, longest = np.random.default_rng(0), len(codec.encode(TEXT)) + 2
     drawn = [ids.tolist() for ids in Segmentations(codec, [TEXT] * 60, longest, 0.2).draw(random)]
@@ -30,7 +30,7 @@ def test_every_drawing_is_the_same_text(codec: TextCodec) -> None:
     assert max(map(len, drawn)) <= longest
 
 
-def test_shares_are_probabilities_to_the_power_of_smoothness(codec: TextCodec) -> None:
+def test_shares_are_probabilities_to_the_power_of_smoothness(codec: SentencePieces) -> None:
     """The ratio of two segmentations' frequencies is that of p^smoothness; the likeliest is `encode`'s."""
     random, smoothness = np.random.default_rng(0), 0.5
     first, second = codec.segmentations(TEXT, 2)
@@ -41,7 +41,7 @@ def test_shares_are_probabilities_to_the_power_of_smoothness(codec: TextCodec) -
     assert abs(counts[tuple(first)] / counts[tuple(second)] / wanted - 1) < 0.2
 
 
-def test_a_large_smoothness_always_draws_the_likeliest(codec: TextCodec) -> None:
+def test_a_large_smoothness_always_draws_the_likeliest(codec: SentencePieces) -> None:
     """Then it is what serving uses."""
     texts = Segmentations(codec, [TEXT] * 20, 99, 1e6)
     assert {tuple(ids.tolist()) for ids in texts.draw(np.random.default_rng(0))} == {

@@ -1,12 +1,7 @@
-"""Text to piece ids and back, by SentencePiece; words and the pieces that make them.
-
-Training data and requests are encoded by the same class.
-SentencePiece: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226.
-"""
+"""The pieces of a SentencePiece model: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226."""
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sentencepiece
@@ -14,19 +9,12 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
+from seqserve.service.contract.vocabulary.base import Words, check_ids, closing_ids, group, well_formed
 from seqserve.service.errors import ManifestInvalid
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The words of a text, and for each piece the index of the word it belongs to (-1: none)."""
-
-    words: tuple[str, ...]
-    word_of_piece: tuple[int, ...]
-
-
-class TextCodec:
-    """One tokenizer, with the special ids that the manifest names."""
+class SentencePieces:
+    """One SentencePiece model, with the special ids that the manifest names."""
 
     def __init__(self, model: bytes, spec: Tokens) -> None:
         """Load the tokenizer from its file's bytes.
@@ -37,6 +25,7 @@ class TextCodec:
         self._processor = _load(model, spec.tokenizer)
         _check_normalization(model, spec)
         self._spec = spec
+        self._starts, self._ends = closing_ids(spec)
 
     @property
     def special_ids(self) -> SpecialIds:
@@ -44,23 +33,23 @@ class TextCodec:
         return self._spec.special_ids
 
     @property
-    def vocabulary_size(self) -> int:
+    def size(self) -> int:
         """How many pieces there are, special ones included."""
         return int(self._processor.get_piece_size())
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the text's pieces, closed by the end id where the manifest says so.
 
-        A text of white space alone has no pieces and no end id. Surrogates that are no pair read as U+FFFD.
+        A text of white space alone has no pieces and no end id.
         """
-        return self._closed(self._processor.encode(_well_formed(text)))
+        return self._closed(self._processor.encode(well_formed(text)))
 
     def _closed(self, ids: list[int]) -> list[int]:
-        return [*ids, self._spec.special_ids.end] if self._spec.add_end and ids else ids
+        return [*self._starts, *ids, *self._ends] if ids else ids
 
     def segmentations(self, text: str, count: int) -> list[list[int]]:
         """Return up to `count` ways to cut the text into pieces, the likeliest (`encode`'s) first."""
-        cut: list[list[int]] = self._processor.nbest_encode(_well_formed(text), nbest_size=count)
+        cut: list[list[int]] = self._processor.nbest_encode(well_formed(text), nbest_size=count)
         return [self._closed(ids) for ids in cut]
 
     def log_probability(self, ids: Sequence[int]) -> float:
@@ -81,11 +70,12 @@ class TextCodec:
 
     def source_words(self, text: str) -> Words:
         """Split as `encode` does and say which word each piece (the end id: none) belongs to."""
-        well_formed = _well_formed(text)
-        mapping = self._processor.encode(well_formed, out_type="offset_mapping")
-        words, owners = _group(well_formed, [begin for begin, _ in mapping["offsets"]])
-        ends = [-1] if self._spec.add_end and owners else []
-        return Words(words, (*owners, *ends))
+        text = well_formed(text)
+        mapping = self._processor.encode(text, out_type="offset_mapping")
+        words, owners = group(text, [begin for begin, _ in mapping["offsets"]])
+        if owners:
+            owners = [*[-1] * len(self._starts), *owners, *[-1] * len(self._ends)]
+        return Words(words, tuple(owners))
 
     def decode_words(self, ids: Sequence[int]) -> tuple[str, Words]:
         """Return the text of the ids, and which word of it each id belongs to.
@@ -101,9 +91,14 @@ class TextCodec:
         text, begins = mapping["text"], [begin for begin, _ in mapping["offsets"]]
         if self._spec.special_ids.unknown in plain:
             text, begins = self._joined(plain, mapping)
-        words, owners = _group(text, begins)
+        words, owners = group(text, begins)
         following, kept = iter(owners), set(plain)
         return text, Words(words, tuple(next(following) if i in kept else -1 for i in ids))
+
+    def count_unknown(self, text: str) -> tuple[int, int]:
+        """Return how many of the text's pieces have no id of their own, and how many pieces there are."""
+        ids: list[int] = self._processor.encode(well_formed(text))
+        return ids.count(self._processor.unk_id()), len(ids)
 
     def _joined(self, plain: Sequence[int], mapping: Mapping[str, Any]) -> tuple[str, list[int]]:
         """Return the text and where each piece begins in it, with no spaces around what is unknown."""
@@ -120,9 +115,7 @@ class TextCodec:
         special = self._spec.special_ids
         silent = (special.pad, special.start, special.end)
         plain = [int(i) for i in ids if i not in silent]
-        if plain and not 0 <= min(plain) <= max(plain) < self.vocabulary_size:
-            wrong = next(i for i in plain if not 0 <= i < self.vocabulary_size)
-            raise ValueError(f"id {wrong} is outside the vocabulary of {self.vocabulary_size} pieces")
+        check_ids(plain, self.size)
         return plain
 
 
@@ -131,7 +124,7 @@ def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
         processor = sentencepiece.SentencePieceProcessor()
         processor.load_from_serialized_proto(model)
     except RuntimeError as error:
-        raise ManifestInvalid(f"features: {name!r} is no SentencePiece model") from error
+        raise ManifestInvalid(f"{name!r} is no SentencePiece model") from error
     return processor
 
 
@@ -149,28 +142,3 @@ def _field(message: bytes, number: int) -> bytes:
     unknown = UnknownFieldSet(Empty.FromString(message))
     fields = (unknown[place] for place in range(len(unknown)))
     return next((bytes(field.data) for field in fields if field.field_number == number), b"")
-
-
-def _well_formed(text: str) -> str:
-    """Return the text with each lone surrogate as U+FFFD, as WHATWG's USVString has it."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _group(text: str, begins: Sequence[int]) -> tuple[tuple[str, ...], list[int]]:
-    """Return the white-space words of the text, and each piece's: the word at or after its first character.
-
-    So a piece that is but the space before a word, or has no character of its own (the first half of a
-    ligature that normalization took apart), goes with the word that it opens.
-    """
-    words = text.split()
-    word_at = _word_at(text, len(words))
-    return tuple(words), [word_at[begin] for begin in begins]
-
-
-def _word_at(text: str, count: int) -> list[int]:
-    """Return for each character, and for the end, the index of its word or else of the next (-1: none)."""
-    index, place = [], 0
-    for before, character in zip(" " + text, text + " ", strict=True):
-        place += character.isspace() and not before.isspace()
-        index.append(place if place < count else -1)
-    return index

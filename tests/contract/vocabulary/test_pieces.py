@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
-from seqserve.service.contract.text import TextCodec, Words
+from seqserve.service.contract.vocabulary.base import Words
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 from seqserve.service.errors import ManifestInvalid
 
 ALPHABET = "abcdefghilmnorstuvzäßéà,"  # every one of them is in the sentences that the tokenizer saw
@@ -28,7 +29,7 @@ TRICKY = (
 )
 
 
-def _check(codec: TextCodec, text: str) -> None:
+def _check(codec: SentencePieces, text: str) -> None:
     ids = codec.encode(text)
     source = codec.source_words(text)
     assert len(source.word_of_piece) == len(ids)
@@ -38,7 +39,7 @@ def _check(codec: TextCodec, text: str) -> None:
     _check_ids(codec, ids)
 
 
-def _check_ids(codec: TextCodec, ids: list[int]) -> None:
+def _check_ids(codec: SentencePieces, ids: list[int]) -> None:
     text, target = codec.decode_words(ids)
     assert codec.decode(ids) == text
     assert list(target.words) == text.split()
@@ -48,14 +49,14 @@ def _check_ids(codec: TextCodec, ids: list[int]) -> None:
 
 @given(text=ANY_TEXT)
 @settings(max_examples=300, deadline=None)
-def test_any_text(codec: TextCodec, bytes_codec: TextCodec, text: str) -> None:
+def test_any_text(codec: SentencePieces, bytes_codec: SentencePieces, text: str) -> None:
     """Any string at all encodes, decodes, and has each of its pieces in a word, in order."""
     _check(codec, text)
     _check(bytes_codec, text)
 
 
 @pytest.mark.parametrize("text", TRICKY)
-def test_tricky_text(codec: TextCodec, bytes_codec: TextCodec, text: str) -> None:
+def test_tricky_text(codec: SentencePieces, bytes_codec: SentencePieces, text: str) -> None:
     """The same of texts that are empty, all invisible, expand when normalized, or are not well formed."""
     _check(codec, text)
     _check(bytes_codec, text)
@@ -65,7 +66,7 @@ def test_tricky_text(codec: TextCodec, bytes_codec: TextCodec, text: str) -> Non
     words=st.lists(st.text(ALPHABET, min_size=1, max_size=8), max_size=8), spaces=st.sampled_from(" \t　\xa0")
 )
 @settings(max_examples=200, deadline=None)
-def test_round_trip(codec: TextCodec, words: list[str], spaces: str) -> None:
+def test_round_trip(codec: SentencePieces, words: list[str], spaces: str) -> None:
     """Text in the tokenizer's alphabet comes back normalized: NFKC, single spaces, none at the ends."""
     text = f"{spaces} {f'{spaces} '.join(words)} {spaces}"
     decomposed = unicodedata.normalize("NFD", text)
@@ -73,20 +74,20 @@ def test_round_trip(codec: TextCodec, words: list[str], spaces: str) -> None:
     assert codec.decode(codec.encode(decomposed)) == " ".join(words)
 
 
-def test_byte_fallback_round_trip(bytes_codec: TextCodec) -> None:
+def test_byte_fallback_round_trip(bytes_codec: SentencePieces) -> None:
     """A tokenizer with bytes gives back what it has no pieces for."""
     assert bytes_codec.decode(bytes_codec.encode("two 👩‍👧 Жuk")) == "two 👩‍👧 Жuk"
 
 
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)
-def test_any_ids(codec: TextCodec, bytes_codec: TextCodec, data: st.DataObject) -> None:
+def test_any_ids(codec: SentencePieces, bytes_codec: SentencePieces, data: st.DataObject) -> None:
     """Any ids within the vocabulary decode, special ones anywhere included, and map to the decoded words."""
     one = data.draw(st.sampled_from([codec, bytes_codec]))
-    _check_ids(one, data.draw(st.lists(st.integers(0, one.vocabulary_size - 1), max_size=12)))
+    _check_ids(one, data.draw(st.lists(st.integers(0, one.size - 1), max_size=12)))
 
 
-def test_source_words(codec: TextCodec) -> None:
+def test_source_words(codec: SentencePieces) -> None:
     """Pieces belong to the words of the text as it was given, whatever normalization made of it."""
     text = "  ｔｗｏ　 dogs\tﬁ 👩‍👧 "
     source = codec.source_words(text)
@@ -97,7 +98,7 @@ def test_source_words(codec: TextCodec) -> None:
     assert [source.word_of_piece.count(word) for word in range(4)] == per_word
 
 
-def test_decoded_words_skip_special_ids(codec: TextCodec) -> None:
+def test_decoded_words_skip_special_ids(codec: SentencePieces) -> None:
     """Pad, start and end ids belong to no word wherever they stand."""
     two, dogs = (codec.encode(word)[:-1] for word in ("two", "dogs"))
     ids = [2, *two, 0, 3, *dogs, 3, 0]
@@ -105,7 +106,7 @@ def test_decoded_words_skip_special_ids(codec: TextCodec) -> None:
     assert codec.decode_words(ids) == ("two dogs", Words(("two", "dogs"), expected))
 
 
-def test_an_unknown_piece_is_a_part_of_its_word(codec: TextCodec) -> None:
+def test_an_unknown_piece_is_a_part_of_its_word(codec: SentencePieces) -> None:
     """A ⁇ has no spaces of its own: within a word it leaves the word whole, and single spaces stay single."""
     text = "two tЖo Ж dogs"
     ids = codec.encode(text)
@@ -114,13 +115,13 @@ def test_an_unknown_piece_is_a_part_of_its_word(codec: TextCodec) -> None:
     assert words == Words(("two", "t⁇o", "⁇", "dogs"), codec.source_words(text).word_of_piece)
 
 
-def test_lone_surrogates(codec: TextCodec) -> None:
+def test_lone_surrogates(codec: SentencePieces) -> None:
     """Half of a pair reads as U+FFFD, as browsers have it; a whole pair is its character."""
     assert codec.encode("two\ud800dogs \udc00") == codec.encode("two\ufffddogs \ufffd")
     assert codec.source_words("two \ud800x \ud83d\ude00").words == ("two", "\ufffdx", "😀")
 
 
-def test_text_that_looks_special(codec: TextCodec) -> None:
+def test_text_that_looks_special(codec: SentencePieces) -> None:
     """A text that spells a special piece does not become its id."""
     ids = codec.encode("<pad> </s> <s>")
     assert ids[-1] == 3
@@ -128,7 +129,7 @@ def test_text_that_looks_special(codec: TextCodec) -> None:
 
 
 @pytest.mark.parametrize("bad", [-1, 10_000, 2**40])
-def test_ids_outside_the_vocabulary(codec: TextCodec, bad: int) -> None:
+def test_ids_outside_the_vocabulary(codec: SentencePieces, bad: int) -> None:
     """An id that no piece has is a ValueError that names it, in both directions of use."""
     with pytest.raises(ValueError, match=f"id {bad} is outside the vocabulary"):
         codec.decode([4, bad])
@@ -139,7 +140,7 @@ def test_ids_outside_the_vocabulary(codec: TextCodec, bad: int) -> None:
 def test_special_ids_are_the_manifests(tokenizer: bytes) -> None:
     """The manifest says which ids are no text, even ones beyond the tokenizer's pieces."""
     special = SpecialIds(pad=0, unknown=1, start=5000, end=5001)
-    codec = TextCodec(tokenizer, Tokens(tokenizer="en.model", special_ids=special))
+    codec = SentencePieces(tokenizer, Tokens(tokenizer="en.model", special_ids=special))
     ids = codec.encode("two dogs")
     assert ids[-1] == 5001
     assert codec.decode([5000, *ids]) == "two dogs"
@@ -150,14 +151,33 @@ def test_special_ids_are_the_manifests(tokenizer: bytes) -> None:
 def test_no_tokenizer(data: bytes) -> None:
     """A file that is no tokenizer is refused by its name."""
     with pytest.raises(ManifestInvalid, match=r"en\.model"):
-        TextCodec(data, Tokens(tokenizer="en.model"))
+        SentencePieces(data, Tokens(tokenizer="en.model"))
 
 
 def test_the_tokenizer_normalizes_as_the_manifest_says(tokenizer: bytes, unchanged: bytes) -> None:
     """A rule that the manifest gives must be the tokenizer's; where it gives none, the tokenizer's counts."""
-    TextCodec(tokenizer, Tokens(tokenizer="en.model", normalization="nmt_nfkc"))
+    SentencePieces(tokenizer, Tokens(tokenizer="en.model", normalization="nmt_nfkc"))
     with pytest.raises(ManifestInvalid, match=r"is 'identity', but 'en\.model' normalizes by 'nmt_nfkc'"):
-        TextCodec(tokenizer, Tokens(tokenizer="en.model", normalization="identity"))
-    TextCodec(unchanged, Tokens(tokenizer="en.model", normalization="identity"))
-    wide = [TextCodec(model, Tokens(tokenizer="en.model")).encode("ｔ") for model in (tokenizer, unchanged)]
+        SentencePieces(tokenizer, Tokens(tokenizer="en.model", normalization="identity"))
+    SentencePieces(unchanged, Tokens(tokenizer="en.model", normalization="identity"))
+    wide = [
+        SentencePieces(model, Tokens(tokenizer="en.model")).encode("ｔ") for model in (tokenizer, unchanged)
+    ]
     assert [SpecialIds().unknown in ids for ids in wide] == [False, True]
+
+
+def test_start_ids_where_asked_for(tokenizer: bytes) -> None:
+    """The start id opens every text that has pieces, and belongs to no word."""
+    opened = SentencePieces(tokenizer, Tokens(tokenizer="en.model", add_start=True))
+    plain = SentencePieces(tokenizer, Tokens(tokenizer="en.model"))
+    assert opened.encode("two dogs") == [2, *plain.encode("two dogs")]
+    words = plain.source_words("two dogs")
+    assert opened.source_words("two dogs") == Words(words.words, (-1, *words.word_of_piece))
+    assert opened.encode(" ") == [] == list(opened.source_words(" ").word_of_piece)
+
+
+def test_unknown_pieces_are_counted(codec: SentencePieces, bytes_codec: SentencePieces) -> None:
+    """Of the text's own pieces; a tokenizer with bytes has none."""
+    assert codec.count_unknown("two Ж dogs") == (1, len(codec.encode("two Ж dogs")) - 1)
+    assert codec.count_unknown(" ") == (0, 0)
+    assert bytes_codec.count_unknown("Жuk")[0] == 0
