@@ -106,8 +106,8 @@ ROWS = [
     translate("DEADLINE_EXCEEDED", timeout="300m", state=waiting),
     translate("QUEUE_FULL", state=full),
     predict("QUEUE_FULL", state=full),
-    translate("BACKEND_FAILED", state=failing(errors.BackendFailed("as told"))),
-    translate("BACKEND_UNAVAILABLE", state=failing(errors.BackendUnavailable("as told"))),
+    translate("BACKEND_FAILED", state=failing(errors.BackendFailed("as asked"))),
+    translate("BACKEND_UNAVAILABLE", state=failing(errors.BackendUnavailable("as asked"))),
     predict("DRAINING", state=draining),
     translate("GOLDEN_FAILED", model="golden", version=1),
     translate("MANIFEST_MISSING", model="bare", version=1),
@@ -126,7 +126,7 @@ REST_ALONE = {
 GRPC_ALONE = {"MALFORMED_MESSAGE", "NOT_FINITE"}
 ELSEWHERE = {
     "PAD_COLLISION": "tests/contract: no label of these models encodes to the pad value",
-    "CANCELLED": "tests/core: nobody is there to be told",
+    "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",
     "ANSWERS_VARY": "tests/models: certification",
@@ -143,8 +143,8 @@ async def test_two_doors_and_two_backends_agree(refused_too: Path, model_server:
     wrong = []
     async with both_doors(refused_too) as embedded, both_doors(refused_too, model_server) as served:
         for row in ROWS:
-            told = await disagreements([embedded, served], row)
-            wrong += [f"{row}: {fault}"[:600] for fault in told]
+            faults = await disagreements([embedded, served], row)
+            wrong += [f"{row}: {fault}"[:600] for fault in faults]
             wrong += [
                 f"after {row}: {fault}" for fault in await disagreements([embedded, served], translate())
             ]
@@ -161,18 +161,18 @@ async def disagreements(services: list[Both], row: Row) -> list[str]:
         reset(both)
     # two calls may be batched differently: numbers may differ as much as `check` allows
     others = (first_difference(list(doors[0]), list(other), 1e-5) for other in doors[1:])
-    told = [apart for apart in others if apart]
+    faults = [apart for apart in others if apart]
     if row.reason is None and not isinstance(doors[0][0], dict):
-        told.append(f"no answer but {doors[0]}")
+        faults.append(f"no answer but {doors[0]}")
     if row.reason is not None and doors[0][0] != row.reason:
-        told.append(f"{doors[0]} instead of {row.reason}")
-    return told
+        faults.append(f"{doors[0]} instead of {row.reason}")
+    return faults
 
 
 def test_the_table_has_every_reason() -> None:
     """A reason that is added to the tree must be shown at both doors, or stand here with its place."""
-    told = {row.reason for row in ROWS if row.reason} | REST_ALONE | GRPC_ALONE | set(ELSEWHERE)
-    assert told >= {kind.reason for kind in leaves()}
+    shown = {row.reason for row in ROWS if row.reason} | REST_ALONE | GRPC_ALONE | set(ELSEWHERE)
+    assert shown >= {kind.reason for kind in leaves()}
 
 
 async def test_a_failed_request_points_at_every_item(refused_too: Path) -> None:

@@ -54,12 +54,12 @@ async def expect(*roots: Path) -> Expected:
 @pytest.fixture(scope="module")
 def expected(root: Path, successor: Path) -> Expected:
     """What the old and the new versions answer; they differ in every one."""
-    found = asyncio.run(expect(root, successor))
+    expected = asyncio.run(expect(root, successor))
     for url, bodies in ASKED.items():
         for place in range(len(bodies)):
-            one, other = (items for key, items in found.items() if key[:2] == (url, place))
+            one, other = (items for key, items in expected.items() if key[:2] == (url, place))
             assert first_difference(one, other, 1e-3)
-    return found
+    return expected
 
 
 @dataclass

@@ -227,7 +227,7 @@ class Replica:
         try:
             return {name.decode(): content for name, content in zip(names, contents, strict=True)}
         except ValueError as error:
-            raise errors.ManifestInvalid(f"{where}: its contract files cannot be told apart") from error
+            raise errors.ManifestInvalid(f"{where}: its contract files cannot be separated") from error
 
     async def version_of(self, model: str, label: str) -> int:
         """Return the version that the server gives a label to: its answer names the version that ran.

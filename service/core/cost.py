@@ -26,7 +26,7 @@ BEYOND, LEAP, FADES = 2.0, 8.0, 0.99
 wait, and what "of late" is worth a batch later."""
 TRIAL = 16
 """Each so many batches, twice or half the rows that seem best are run: among batches of one size, the terms
-cannot be told from one another, and a size once thought best would stay so."""
+cannot be separated, and a size once thought best would stay so."""
 
 
 @dataclass(slots=True)
@@ -102,9 +102,9 @@ def _non_negative(normal: Array, target: Array) -> Array:
     ridged = normal + RIDGE * np.diag(np.diag(normal))  # batches of one size and length leave it singular
     best, most = np.zeros(TERMS), 0.0
     for kept in SETS:
-        found = np.linalg.solve(ridged[np.ix_(kept, kept)], target[kept])
-        explained = float(found @ target[kept])
-        if explained > most and (found >= 0).all():
+        weights = np.linalg.solve(ridged[np.ix_(kept, kept)], target[kept])
+        explained = float(weights @ target[kept])
+        if explained > most and (weights >= 0).all():
             best, most = np.zeros(TERMS), explained
-            best[kept] = found
+            best[kept] = weights
     return best

@@ -1,6 +1,6 @@
 """The rows that wait for a batch, and the choice of the next batch. A plain state object: no tasks.
 
-Owned by `service.core.scheduler`. Models share the backend's time; within a model each request has its turn,
+Models share the backend's time; within a model each request has its turn,
 by self-clocked fair queueing (Golestani, 1994, https://doi.org/10.1109/INFCOM.1994.337677) of rows: of
 requests of one row each, whoever came first leads the next batch; of one of many, the second row waits for
 the first rows of the others. The rest of the batch is whoever is of like length, as many as the model's own
@@ -28,7 +28,7 @@ HOPELESS = 0.5
 MOST_COSTS = 64
 """Costs that are kept of one version: callers choose the options."""
 RECENT = 10
-"""Batches that the pace is told by."""
+"""Batches that the pace is estimated from."""
 ENOUGH_SEEN = 3
 """Batches to be seen before anybody is refused for the waiting ahead."""
 STALE = 64
@@ -207,10 +207,10 @@ class _Line:
         elif self.seen:
             self.seen.popleft()
         self.since = now if self.size else None
-        told = sorted(self.seen)[:-1] if len(self.seen) >= ENOUGH_SEEN else []
-        seconds = sum(seconds for seconds, _ in told)
-        self.pace = seconds / max(1, sum(cells for _, cells in told))
-        self.interval = seconds / max(1, len(told))
+        kept = sorted(self.seen)[:-1] if len(self.seen) >= ENOUGH_SEEN else []
+        seconds = sum(seconds for seconds, _ in kept)
+        self.pace = seconds / max(1, sum(cells for _, cells in kept))
+        self.interval = seconds / max(1, len(kept))
 
     def wait(self, arrived: float, caller: Caller | None = None) -> float:
         """Return the seconds until a new row, of the usual length, is done if no other comes before its turn.
@@ -229,8 +229,8 @@ class _Line:
             turns += max(0, caller.turn - self.turn)
             callers -= caller.waiting > 0
         oldest = arrived - self.firsts[0].arrived if self.firsts else 0.0
-        told = min(turns * callers, self.size + 1) * self.mean() * self.pace + self.interval
-        return max(told, oldest)
+        estimate = min(turns * callers, self.size + 1) * self.mean() * self.pace + self.interval
+        return max(estimate, oldest)
 
 
 class Queue:
@@ -277,11 +277,11 @@ class Queue:
     def _check_room(self, line: _Line, cells: int, wait: float, left: float) -> None:
         if self.cells + cells > self._budget.queue_cells:
             limit = self._budget.queue_cells
-            told = f"{self.cells} cells wait and {cells} more would pass the limit of {limit}"
-            raise errors.QueueFull(told, retry_after=_retry(line.cells * line.pace))
+            message = f"{self.cells} cells wait and {cells} more would pass the limit of {limit}"
+            raise errors.QueueFull(message, retry_after=_retry(line.cells * line.pace))
         if 0 < HOPELESS * left < wait:
-            told = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
-            raise errors.QueueFull(told, retry_after=_retry(wait))
+            message = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
+            raise errors.QueueFull(message, retry_after=_retry(wait))
 
     def take(self, now: float) -> list[Entry]:
         """Remove and return the next batch; empty if nobody waits any more."""

@@ -1,7 +1,7 @@
 """Rows from many callers, batched: a batch leaves when a slot is free.
 
 There is no timer: an idle service adds no wait, and a busy one gathers big batches by itself, because
-rows queue while the slots are taken. Called by `service.core.items`, calls a `Backend`.
+rows queue while the slots are taken.
 """
 
 import asyncio

@@ -73,11 +73,11 @@ class Edge:
 
 
 def _seconds(given: str) -> float:
-    found = TIMEOUT_FORM.fullmatch(given)
-    if found is None:
+    match = TIMEOUT_FORM.fullmatch(given)
+    if match is None:
         message = f"Grpc-Timeout is {given[:20]!r}; digits and one of H M S m u n are wanted"
         raise errors.OptionOutOfRange(message)
-    return int(found[1]) * TIMEOUT_UNITS[found[2]]
+    return int(match[1]) * TIMEOUT_UNITS[match[2]]
 
 
 def _ours(error: Exception) -> SeqserveError:

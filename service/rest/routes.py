@@ -62,11 +62,11 @@ class Routes:
         """
         method, path, allowed = scope["method"], scope["path"], set()
         for route in self._routes:
-            found = route.pattern.fullmatch(path)
-            if found is not None and route.method == method:
-                scope["path_params"] = found.groupdict()
+            match = route.pattern.fullmatch(path)
+            if match is not None and route.method == method:
+                scope["path_params"] = match.groupdict()
                 return route.handler
-            if found is not None:
+            if match is not None:
                 allowed.add(route.method)
         where = f"{method} {path[:200]}"
         if not allowed:

@@ -2,7 +2,7 @@
 
 Callers have one text each and send the next when they have the answer. When the model is free, the text that
 has waited longest leads a batch, filled with those of like length, as many as give the most texts a second.
-Finished rows cost nothing more. Used by the rows of the benchmark; tests hold it to numbers made by hand.
+Finished rows cost nothing more. Tests hold it to numbers made by hand.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Callers: as many as are wanted, through either door, cheap enough not to be what is measured.
 
-Requests are bytes made beforehand, and answers are kept as bytes. Used by the rows of the benchmark.
+Requests are bytes made beforehand, and answers are kept as bytes.
 """
 
 import asyncio

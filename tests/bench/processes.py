@@ -1,4 +1,4 @@
-"""Starts what is measured, each in a process of its own on the server's core, and ends it. Used by every row.
+"""Starts what is measured, each in a process of its own on the server's core, and ends it.
 
 Callers have one core and all that serves has the other, so that neither takes the other's time.
 """

@@ -42,8 +42,8 @@ async def test_what_only_rest_can_get_wrong(root: Path) -> None:
             return response.status_code, problem["reason"]
 
         for content in MALFORMED:
-            told = await reason("POST", url, content=content, headers=json_type)
-            assert told == (400, "MALFORMED_JSON"), content[:60]
+            refused = await reason("POST", url, content=content, headers=json_type)
+            assert refused == (400, "MALFORMED_JSON"), content[:60]
         many = {"content": b'{"texts": [' + b"0," * 1_000_000 + b"0]}", "headers": json_type}
         assert await reason("POST", url, **many) == (400, "TOO_MANY_ITEMS")
         large = b'{"texts": ["' + b"x" * (17 * 2**20)

@@ -19,7 +19,7 @@ Cut = Callable[[str], Sequence[tuple[int, str]]]
 
 def ascii_words(text: str) -> list[tuple[int, str]]:
     """Cut at white space as `tf.strings.split` does: at ASCII's, not at a no-break space."""
-    return [(found.start(), found[0]) for found in _ASCII_WORD.finditer(text)]
+    return [(match.start(), match[0]) for match in _ASCII_WORD.finditer(text)]
 
 
 def characters(text: str) -> list[tuple[int, str]]:
@@ -86,8 +86,8 @@ class ListedVocabulary:
         return [*self._starts, *ids, *self._ends] if ids != self._added else []
 
     def _ids(self, text: str) -> list[int]:
-        found = (self._id(piece) for _, piece in self._cut(self._edits.apply(text)))
-        return [number for number in found if number is not None]
+        numbers = (self._id(piece) for _, piece in self._cut(self._edits.apply(text)))
+        return [number for number in numbers if number is not None]
 
     def source_words(self, text: str) -> Words:
         """Return the words of the text as given; a piece is of the word that its first character is from.

@@ -69,12 +69,12 @@ def _compiled(pattern: str) -> Any:
 
 def _rewrite(replacement: str, groups: int) -> tuple[str | int, ...]:
     parts: list[str | int] = []
-    for found in re.finditer(r"([^\\]+)|\\(.?)", replacement, re.DOTALL):
-        literal, escaped = found.groups()
+    for match in re.finditer(r"([^\\]+)|\\(.?)", replacement, re.DOTALL):
+        literal, escaped = match.groups()
         if literal is not None or escaped == "\\":
             parts.append(literal or escaped)
         elif escaped in tuple(string.digits) and int(escaped) <= groups:
             parts.append(int(escaped))
         else:
-            raise ValueError(rf"replacement {replacement!r}: {found[0]} is none of \\ and \0 to \{groups}")
+            raise ValueError(rf"replacement {replacement!r}: {match[0]} is none of \\ and \0 to \{groups}")
     return tuple(parts)

@@ -31,8 +31,8 @@ def vocabulary_of(special: SpecialIds, **file: Any) -> Vocabulary:
 
 def layer_ids(layer: Any, texts: list[str]) -> list[list[int]]:
     """Return the ids that a ragged layer gives each text; the ones of an empty text count as none."""
-    found = layer(tf.constant([*texts, ""])[:, None])
-    rows = found.to_list() if isinstance(found, tf.RaggedTensor) else found.numpy().tolist()
+    ids = layer(tf.constant([*texts, ""])[:, None])
+    rows = ids.to_list() if isinstance(ids, tf.RaggedTensor) else ids.numpy().tolist()
     return [row if row != rows[-1] else [] for row in rows[:-1]]
 
 
