@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from seqserve.models.phrases import phrase_pairs
+from seqserve.models.data.phrases import phrase_pairs
 
 HELD_OUT = 200
 SEED = 1

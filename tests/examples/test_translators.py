@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seqserve.models.decoding import Bounds, greedy
+from seqserve.models.networks.decoding import Bounds, greedy
 from seqserve.service.contract.manifest import SpecialIds
 
 FOLDER = Path(__file__).parents[2] / "examples" / "translators"
 TINY = ("--pairs", "1000", "--epochs", "1")  # fewer pairs would lack words of those held out
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
 ]
 
