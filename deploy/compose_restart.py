@@ -20,7 +20,7 @@ mkdir /models/late
 FIRST, LISTED = 'base_path: "/models/en-de"', "model_config_list {"
 LATE = ' config { name: "late" base_path: "/models/late" model_platform: "tensorflow" }'
 NOWHERE, LABEL = 'version_labels { key: "stable" value: 9 }', 'version_labels { key: "stable" value: 1 }'
-FAULTS = ("VERSION_UNREADABLE", "NO_VERSION", "LABEL_NOWHERE")
+FAULTS = {"VERSION_UNREADABLE": "en-de", "NO_VERSION": "late", "LABEL_NOWHERE": "en-de"}
 
 
 def check_restart(compose: Composition, text: str) -> None:
@@ -36,11 +36,11 @@ def check_restart(compose: Composition, text: str) -> None:
     waited(
         "en-de version 1 answers in place of 2, which is cut short", partial(_answers, compose, text, 1), 90
     )
-    for reason in FAULTS:
-        waited(f"the keeper reports {reason}", partial(_reports, compose, reason), 30)
+    for reason, model in FAULTS.items():
+        waited(f"the keeper reports {reason} of {model}", partial(_reports, compose, reason, model), 30)
     config.write_text(original.replace(FIRST, f"{FIRST} {LABEL}"))
     waited("a later edit is taken", partial(_answers, compose, text, 1, "/labels/stable"), 60)
-    counts = {reason: _reports(compose, reason) for reason in FAULTS}
+    counts = {reason: _reports(compose, reason, model) for reason, model in FAULTS.items()}
     require(set(counts.values()) == {1}, f"each fault was reported once: {counts}")
     config.write_text(original)
 
@@ -50,9 +50,9 @@ def _answers(compose: Composition, text: str, version: int, label: str = "") -> 
     return bool(answer) and answer["model"]["version"] == version
 
 
-def _reports(compose: Composition, reason: str) -> int:
+def _reports(compose: Composition, reason: str, model: str) -> int:
     lines = compose("logs", "--no-color", "keeper").splitlines()
-    return sum('"WARNING"' in line and f'"{reason}"' in line for line in lines)
+    return sum(all(f'"{word}"' in line for word in ("WARNING", reason, model)) for line in lines)
 
 
 def check_bare_start(compose: Composition) -> None:
