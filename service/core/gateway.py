@@ -48,8 +48,18 @@ class Gateway:
 
     @property
     def is_ready(self) -> bool:
-        """True once every model has been routable, and not while draining."""
-        return self._catalog.is_ready and not self._draining
+        """Whether callers may be sent here."""
+        return self.unready() is None
+
+    def unready(self, model: str | None = None) -> SeqserveError | None:
+        """Return why callers, or those of one model, may not be sent here; None where they may.
+
+        Raises:
+            ModelNotFound; NotReady before the models have been looked at.
+        """
+        if self._draining:
+            return _draining()
+        return self._catalog.unready(model)
 
     async def translate(self, ref: ModelRef, body: TranslateBody, call: Call) -> Answered:
         """Translate texts; an item's fault is in its place, the request's is raised."""
@@ -153,7 +163,7 @@ class Gateway:
 
     async def _find(self, task: str, ref: ModelRef, call: Call) -> Served:
         if self._draining:
-            raise errors.Draining("the service is shutting down", retry_after=1.0)
+            raise _draining()
         async with _until(call) if ref.label is not None else nullcontext():  # only a label is asked for afar
             served = await self._catalog.resolve(ref)
         if served.manifest.task != TASKS[task]:
@@ -209,6 +219,10 @@ class Gateway:
                 for warning in getattr(outcome, "warnings", ()):
                     self._metrics.warnings.labels(*version, warning).inc()
             self._metrics.of(self._metrics.items, *version, task, call.transport, code, reason).inc()
+
+
+def _draining() -> errors.Draining:
+    return errors.Draining("the service is shutting down", retry_after=1.0)
 
 
 @asynccontextmanager

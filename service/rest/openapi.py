@@ -51,7 +51,18 @@ PREDICT = _task("PredictBody", "PredictAnswer", "Predict from sequences")
 LIST_MODELS = {"summary": "List models", "tags": ["models"], "responses": _answer(None, "All models.")}
 GET_MODEL = {"summary": "Show a model", "tags": ["models"], "responses": _answer(None, "One model.")}
 HEALTHZ = {"summary": "Is the process alive?", "tags": ["health"], "responses": _answer(None, "Alive.")}
-READYZ = {"summary": "Can it be called?", "tags": ["health"], "responses": _answer(None, "Ready.")}
+READYZ_MODEL = {
+    "name": "model",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "asks for one model: can it be called now?",
+}
+READYZ = {
+    "summary": "Can it be called?",
+    "tags": ["health"],
+    "responses": _answer(None, "Ready."),
+    "openapi_extra": {"parameters": [READYZ_MODEL]},
+}
 METRICS = {
     "summary": "Metrics for Prometheus",
     "tags": ["health"],
