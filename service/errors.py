@@ -389,6 +389,12 @@ class FileChanged(FailedPrecondition):
     reason = "FILE_CHANGED"
 
 
+class TaskDiffers(FailedPrecondition):
+    """The version is for another task than the one that answers under its name; the message names both."""
+
+    reason = "TASK_DIFFERS"
+
+
 def leaves(root: type[SeqserveError] = SeqserveError) -> Iterator[type[SeqserveError]]:
     """Yield every class that is a reason, in the order of this page."""
     for kind in root.__subclasses__():

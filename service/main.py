@@ -19,12 +19,14 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from seqserve.service.backend.base import Backend
 from seqserve.service.backend.embedded import EmbeddedBackend, cores
+from seqserve.service.backend.failed_loads import FailedLoads
 from seqserve.service.backend.model_config import ModelConfigFile
 from seqserve.service.backend.tfserving import TfServingBackend, Tls
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.queue import Budget
+from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
@@ -65,7 +67,8 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
     scheduler = Scheduler(backend, budget, metrics, backend_timeout=settings.backend_timeout)
     runner = ItemRunner(scheduler, metrics)
-    catalog = Catalog(backend, runner, metrics, settings.device)
+    readiness = Readiness(backend, settings.ready_models, settings.ready_grace_seconds)
+    catalog = Catalog(backend, runner, metrics, settings.device, readiness=readiness)
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
@@ -104,6 +107,7 @@ def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[],
         metrics,
         calls=settings.slots or CALLS,
         tls=tls,
+        failed_loads=FailedLoads(config, settings.tfserving_root),
     )
 
 

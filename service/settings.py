@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     tfserving_ca: Path | None = Field(None, description="PEM of the authority to trust; turns TLS on")
     tfserving_cert: Path | None = Field(None, description="PEM of this client's certificate, for mutual TLS")
     tfserving_key: Path | None = Field(None, description="PEM of this client's key, for mutual TLS")
+    tfserving_root: Path | None = Field(
+        None,
+        description="folder in which this process sees the models' folders of TensorFlow Serving, each under "
+        "the last part of its base_path: a version that failed there is dropped when its folder is gone",
+    )
     device: Literal["cpu", "gpu"] = Field(
         "cpu", description="what the models run on: chooses the tolerance of the golden examples"
     )
@@ -53,6 +58,12 @@ class Settings(BaseSettings):
         "is prepared), or for models in this process one for each of its cores, 2 on a GPU",
     )
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
+    ready_models: Literal["all", "one"] = Field(
+        "all", description="how many of the models must have been callable once before this is ready"
+    )
+    ready_grace_seconds: Seconds = Field(
+        10.0, description="seconds without an answering TensorFlow Serving after which this is not ready"
+    )
     drain_seconds: Seconds = Field(20.0, description="seconds that open requests may take on shutdown")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
 

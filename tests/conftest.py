@@ -173,4 +173,6 @@ def refused_too(root: Path, kinds: Path, tmp_path_factory: pytest.TempPathFactor
     tokenizer = folder / "flipped/1/assets" / manifest["features"]["source_ids"]["tokenizer"]
     *kept, last = tokenizer.read_bytes()
     tokenizer.write_bytes(bytes([*kept, last ^ 1]))
+    for place in ("en-de/2", "copied/1"):  # the first is refused for its task, the second is not
+        shutil.copytree(root / "shop" / "1", folder / place)
     return folder

@@ -16,6 +16,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from seqserve.service.backend.base import Backend, Spec, Tensors
 from seqserve.service.contract.padding import Array
+from seqserve.service.core.standing import Standing
 from seqserve.service.errors import SeqserveError
 from seqserve.service.main import Running, make_backend, running
 from seqserve.service.metrics import Metrics
@@ -168,20 +169,27 @@ def stable(models: Path) -> ModelServerConfig:
 
 
 @asynccontextmanager
-async def both_doors(models: Path, model_server: ModelServer | None = None) -> AsyncIterator[Both]:
+async def both_doors(
+    models: Path, model_server: ModelServer | None = None, **options: Any
+) -> AsyncIterator[Both]:
     """Run the whole service on free ports, over a model server where one is given, else embedded."""
     config, path = stable(models), models / "models.config"
     path.write_text(str(config))
     settings = Settings(model_config_file=path, rest_port=0, grpc_port=0, max_items=8, poll_seconds=600)
     if model_server is not None:
         model_server.serve(config)
-        settings = settings.model_copy(update={"tfserving": model_server.address})
+        options["tfserving"] = model_server.address
+    settings = settings.model_copy(update=options)
     backend = FaultyBackend(make_backend(settings, Metrics(CollectorRegistry())))
     async with (
         running(settings, backend) as started,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{started.rest_port}", timeout=20) as rest,
         grpc.aio.insecure_channel(f"127.0.0.1:{started.grpc_port}") as channel,
     ):
+        while any(v.standing is Standing.LOADING for m in started.catalog.models().values() for v in m):
+            await (
+                started.catalog.look()
+            )  # a model server loads the older versions after it has begun to answer
         yield Both(started, backend, rest, channel)
 
 

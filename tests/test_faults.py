@@ -39,11 +39,16 @@ def config(root: Path, tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def gateway(
-    *addresses: str, name: str = "shop"
+    *addresses: str, name: str = "shop", grace: float = 10.0
 ) -> AsyncIterator[tuple[httpx.AsyncClient, list[Connection]]]:
     """Run the service before these addresses; yields a client, and a connection for each of 20 callers."""
     settings = Settings(
-        tfserving=",".join(addresses), models=name, rest_port=0, grpc_port=0, poll_seconds=0.25
+        tfserving=",".join(addresses),
+        models=name,
+        rest_port=0,
+        grpc_port=0,
+        poll_seconds=0.25,
+        ready_grace_seconds=grace,
     )
     async with running(settings) as started, connections(started.rest_port, CALLERS) as opened:
         base = f"http://127.0.0.1:{started.rest_port}"
@@ -123,6 +128,26 @@ async def test_a_killed_model_server_costs_its_outage_and_no_wrong_answer(config
             assert outage < 2
             assert good in counted
             assert set(counted) <= {good, *UNAVAILABLE}
+
+
+async def test_readiness_follows_a_model_server_that_goes_and_comes_back(config: Path) -> None:
+    """A kill is borne for the grace, then told with its reason; once the server listens it is ready again."""
+    with serving(config) as first:
+        port = first.address.rpartition(":")[2]
+        async with gateway(first.address, grace=0.5) as (rest, _), asyncio.timeout(60):
+            assert (await rest.get("/readyz")).status_code == 200
+            first.process.kill()
+            killed = asyncio.get_running_loop().time()
+            while (answered := await rest.get("/readyz")).status_code == 200:
+                pass
+            assert asyncio.get_running_loop().time() - killed >= 0.5
+            assert answered.json()["reason"] == "BACKEND_UNAVAILABLE"
+            assert (await rest.get("/readyz", params={"model": "shop"})).status_code == 503
+            context = serving(config, port=port)
+            await asyncio.to_thread(context.__enter__)
+            while (await rest.get("/readyz")).status_code != 200:
+                pass
+            context.__exit__(None, None, None)
 
 
 async def test_one_of_two_addresses_is_killed_and_nobody_notices(config: Path) -> None:

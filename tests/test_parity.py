@@ -115,6 +115,9 @@ ROWS = [
     translate("FILE_CHANGED", model="flipped", version=1),
     translate("FILE_CHANGED", model="flipped", label="stable"),
     translate("NOT_READY", model="flipped"),
+    translate("TASK_DIFFERS", version=2),
+    predict("TASK_DIFFERS", model="en-de", version=2),
+    predict(model="copied"),
 ]
 REST_ALONE = {
     "BODY_TOO_LARGE",
@@ -207,10 +210,12 @@ async def test_models_are_shown_alike(kind: str, refused_too: Path, request: pyt
         listed = await stub.ListModels(model_pb2.ListModelsRequest())
         assert [model["name"] for model in by_rest] == [model.name for model in listed.models]
         for shown, message in zip(by_rest, listed.models, strict=True):
-            assert [(v["version"], v.get("reason", "")) for v in shown["versions"]] == [
-                (v.version, v.reason) for v in message.versions
-            ]
+            assert [
+                (v["version"], v.get("reason", ""), v.get("exported_name", "")) for v in shown["versions"]
+            ] == [(v.version, v.reason, v.exported_name) for v in message.versions]
             assert set(shown.get("features", ())) == set(message.features)
             assert set(shown.get("heads", ())) == set(message.heads)
+        renamed = {(model["name"], v.get("exported_name")) for model in by_rest for v in model["versions"]}
+        assert {pair for pair in renamed if pair[1]} == {("copied", "shop")}
         assert (await both.rest.get("/readyz")).json()["reason"] == "NOT_READY"
         assert (await both.rest.get("/healthz")).status_code == 200

@@ -126,6 +126,10 @@ def test_inspect_shows_a_version_without_a_service(root: Path, tmp_path: Path) -
     shown = run(str(PROGRAM), "inspect", str(root / "shop" / "1"))
     assert "shop/1" in shown.stdout
     assert "softmax per sequence" in shown.stdout
+    assert "exported as" not in shown.stdout
+    shutil.copytree(root / "shop" / "1", tmp_path / "orders" / "2")
+    renamed = run(str(PROGRAM), "inspect", str(tmp_path / "orders" / "2"))
+    assert "orders/2 (exported as shop/1)" in renamed.stdout
     assert run(str(PROGRAM), "inspect", str(tmp_path)).returncode == 1
 
 

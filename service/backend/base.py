@@ -24,12 +24,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """One version at the backend. A new `stamp` under the same number means other content."""
+    """One version at the backend. A new `stamp` under the same number means other content.
+
+    `has_ended`: the backend could not load it and does not try again; it may list it for ever.
+    """
 
     version: int
     state: State
     error: SeqserveError | None = None
     stamp: Hashable = None
+    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ class Backend(Protocol):
     def slots(self) -> int:
         """How many batches it can use at once."""
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether anything could run a batch now."""
+
     async def models(self) -> list[str]:
         """Return the names of the models that it is to serve."""
 
@@ -63,6 +71,7 @@ class Backend(Protocol):
 
         Raises:
             LabelNotFound: the model has no such label.
+            VersionNotFound: the version that it points to is not there.
             BackendUnavailable: no model server can be asked now.
         """
 

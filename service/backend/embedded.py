@@ -70,6 +70,11 @@ class EmbeddedBackend:
         """A batch for each thread."""
         return self._threads
 
+    @property
+    def is_reachable(self) -> bool:
+        """True: it is this process."""
+        return True
+
     async def models(self) -> list[str]:
         """Return the names of the models that the directories or the config file give."""
         return self._folders.names()
@@ -96,6 +101,9 @@ class EmbeddedBackend:
         labels = self._folders.entry(model).labels
         if label not in labels:
             raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}")
+        if (model, labels[label]) not in self._versions:
+            where = f"label {label!r} of model {model!r}"
+            raise errors.VersionNotFound(f"{where} points to version {labels[label]}, which is not loaded")
         return labels[label]
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:

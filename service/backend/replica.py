@@ -6,6 +6,7 @@ ours, by one table, and keeps the server's words, which name graph nodes, in the
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from time import perf_counter
 from typing import TypeVar
@@ -38,6 +39,8 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 LOOKS = 4
 """Questions about models at once: each takes one of the server's threads."""
+READS = 2
+"""Manifests fetched at once, beside those: a start that asks for all of them would exhaust the threads."""
 LOOK_SECONDS = 2.0
 """How long such a question may take before the address counts as silent."""
 MANIFEST_SECONDS = 10.0
@@ -64,6 +67,8 @@ BATCHING_ON = "Batching Run() must have at least one input tensor"
 """What a server that batches says to a signature without inputs (its source, batching_util.h)."""
 GONE = "Servable not found for request"
 """What the server says of a model or version that it does not have (seen on TensorFlow Serving 2.19)."""
+NUMBER = re.compile(r"Specific\(.*, (\d+)\)")
+"""Where it names the version in that."""
 NO_LABEL = "Unrecognized servable version label"
 """What it says of a label that it does not have (seen likewise)."""
 RETRY_SECONDS = 1.0
@@ -114,6 +119,7 @@ class Replica:
         self._connection = 0  # counts up whenever one has ended
         self._room = asyncio.Semaphore(calls)
         self._asking = asyncio.Semaphore(LOOKS)
+        self._reading = asyncio.Semaphore(READS)
         self._reported: dict[Key, int] = {}  # the error code of versions that failed to load
         self._channel = channel
         self._metrics = metrics
@@ -220,7 +226,8 @@ class Replica:
         spec = ModelSpec(name=model, version=Int64Value(value=version), signature_name=MANIFEST_SIGNATURE)
         try:
             request = PredictRequest(model_spec=spec)
-            reply = await self._call(PREDICT, request, PredictResponse, MANIFEST_SECONDS)
+            async with self._reading:
+                reply = await self._call(PREDICT, request, PredictResponse, MANIFEST_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _unreadable(error, where, self.address) from error
         names, contents = (reply.outputs[part].string_val for part in ("names", "contents"))
@@ -233,7 +240,8 @@ class Replica:
         """Return the version that the server gives a label to: its answer names the version that ran.
 
         Raises:
-            LabelNotFound; what `translated` makes of anything else.
+            LabelNotFound; VersionNotFound where the label's version is not there; what `translated` makes of
+            anything else.
         """
         spec = ModelSpec(name=model, version_label=label, signature_name=MANIFEST_SIGNATURE)
         request = PredictRequest(model_spec=spec, output_filter=["names"])
@@ -242,6 +250,8 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             if str(error.details()).startswith(NO_LABEL):
                 raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}") from error
+            if _is_gone(error):
+                raise _points_nowhere(error, model, label) from error
             raise _unreadable(error, f"{model} label {label[:60]}", self.address) from error
         return reply.model_spec.version.value
 
@@ -256,7 +266,7 @@ class Replica:
                     self._reported[model, number] = status.error_code
                     log.warning("%s: %s version %d: %s", self.address, model, number, status)
                 fault = errors.BackendFailed("the model server could not load it; its log has the reason")
-                return VersionState(number, State.FAILED, fault)
+                return VersionState(number, State.FAILED, fault, has_ended=True)
             case ModelVersionStatus.START | ModelVersionStatus.LOADING:
                 return VersionState(number, State.LOADING)
         return None
@@ -342,6 +352,13 @@ def _lost(why: str) -> grpc.aio.AioRpcError:
     """Return what grpc should have raised."""
     none = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(Code.UNAVAILABLE, none, none, why, None)
+
+
+def _points_nowhere(error: grpc.aio.AioRpcError, model: str, label: str) -> errors.VersionNotFound:
+    named = NUMBER.search(str(error.details()))
+    version = f"version {named[1]}" if named is not None else "a version"
+    where = f"label {label!r} of model {model!r}"
+    return errors.VersionNotFound(f"{where} points to {version}, which the model server does not have")
 
 
 def _unreadable(error: grpc.aio.AioRpcError, where: str, address: str) -> SeqserveError:

@@ -18,6 +18,7 @@ from google.protobuf.wrappers_pb2 import Int64Value
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
+from seqserve.service.backend.failed_loads import FailedLoads
 from seqserve.service.backend.replica import LOOK_SECONDS, RETRY_SECONDS, Code, Key, Replica, translated
 from seqserve.service.backend.tensors import from_wire, to_wire
 from seqserve.service.contract.padding import Array
@@ -96,6 +97,7 @@ class TfServingBackend:
         names: called at each look, so that a model config file may change.
         calls: how many batches an address gets at once.
         look_seconds: how long an address may take to answer a question about a model.
+        failed_loads: drops the versions that failed and are gone; absent: by the policy `latest 2` alone.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class TfServingBackend:
         calls: int = 2,
         tls: Tls | None = None,
         look_seconds: float = LOOK_SECONDS,
+        failed_loads: FailedLoads | None = None,
     ) -> None:
         self._addresses = addresses
         self._names = names
@@ -114,6 +117,7 @@ class TfServingBackend:
         self._calls = calls
         self._tls = tls
         self._look_seconds = look_seconds
+        self._failed_loads = failed_loads or FailedLoads()
         self._replicas: dict[tuple[str, str], Replica] = {}  # by (address as given, address as resolved)
         self._leaving: set[asyncio.Task[None]] = set()  # given up, and closed once their calls have ended
         self._unresolved: set[str] = set()
@@ -127,6 +131,11 @@ class TfServingBackend:
         replicas = self._replicas.values()
         used = (self._calls if r.is_up else min(self._calls, r.in_flight) for r in replicas)
         return max(self._calls, sum(used))
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether any address answers."""
+        return any(replica.is_up for replica in self._replicas.values())
 
     async def models(self) -> list[str]:
         """Return the configured names, after resolving the addresses anew."""
@@ -155,7 +164,8 @@ class TfServingBackend:
                 states.setdefault(state.version, []).append(state)
         if not any(isinstance(look, list) for look in looks):
             raise self._unreachable(model)
-        return [self._merged(model, number, states[number]) for number in sorted(states, reverse=True)]
+        merged = [self._merged(model, number, states[number]) for number in sorted(states, reverse=True)]
+        return await self._failed_loads.without_gone(model, merged)
 
     async def label(self, model: str, label: str) -> int:
         """Ask the addresses, in order, which version a label stands for; the first that knows decides."""
@@ -166,7 +176,7 @@ class TfServingBackend:
             except errors.LabelNotFound:
                 raise
             except SeqserveError as failure:
-                error = failure
+                error = error if isinstance(error, errors.VersionNotFound) else failure
         raise error
 
     async def manifest(self, model: str, version: int) -> dict[str, bytes]:
@@ -283,8 +293,7 @@ class TfServingBackend:
         """Return one state for what the addresses say of a version: that of the first that can run it."""
         able = [state for state in states if state.state is State.AVAILABLE]
         if not able:
-            loading = (state for state in states if state.state is State.LOADING)
-            return next(loading, states[0])
+            return min(states, key=lambda state: (state.state is not State.LOADING, state.has_ended))
         if (model, number) not in self._arrivals:
             self._arrivals[model, number] = next(self._arrival_numbers)
             if any(state.stamp != able[0].stamp for state in able):

@@ -12,7 +12,9 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Backend, VersionState
 from seqserve.service.core.examine import Examiner
 from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.labels import Labels
 from seqserve.service.core.looks import Looks
+from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.standing import ModelStanding, Standing, VersionReport, not_ready
 from seqserve.service.core.tasks import TASKS, Tasks
 from seqserve.service.core.types import ModelRef, Served
@@ -28,6 +30,7 @@ class Catalog:
     Args:
         device: what the models run on, `cpu` or `gpu`: whose tolerance the golden examples are held to.
         tasks: those that are served; a version for another one is refused.
+        readiness: what makes the service ready; absent: every model, and its usual grace.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Catalog:
         metrics: Metrics,
         device: str = "cpu",
         tasks: Tasks = TASKS,
+        readiness: Readiness | None = None,
     ) -> None:
         self.tasks = tasks
         self._backend = backend
@@ -45,14 +49,19 @@ class Catalog:
         self._models: dict[str, ModelStanding] = {}
         self._looks = Looks(self._look_at)
         self._has_looked = False
-        self._is_ready = False
-        self._label_turn = asyncio.Lock()  # invented labels reach the backend one at a time
+        self._labels = Labels(backend)
+        self._readiness = readiness or Readiness(backend)
         self.on_change: Callable[[], None] = lambda: None
 
-    @property
-    def is_ready(self) -> bool:
-        """True once every model has been routable once; a model that comes later does not undo it."""
-        return self._is_ready
+    def unready(self, name: str | None = None) -> SeqserveError | None:
+        """Return why callers, or those of one model, may not be sent here; None where they may.
+
+        Raises:
+            ModelNotFound; NotReady before the first look.
+        """
+        if name is not None:
+            return self._find(name).fault() or self._readiness.outage()
+        return self._readiness.fault(self._models.values()) if self._has_looked else _starting()
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is a model of that name."""
@@ -78,9 +87,7 @@ class Catalog:
         """
         model = self._find(ref.name)
         if ref.label is not None:
-            # the backend knows what a label stands for; each look asks again about labels in use
-            version = model.labels.get(ref.label) or await self._asked(model, ref.label)
-            return model.labelled(ref.label, version)
+            return model.labelled(ref.label, await self._labels.version(ref.name, ref.label))
         return model.newest() if ref.version is None else model.pinned(ref.version)
 
     async def renew(self, name: str) -> None:
@@ -125,25 +132,18 @@ class Catalog:
         looks = [self._looks.following(name) for name in names]
         done, _ = await asyncio.wait(looks, timeout=patience) if looks else (set(), None)
         self._has_looked = True
-        all_were = bool(names) and all(model.was_routable for model in self._models.values())
-        self._is_ready = self._is_ready or all_were
+        self._readiness.observe(self._models.values())
         self.on_change()
         for error in filter(None, (look.result() for look in looks if look in done)):
             raise error
 
     def _find(self, name: str) -> ModelStanding:
         if not self._has_looked:
-            raise not_ready("the service is starting: no model has been examined yet")
+            raise _starting()
         if name not in self._models:
             there = ", ".join(sorted(self._models))
             raise errors.ModelNotFound(f"no model {name[:60]!r}; there are: {there}")
         return self._models[name]
-
-    async def _asked(self, model: ModelStanding, label: str) -> int:
-        async with self._label_turn:
-            if label not in model.labels:
-                model.labels[label] = await self._backend.label(model.name, label)
-            return model.labels[label]
 
     async def _look_at(self, name: str) -> SeqserveError | None:
         """Look at one model; return why it could not be looked at."""
@@ -167,7 +167,8 @@ class Catalog:
     async def _follow(self, model: ModelStanding) -> None:
         """Bring what is known of a model up to what its backend says now."""
         states = {state.version: state for state in await self._backend.versions(model.name)}
-        for number, state in states.items():
+        # the oldest first: where a start finds two tasks under one name, the first to pass sets the model's
+        for number, state in sorted(states.items()):
             if model.has_changed(state):
                 # rows encoded for the old content must not reach the new: not called while it is examined
                 self._record(model, VersionReport(number, Standing.LOADING), state)
@@ -175,29 +176,24 @@ class Catalog:
                 self._record(model, await self._examiner.examine(model.name, state), state)
         for gone in model.numbers - set(states):
             self._forget(model, gone)
-        for label in list(model.labels):
-            await self._ask_again(model, label)
+        await self._labels.renew(model.name)
         is_routable = model.current() is not None
         model.was_routable = model.was_routable or is_routable
         self._metrics.ready.labels(model.name).set(is_routable)
 
-    async def _ask_again(self, model: ModelStanding, label: str) -> None:
-        try:
-            model.labels[label] = await self._backend.label(model.name, label)
-        except errors.LabelNotFound:
-            del model.labels[label]
-        except SeqserveError as error:
-            log.warning("label %s of %s cannot be looked up: %s", label, model.name, error.message)
-
     def _record(self, model: ModelStanding, report: VersionReport, state: VersionState) -> None:
         """Take in how a version stands, in the metrics and the log too."""
-        model.record(report, state)
-        name, number = model.name, str(report.version)
+        for changed in model.record(report, state):
+            self._show(model.name, changed)
+
+    def _show(self, name: str, report: VersionReport) -> None:
+        number, served = str(report.version), report.served
         fields = {"model": name, "version": report.version, "standing": report.standing.value}
         self._metrics.clear_standing(name, number)
-        if report.served is not None:
-            self._metrics.version_info.labels(name, number, report.served.digest).set(1)
-            log.info("version admitted", extra={"fields": fields})
+        if served is not None:
+            self._metrics.version_info.labels(name, number, served.digest).set(1)
+            other = {"exported_name": served.exported_name} if served.exported_name is not None else {}
+            log.info("version admitted", extra={"fields": fields | other})
         if report.error is not None:
             reason = report.error.reason
             self._metrics.version_refused.labels(name, number, reason).set(1)
@@ -211,7 +207,12 @@ class Catalog:
     async def _drop(self, name: str) -> None:
         model = self._models.pop(name)
         await self._looks.end(name)
+        self._labels.drop(name)
         for number in model.numbers:
             self._forget(model, number)
         self._metrics.retire(name, NONE)
         self._metrics.ready.remove_by_labels({"model": name})
+
+
+def _starting() -> errors.NotReady:
+    return not_ready("the service is starting: no model has been examined yet")

@@ -50,8 +50,18 @@ class Gateway:
 
     @property
     def is_ready(self) -> bool:
-        """True once every model has been routable, and not while draining."""
-        return self._catalog.is_ready and not self._draining
+        """Whether callers may be sent here."""
+        return self.unready() is None
+
+    def unready(self, model: str | None = None) -> SeqserveError | None:
+        """Return why callers, or those of one model, may not be sent here; None where they may.
+
+        Raises:
+            ModelNotFound; NotReady before the models have been looked at.
+        """
+        if self._draining:
+            return _draining()
+        return self._catalog.unready(model)
 
     @property
     def tasks(self) -> Tasks:
@@ -113,7 +123,7 @@ class Gateway:
 
     async def _find(self, task: Task, ref: ModelRef, call: Call) -> Served:
         if self._draining:
-            raise errors.Draining("the service is shutting down", retry_after=1.0)
+            raise _draining()
         if ref.label is None:
             served = await self._catalog.resolve(ref)
         else:  # which may need the backend
@@ -180,6 +190,10 @@ class _Open:
     async def none(self) -> None:
         """Return when there is none."""
         await self._is_empty.wait()
+
+
+def _draining() -> errors.Draining:
+    return errors.Draining("the service is shutting down", retry_after=1.0)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Which versions of a model can be called, and why the others cannot: state alone, no backend, no tasks."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from seqserve.service import errors
@@ -34,19 +34,18 @@ class VersionReport:
 class _Known:
     report: VersionReport
     seen: Hashable  # the state and stamp at the backend that the report is about
+    passed: Served | None  # what answers, or did before the version had to be examined again
 
 
 class ModelStanding:
     """What is known of one model; the catalog, its only owner, feeds it.
 
-    `labels` are those in use, with the version that the backend gave for each when it was last asked;
     `trouble` is why the last look failed, empty where it did not; `was_routable` is whether any look so far
     ended with a version that can be called.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.labels: dict[str, int] = {}
         self.trouble = ""
         self.was_routable = False
         self._versions: dict[int, _Known] = {}
@@ -74,26 +73,61 @@ class ModelStanding:
         known = self._versions.get(version)
         return known is None or known.report.standing is Standing.LOADING
 
-    def record(self, report: VersionReport, state: VersionState) -> None:
-        """Take in how a version stands, as it was at the backend when it was examined."""
-        self._versions[report.version] = _Known(report, _seen(state))
+    def record(self, report: VersionReport, state: VersionState) -> list[VersionReport]:
+        """Take in how a version stands, as it was at the backend when it was examined.
+
+        Versions of two tasks cannot answer under one name. The one that answers stays, unless the manifest of
+        the new one names this model and its own does not: then it lies in the wrong folder.
+
+        Returns:
+            every report that this has changed: this version's, which may be a refusal by now, and those of
+            versions that had to make way.
+        """
+        before = self._versions.get(report.version)
+        is_again = before is not None and report.standing is Standing.LOADING
+        passed = before.passed if before is not None and is_again else report.served
+        self._versions[report.version] = _Known(report, _seen(state), passed)
+        refusals = self._refusals(report.served) if report.served is not None else []
+        for refusal in refusals:
+            known = self._versions[refusal.version]
+            self._versions[refusal.version] = replace(known, report=refusal, passed=None)
+        return list({changed.version: changed for changed in (report, *refusals)}.values())
 
     def forget(self, version: int) -> None:
         """Drop a version that is gone."""
         del self._versions[version]
 
+    def _refusals(self, new: Served) -> list[VersionReport]:
+        """Return who is refused for its task: the version that is new, or those that answered before it."""
+        passed = (self._versions[number].passed for number in sorted(self._versions, reverse=True))
+        others = [other for other in passed if other is not None and other.manifest.task != new.manifest.task]
+        if not others:
+            return []
+        is_at_home = new.manifest.name == self.name
+        makes_way = is_at_home and all(other.manifest.name != self.name for other in others)
+        stays, leaving = (new, others) if makes_way else (others[0], [new])
+        return [_misplaced(each, stays) for each in leaving]
+
     def newest(self) -> Served:
         """Return the newest version that can be called.
 
         Raises:
-            NotReady: there is none; the message says why the newest one is refused, if it is.
+            NotReady: there is none; the message says why.
         """
         current = self.current()
-        if current is not None:
-            return current
+        if current is None:
+            raise self._none()
+        return current
+
+    def fault(self) -> errors.NotReady | None:
+        """Return why no version can be called, as `newest` raises it; None where one can."""
+        return self._none() if self.current() is None else None
+
+    def _none(self) -> errors.NotReady:
+        """Return the error that says why the newest version is refused, or why there is none to be seen."""
         refused = [report.error for report in self.reports() if report.error is not None]
-        why = f": {refused[0].reason}: {refused[0].message}" if refused else " yet"
-        raise not_ready(f"no version of model {self.name!r} can be called{why}")
+        why = f"{refused[0].reason}: {refused[0].message}" if refused else self.trouble
+        return not_ready(f"no version of model {self.name!r} can be called{f': {why}' if why else ' yet'}")
 
     def pinned(self, version: int) -> Served:
         """Return the version of that number.
@@ -121,6 +155,15 @@ class ModelStanding:
             where = f"label {label!r} of model {self.name!r}"
             raise not_ready(f"{where} is version {version}, which is not examined yet")
         return self.pinned(version)
+
+
+def _misplaced(refused: Served, stays: Served) -> VersionReport:
+    """Return the refusal of a version whose task is not that of the one that stays."""
+    message = (
+        f"version {refused.version} of model {refused.model!r} is for {refused.manifest.task}; version "
+        f"{stays.version}, which answers under that name, is for {stays.manifest.task}"
+    )
+    return VersionReport(refused.version, Standing.REFUSED, error=errors.TaskDiffers(message))
 
 
 def _seen(state: VersionState) -> Hashable:

@@ -125,6 +125,11 @@ class Served:
     task: Task
     codec: Codec
 
+    @property
+    def exported_name(self) -> str | None:
+        """The name in the manifest, where it is not the model's: a copy that lies under another name."""
+        return self.manifest.name if self.manifest.name != self.model else None
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:

@@ -39,9 +39,10 @@ class Handlers:
         return as_json({"status": "alive"})
 
     async def readyz(self, request: Request, call: Call) -> Response:
-        """Tell whether every model has been callable once, and the service is not shutting down."""
-        if not self._gateway.is_ready:
-            raise errors.NotReady("not every model can be called yet, or the service is shutting down")
+        """Tell whether callers, or with `?model=NAME` those of one model, may be sent here; if not, why."""
+        fault = self._gateway.unready(request.query_params.get("model"))
+        if fault is not None:
+            raise fault
         return as_json({"status": "ready"})
 
     async def metrics(self, request: Request, call: Call) -> Response:

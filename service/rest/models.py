@@ -23,6 +23,8 @@ def _version(report: VersionReport) -> dict[str, Any]:
     shown: dict[str, Any] = {"version": report.version, "standing": report.standing.value}
     if report.served is not None:
         shown["digest"] = report.served.digest
+        if report.served.exported_name is not None:
+            shown["exported_name"] = report.served.exported_name
     if report.error is not None:
         shown |= {"reason": report.error.reason, "message": report.error.message}
     return shown

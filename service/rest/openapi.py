@@ -101,8 +101,16 @@ READYZ = _operation(
     "readyz",
     "health",
     "Can it be called?",
-    "Tell whether every model has been callable once, and the service is not shutting down.",
+    "Tell whether callers may be sent here; if not, why, with the models that are not ready.",
     _answer(None, "Ready."),
+    parameters=[
+        {
+            "name": "model",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "ask for one model: can it be called now?",
+        }
+    ],
 )
 METRICS = _operation(
     "metrics",

@@ -34,6 +34,8 @@ def _version(report: VersionReport) -> model_pb2.VersionStatus:
     shown = model_pb2.VersionStatus(version=report.version, standing=STANDINGS[report.standing])
     if report.served is not None:
         shown.digest = report.served.digest
+        if report.served.exported_name is not None:
+            shown.exported_name = report.served.exported_name
     if report.error is not None:
         shown.reason, shown.message = report.error.reason, report.error.message
     return shown

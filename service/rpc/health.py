@@ -1,7 +1,7 @@
 """What grpc.health.v1 says: of the whole service, of each service, and of each model.
 
 The name `""` and each full service name follow the gateway's readiness; `model/NAME` is SERVING while a
-version of that model can be called.
+version of that model can be called and the backend is within reach. `/readyz` says the same.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Health:
 def _statuses(gateway: Gateway, services: Sequence[str]) -> dict[str, int]:
     overall = SERVING if gateway.is_ready else NOT_SERVING
     models = {
-        f"model/{report.name}": NOT_SERVING if report.current is None else SERVING
+        f"model/{report.name}": SERVING if gateway.unready(report.name) is None else NOT_SERVING
         for report in gateway.models()
     }
     return {**dict.fromkeys(services, overall), **models}

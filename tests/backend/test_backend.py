@@ -290,11 +290,14 @@ async def test_a_model_config_file_names_models_policies_and_labels(models: Path
     for number in ("2", "3"):
         put(models, number)
     path = tmp_path / "models.config"
-    path.write_text(str(config_file({"tickets": models / "shop"}, labels={"stable": 1})))
+    labels = {"stable": 2, "old": 1}
+    path.write_text(str(config_file({"tickets": models / "shop"}, labels=labels)))
     backend = EmbeddedBackend(tmp_path / "nowhere", config=ModelConfigFile(path))
     assert await backend.models() == ["tickets"]
     assert [s.version for s in await backend.versions("tickets")] == [3, 2]
-    assert await backend.label("tickets", "stable") == 1
+    assert await backend.label("tickets", "stable") == 2
+    with pytest.raises(errors.VersionNotFound, match="'old' of model 'tickets' points to version 1"):
+        await backend.label("tickets", "old")
     with pytest.raises(errors.LabelNotFound):
         await backend.label("tickets", "canary")
     path.write_text("model_config_list { config { ")

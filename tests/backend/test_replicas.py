@@ -37,6 +37,25 @@ async def test_no_more_calls_at_once_than_are_allowed() -> None:
         assert most == 3
 
 
+async def test_a_start_with_many_versions_leaves_the_server_threads() -> None:
+    """Manifests are fetched two at a time: a call beyond the server's threads is refused, not queued."""
+    script = Script(manifests=dict.fromkeys(range(1, 9), b"content"))
+    real, now, most = script.manifest, 0, 0
+
+    async def manifest(request: PredictRequest) -> PredictResponse:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=0.01)
+        now -= 1
+        return real(request)
+
+    script.manifest = manifest  # type: ignore[method-assign,assignment]
+    async with server(script) as address, backend(address) as tfs:
+        assert {state.state for state in await tfs.versions("m")} == {State.AVAILABLE}
+        assert most == 2
+
+
 async def test_rows_go_only_where_the_version_is() -> None:
     """Replicas see a version at different moments: only those that have it, with that content, are asked."""
     old = Script(manifests={1: b"one"})

@@ -196,8 +196,36 @@ async def test_a_label_is_what_the_server_says() -> None:
         assert await tfs.label("m", "stable") == 2
         with pytest.raises(errors.LabelNotFound):
             await tfs.label("m", "canary")
+        script.labels["canary"] = 7
+        with pytest.raises(errors.VersionNotFound, match=r"label 'canary' of model 'm' points to version 7"):
+            await tfs.label("m", "canary")
     with pytest.raises(errors.BackendUnavailable):
         await tfs.label("m", "stable")
+
+
+async def test_a_label_that_one_address_cannot_follow_is_asked_of_the_next() -> None:
+    """Where none can, that is the answer, though another address may be down."""
+    behind, ahead = Script(labels={"stable": 2}), Script(manifests={2: b"two"}, labels={"stable": 2})
+    async with server(behind) as a:
+        async with server(ahead) as b, backend(a, b) as tfs:
+            await tfs.versions("m")
+            assert await tfs.label("m", "stable") == 2
+        async with backend(a, b) as tfs:
+            await tfs.versions("m")
+            with pytest.raises(errors.VersionNotFound):
+                await tfs.label("m", "stable")
+
+
+async def test_it_is_reachable_while_an_address_answers() -> None:
+    """One of two is enough; none is not."""
+    async with server(Script()) as a, backend(a, "127.0.0.1:1") as tfs:
+        assert not tfs.is_reachable  # nobody has asked yet
+        await tfs.versions("m")
+        assert tfs.is_reachable
+    async with backend("127.0.0.1:1") as tfs:
+        with pytest.raises(errors.BackendUnavailable):
+            await tfs.versions("m")
+        assert not tfs.is_reachable
 
 
 async def test_contract_files_that_cannot_be_told_apart_refuse_their_version_alone() -> None:

@@ -95,7 +95,8 @@ class Script:
         if spec.version_label and spec.version_label not in self.labels:
             raise Refuses(grpc.StatusCode.INVALID_ARGUMENT, "Unrecognized servable version label: x")
         number = self.labels[spec.version_label] if spec.version_label else spec.version.value
-        content = self.manifests.get(number, GONE)
+        gone = Refuses(GONE.code, f"Servable not found for request: Specific({spec.name}, {number})")
+        content = self.manifests.get(number, gone)
         if isinstance(content, Refuses):
             raise content
         reply = answer(

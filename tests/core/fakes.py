@@ -59,8 +59,11 @@ class FakeBackend:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.slots = 2
+        self.is_reachable = True
         self.looks = 0
         self.labels: dict[tuple[str, str], int] = {}
+        self.astray: dict[tuple[str, str], errors.SeqserveError] = {}  # by label: what `label` raises
+        self.asked: list[tuple[float, str]] = []  # each question about a label, and when
         self.batches: list[Batch] = []
         self.seconds = 0.0  # that a batch takes
         self.gates: dict[int, asyncio.Event] = {}  # by version
@@ -89,8 +92,11 @@ class FakeBackend:
         return [version.state for version in self.published.get(model, {}).values()]
 
     async def label(self, model: str, label: str) -> int:
+        self.asked.append((asyncio.get_running_loop().time(), label))
         if self.seconds:
             await asyncio.sleep(self.seconds)
+        if (model, label) in self.astray:
+            raise self.astray[model, label]
         if (model, label) not in self.labels:
             raise errors.LabelNotFound(f"no label {label}")
         return self.labels[model, label]

@@ -130,7 +130,44 @@ async def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_stays
         with pytest.raises(errors.NotReady, match=reason):
             await core.catalog.resolve(TOTALS)
         assert series(core.metrics, "model_ready") == {("totals",): 0}
-        assert core.catalog.is_ready  # it was, once
+        assert core.gateway.is_ready  # it was, once
+
+
+async def test_a_version_for_another_task_never_answers(tokenizer: bytes) -> None:
+    """Not while it is examined either; what it refuses and shows is in the metrics."""
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        core.backend.put("totals", 2, as_files(translation_manifest(), **{"en.model": tokenizer}))
+        await core.catalog.refresh()
+        assert standings(core) == {2: "TASK_DIFFERS", 1: "ROUTABLE"}
+        assert await answer(core) == (1, TOTAL)
+        assert series(core.metrics, "model_version_refused") == {("totals", "2", "TASK_DIFFERS"): 1}
+        assert {labels[:2] for labels in series(core.metrics, "model_version_info")} == {("totals", "1")}
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+async def test_a_start_finds_the_version_in_the_wrong_folder(wrong: int, tokenizer: bytes) -> None:
+    """Older or newer: its manifest names another model, and the metrics end as if it had never passed."""
+    async with running(weights) as core:
+        files = as_files(translation_manifest(name="echo"), **{"en.model": tokenizer})
+        core.backend.put("totals", wrong, files)
+        core.backend.put("totals", 3 - wrong, version(3 - wrong))
+        await core.catalog.refresh()
+        assert standings(core) == {wrong: "TASK_DIFFERS", 3 - wrong: "ROUTABLE"}
+        right = str(3 - wrong)
+        assert {labels[:2] for labels in series(core.metrics, "model_version_info")} == {("totals", right)}
+
+
+async def test_a_version_under_another_name_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1, name="sums"))
+        core.backend.put("totals", 2, version(2))
+        await core.catalog.refresh()
+        assert standings(core) == {2: "ROUTABLE", 1: "ROUTABLE"}
+    admitted = [r.fields for r in caplog.records if r.getMessage() == "version admitted"]  # type: ignore[attr-defined]
+    assert [fields.get("exported_name") for fields in admitted] == ["sums", None]
 
 
 async def test_a_load_that_failed_at_the_backend_is_refused_until_it_is_tried_again() -> None:
@@ -172,7 +209,7 @@ async def test_a_passing_fault_is_no_refusal(fault: errors.SeqserveError, where:
         core.backend.put("totals", 1, fault if where == "manifest" else version(1))
         await core.catalog.refresh()
         assert standings(core) == {1: "LOADING"}
-        assert not core.catalog.is_ready
+        assert not core.gateway.is_ready
         down = False
         core.backend.put("totals", 1, version(1))
         await core.catalog.refresh()

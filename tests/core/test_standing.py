@@ -1,5 +1,7 @@
 """What is known of one model: which version a call gets, and why it gets none. No loop, no backend."""
 
+from dataclasses import replace
+
 import pytest
 
 from seqserve.service import errors
@@ -16,6 +18,19 @@ def routable(number: int) -> VersionReport:
 def refused(number: int) -> VersionReport:
     """A version that did not."""
     return VersionReport(number, Standing.REFUSED, error=errors.GoldenFailed(f"examples of {number}"))
+
+
+def made_for(task: str, number: int, name: str = "totals") -> VersionReport:
+    """A version that passed, with a manifest of that task and name."""
+    made = served(number)
+    changed = made.manifest.model_copy(update={"task": task, "name": name})
+    return VersionReport(number, Standing.ROUTABLE, replace(made, manifest=changed))
+
+
+def put(model: ModelStanding, report: VersionReport) -> dict[int, str]:
+    """Record a version, and return what has changed: the standing or the reason of each."""
+    changed = model.record(report, VersionState(report.version, State.AVAILABLE, stamp="a"))
+    return {r.version: r.error.reason if r.error else r.standing.value for r in changed}
 
 
 def loading(number: int) -> VersionReport:
@@ -79,3 +94,51 @@ def test_a_version_that_is_gone_is_forgotten() -> None:
     model.forget(2)
     assert (model.numbers, model.newest().version) == ({1}, 1)
     assert model.is_open(2)
+
+
+def test_a_version_for_another_task_is_refused_and_both_are_named() -> None:
+    """Whatever its number: the version that answers sets the task of the name."""
+    model = standing(made_for("translation", 5))
+    assert put(model, made_for("sequence", 6, name="shop")) == {6: "TASK_DIFFERS"}
+    assert put(model, made_for("sequence", 4, name="shop")) == {4: "TASK_DIFFERS"}
+    assert put(model, made_for("translation", 7)) == {7: "ROUTABLE"}
+    assert model.newest().version == 7
+    with pytest.raises(
+        errors.TaskDiffers, match=r"6 of model 'totals' is for sequence; version 5.*translation$"
+    ):
+        model.pinned(6)
+
+
+def test_a_version_in_the_wrong_folder_makes_way_for_one_whose_manifest_names_the_model() -> None:
+    """So a start that sees the wrong one first ends as one that sees it last."""
+    model = standing(made_for("sequence", 5, name="shop"), made_for("sequence", 6, name="shop"))
+    assert put(model, made_for("translation", 7)) == {7: "ROUTABLE", 6: "TASK_DIFFERS", 5: "TASK_DIFFERS"}
+    assert model.newest().version == 7
+    with pytest.raises(errors.TaskDiffers, match="version 7"):
+        model.pinned(5)
+
+
+def test_a_version_that_is_examined_again_still_sets_the_task() -> None:
+    """After a restart of the model server the wrong one may pass first: it must not take the name over."""
+    model = standing(made_for("translation", 5), loading(5))
+    assert put(model, made_for("sequence", 6)) == {6: "TASK_DIFFERS"}
+    assert put(model, made_for("translation", 5)) == {5: "ROUTABLE"}
+
+
+def test_another_task_may_take_a_name_that_nobody_answers_under() -> None:
+    """The version that set the task is gone, refused, or the one that was replaced."""
+    for before in (standing(), standing(made_for("translation", 1)), standing(refused(5))):
+        if 1 in before.numbers:
+            before.forget(1)
+        assert put(before, made_for("sequence", 6)) == {6: "ROUTABLE"}
+    replaced = standing(made_for("translation", 1), loading(1))
+    assert put(replaced, made_for("sequence", 1)) == {1: "ROUTABLE"}
+
+
+def test_another_name_in_the_manifest_is_no_fault() -> None:
+    """A copy under another name answers, and says which name it was exported under."""
+    model = standing(made_for("translation", 1, name="en-de"), made_for("translation", 2))
+    assert [served and served.exported_name for served in (model.pinned(1), model.pinned(2))] == [
+        "en-de",
+        None,
+    ]

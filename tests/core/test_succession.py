@@ -69,7 +69,7 @@ async def test_labels_that_do_not_exist_are_not_remembered() -> None:
         for number in range(50):
             with pytest.raises(errors.LabelNotFound):
                 await answer(core, ModelRef("totals", label=f"label-{number}"))
-        assert core.catalog._models["totals"].labels == {}
+        assert core.catalog._labels._versions == core.catalog._labels._astray == {}
 
 
 async def test_a_request_whose_version_went_away_is_answered_by_the_next() -> None:

@@ -112,6 +112,7 @@ class FakeBackend:
     contents: dict[str, dict[int, dict[str, bytes] | errors.SeqserveError | None]]
     answer: Callable[[Spec, Tensors], dict[str, Array]] = _answer
     slots: int = 2
+    is_reachable: bool = True
     batches: list[Tensors] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)

@@ -93,18 +93,20 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., task: _Optional[str] = ..., current: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., features: _Optional[_Mapping[str, FeatureDescription]] = ..., heads: _Optional[_Mapping[str, HeadDescription]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
-    __slots__ = ("version", "standing", "digest", "reason", "message")
+    __slots__ = ("version", "standing", "digest", "reason", "message", "exported_name")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    EXPORTED_NAME_FIELD_NUMBER: _ClassVar[int]
     version: int
     standing: Standing
     digest: str
     reason: str
     message: str
-    def __init__(self, version: _Optional[int] = ..., standing: _Optional[_Union[Standing, str]] = ..., digest: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    exported_name: str
+    def __init__(self, version: _Optional[int] = ..., standing: _Optional[_Union[Standing, str]] = ..., digest: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., exported_name: _Optional[str] = ...) -> None: ...
 
 class FeatureDescription(_message.Message):
     __slots__ = ("kind", "labels", "width", "columns", "units", "unit", "origin")
