@@ -116,14 +116,14 @@ class ModelStanding:
         """
         current = self.current()
         if current is None:
-            raise self._none()
+            raise self._no_version()
         return current
 
     def fault(self) -> errors.NotReady | None:
         """Return why no version can be called, as `newest` raises it; None where one can."""
-        return self._none() if self.current() is None else None
+        return self._no_version() if self.current() is None else None
 
-    def _none(self) -> errors.NotReady:
+    def _no_version(self) -> errors.NotReady:
         """Return the error that says why the newest version is refused, or why there is none to be seen."""
         refused = [report.error for report in self.reports() if report.error is not None]
         why = f"{refused[0].reason}: {refused[0].message}" if refused else self.trouble

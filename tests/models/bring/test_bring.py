@@ -55,11 +55,11 @@ def test_the_example_is_served_by_both_backends(tmp_path: Path, model_server: Mo
     """Its two documented commands, run as they stand; every door answers what the Keras model predicts."""
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     page = (REPOSITORY / "examples/keras_classifier.py").read_text("utf-8")
-    commands = re.findall(r"^    python (.+)$", page, re.MULTILINE)
+    commands = re.findall(r"^    ((?:python|seqserve) .+)$", page, re.MULTILINE)
     assert len(commands) == 2
-    env = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'proto'}"}
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands:
-        subprocess.run([sys.executable, *command.split()], cwd=tmp_path, env=env, check=True, timeout=120)
+        subprocess.run(command.split(), cwd=tmp_path, env=env, check=True, timeout=120)
     model = keras.saving.load_model(tmp_path / "build/gestures.keras", compile=False)
     random = np.random.default_rng(2)
     rows = [(3 * random.normal(size=(n, 3))).round(3) for n in (3, 17, 40)]

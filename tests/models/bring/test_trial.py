@@ -206,7 +206,11 @@ STEPS = NUMBERS + HEAD + 'per = "step"\n'
 @pytest.mark.parametrize(
     ("model", "contract", "words"),
     [
-        (strided, STEPS, ["heads.label.per", "of 5 steps the model gives 3", "strides"]),
+        (
+            strided,
+            "buckets = [8, 16, 32, 64, 128]\n" + STEPS,
+            ["heads.label.per", "of 5 steps the model gives 3", "strides"],
+        ),
         (long_enough, NUMBERS + HEAD, ["features: the model fails on a sequence of 1 steps"]),
         (lambda: classifier(Straight()), NUMBERS + HEAD, ["own: ", "cannot be traced"]),
         (long_enough, NUMBERS.replace("features.x", "features.class") + HEAD, ["features.class", "Python"]),

@@ -265,10 +265,13 @@ def test_finished_rows_cost_nothing(k: int | None) -> None:
 @given(st.permutations(range(4)), SEEDS)
 @settings(max_examples=8)
 def test_neighbours_do_not_matter(order: list[int], seed: int) -> None:
-    """A row's beams and draws are the same in any company, ties included: a table of few values has many."""
-    model, limits = TableModel(seed), [3, 8, 5, 6]
-    model.table = np.round(model.table / 3)
-    for kind in ("beam", "sample"):
+    """A row's beams and draws are the same in any company, ties of pieces included: few values have many.
+
+    Beams compare sums of steps: their ties hang on the last bit, and so on a row's place in its batch.
+    """
+    beams, draws, limits = TableModel(seed), TableModel(seed), [3, 8, 5, 6]
+    draws.table = np.round(draws.table / 3)
+    for kind, model in (("beam", beams), ("sample", draws)):
         whole = model.decode(kind, order, [limits[i] for i in order], 1.0, k=3)
         for row, start in enumerate(order):
             alone = model.decode(kind, [start], [limits[start]], 1.0, k=3)
