@@ -10,7 +10,9 @@ import typer
 
 app = typer.Typer()
 models_config = typer.Typer(
-    help="Check TensorFlow Serving's model config file, and keep a checked copy of it.", no_args_is_help=True
+    help="Check TensorFlow Serving's model config file, and keep a checked copy of it.\n\n"
+    "Example: seqserve models-config check deploy/tfserving/models.config --root build/models",
+    no_args_is_help=True,
 )
 app.add_typer(models_config, name="models-config")
 log = logging.getLogger(__name__)
