@@ -159,7 +159,7 @@ def test_every_command_comes_from_the_wheel(installed: Installed, users: Path) -
     """Each row of the table can be imported; help lists all in their panels."""
     shown = call(installed.seqserve, "--help", folder=users)
     assert shown.returncode == 0, shown.stderr
-    listed = re.findall(r"^│ ([a-z-]+)  +\S", shown.stdout, re.MULTILINE)
+    listed = re.findall(r"^│ ([a-z][a-z-]*)  +\S", shown.stdout, re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
     assert {place.panel for place in COMMANDS.values()} == set(re.findall(r"─ (\w+ and \w+) ─", shown.stdout))
     code = "import seqserve.service.cli as c, seqserve.models as m; print(c.__file__, m.__file__)"
