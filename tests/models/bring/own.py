@@ -29,12 +29,12 @@ def classifier(*body: Any, shape: tuple[int | None, ...] = (None, 2), dtype: str
 
 
 def export(model: keras.Model, contract: str, folder: Path, **options: Any) -> Path:
-    """Save the model and export it as the command does, for rows of up to 32 steps if any are allowed."""
+    """Save the model and export it as the command does, for rows of up to 40 steps if any are allowed."""
     path, toml = folder / "own.keras", folder / "own.toml"
     model.save(path)
     any_length = all(len(entry.shape) > 1 and entry.shape[1] is None for entry in model.inputs)
     toml.write_text(
-        f"buckets = [8, 32]\n{contract}" if any_length and "buckets" not in contract else contract
+        f"buckets = [8, 40]\n{contract}" if any_length and "buckets" not in contract else contract
     )
     given = {"version": None, "imports": [], "allow_leak": False, **options}
     return export_keras(path, toml, folder / "models", **given)

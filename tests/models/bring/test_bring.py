@@ -91,16 +91,16 @@ def test_a_fixed_length_padded_on_the_left(
 ) -> None:
     """Keras' `pad_sequences` and seqserve give the same answers; what is longer is refused, not cut."""
     body = [layers.Masking(0.0)] if masking else []
-    model = classifier(*body, layers.GRU(8), shape=(50, 2))
+    model = classifier(*body, layers.GRU(8), shape=(20, 2))
     version = export(model, NUMBERS.replace("[features", 'padding = "left"\n[features') + HEAD, tmp_path)
-    assert "every row has the one length 50" in capsys.readouterr().out
+    assert "every row has the one length 20" in capsys.readouterr().out
     assert manifest_of(version).masking_input == ("x" if masking else None)
-    rows = tables(2, 50)
-    padded = keras.utils.pad_sequences(rows, maxlen=50, padding="pre", dtype="float32")
+    rows = tables(2, 20)
+    padded = keras.utils.pad_sequences(rows, maxlen=20, padding="pre", dtype="float32")
     wanted = model.predict(padded, verbose=0)
     for got, expected in zip(answers(version, [{"x": r.tolist()} for r in rows]), wanted, strict=True):
         assert got == pytest.approx(expected, abs=1e-5)
-    doors = called(version, predict(sequences=[{"x": [[1, 2]] * 51}], model="own"))
+    doors = called(version, predict(sequences=[{"x": [[1, 2]] * 21}], model="own"))
     assert [reason for reason, _ in doors] == ["SEQUENCE_TOO_LONG"] * 2
 
 
