@@ -4,13 +4,14 @@ import gzip
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
+import pytest_asyncio
 from hypothesis import settings
 
 from seqserve.service.contract.manifest import FILE_NAME
@@ -18,6 +19,7 @@ from tests.tfserving.process import serving
 from tests.trained import Trained, provide, wanted
 
 if TYPE_CHECKING:
+    from tests.doors import Both
     from tests.tfserving.reload import ModelServer
 
 SLOW = {"trained", "model_server"}
@@ -155,6 +157,15 @@ def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> "Itera
     path.write_text(str(config_file({"shop": root / "shop"})))
     with serving(path) as server:
         yield ModelServer(server.address, root / "shop")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both(root: Path) -> "AsyncIterator[Both]":
+    """Both doors of a service with `en-de` and `shop`, for a module whose tests run on its one loop."""
+    from tests.doors import both_doors
+
+    async with both_doors(root) as both:
+        yield both
 
 
 @pytest.fixture(scope="session")

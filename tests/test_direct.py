@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from seqserve.service.contract.manifest import FILE_NAME
 from seqserve.service.core.golden import first_difference
-from tests.doors import both_doors, predict, translate
+from tests.doors import Both, predict, translate
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 TEXTS = ["Tuesday, November 24, 2026", "9:05 AM", "one hundred and twelve", "$3,600.20", "12/1/31"]
 JOURNEYS = [
     {"event": ["visit"], "minutes": [0.0]},
@@ -33,15 +34,16 @@ def loaded(root: Path) -> Callable[[str], tuple[Any, dict[str, Any]]]:
     return load
 
 
-async def test_translations(root: Path, loaded: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
+async def test_translations(
+    both: Both, root: Path, loaded: Callable[[str], tuple[Any, dict[str, Any]]]
+) -> None:
     """Each text tokenized, decoded alone and unpadded, and detokenized by hand; text and score agree."""
     model, manifest = loaded("en-de")
     tokenizer = root / "en-de/1/assets" / manifest["features"]["source_ids"]["tokenizer"]
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
-    async with both_doors(root) as both:
-        answer, _ = await both.by_rest(translate(texts=TEXTS))
-        by_grpc, _ = await both.by_grpc(translate(texts=TEXTS))
-        assert first_difference(answer, by_grpc, 1e-5) is None  # another batch may round otherwise
+    answer, _ = await both.by_rest(translate(texts=TEXTS))
+    by_grpc, _ = await both.by_grpc(translate(texts=TEXTS))
+    assert first_difference(answer, by_grpc, 1e-5) is None  # another batch may round otherwise
     for text, given in zip(TEXTS, answer["translations"], strict=True):
         out = model.signatures["greedy"](
             source_ids=tf.constant([[*pieces.encode(text), 3]]),
@@ -53,14 +55,13 @@ async def test_translations(root: Path, loaded: Callable[[str], tuple[Any, dict[
         assert given["score"] == pytest.approx(float(out["scores"][0, 0]), rel=1e-5)
 
 
-async def test_predictions(root: Path, loaded: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
+async def test_predictions(both: Both, loaded: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
     """Each journey encoded, run alone, unpadded, and decoded by hand; labels and values agree."""
     model, manifest = loaded("shop")
     labels, heads = manifest["features"]["event"]["labels"], manifest["heads"]
-    async with both_doors(root) as both:
-        answer, _ = await both.by_rest(predict(sequences=JOURNEYS))
-        by_grpc, _ = await both.by_grpc(predict(sequences=JOURNEYS))
-        assert first_difference(answer, by_grpc, 1e-5) is None
+    answer, _ = await both.by_rest(predict(sequences=JOURNEYS))
+    by_grpc, _ = await both.by_grpc(predict(sequences=JOURNEYS))
+    assert first_difference(answer, by_grpc, 1e-5) is None
     for journey, given in zip(JOURNEYS, answer["predictions"], strict=True):
         ids = [labels.index(event) + 1 for event in journey["event"]]
         elapsed = np.log1p(journey["minutes"]) / manifest["features"]["minutes"]["scale"]

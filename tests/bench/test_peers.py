@@ -14,8 +14,9 @@ from tests.bench.peers import PEERS, Task
 from tests.bench.peers.fastapi_plain import make_app
 from tests.bench.peers.keras_eager import EagerTranslation
 from tests.bench.peers.model import Events, Model, Translation
-from tests.doors import both_doors
+from tests.doors import Both
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROWS = 4  # fewer than items: the lists are run in parts
 ITEMS: dict[Task, list[Any]] = {
     "translation": [pair.source for pair in phrase_pairs("test", 8, seed=3)],
@@ -34,7 +35,9 @@ ITEMS: dict[Task, list[Any]] = {
         (Events, "sequence", "shop"),
     ],
 )
-async def test_answers_are_the_services(root: Path, kind: type[Model], task: Task, name: str) -> None:
+async def test_answers_are_the_services(
+    both: Both, root: Path, kind: type[Model], task: Task, name: str
+) -> None:
     """All items in one request, by the table of peers."""
     peer, folder = PEERS["fastapi_plain"], root / name / "1"
     model = kind(folder, json.loads((folder / "assets" / FILE_NAME).read_bytes()), ROWS)
@@ -42,16 +45,15 @@ async def test_answers_are_the_services(root: Path, kind: type[Model], task: Tas
     async with httpx.AsyncClient(transport=transport, base_url="http://peer") as client:
         assert (await client.get(peer.health)).status_code == 200
         answered = await client.post(peer.path(task) or "", json=peer.to_body(task, ITEMS[task]))
-    assert peer.from_answer(task, answered.json()) == await _service(root, task, name)
+    assert peer.from_answer(task, answered.json()) == await _service(both, task, name)
 
 
-async def _service(models: Path, task: Task, name: str) -> list[str]:
+async def _service(both: Both, task: Task, name: str) -> list[str]:
     verb, request = {
         "translation": ("translate", {"texts": ITEMS[task]}),
         "sequence": ("predict", {"sequences": ITEMS[task]}),
     }[task]
-    async with both_doors(models) as both:
-        body = (await both.rest.post(f"/v1/models/{name}:{verb}", json=request)).json()
+    body = (await both.rest.post(f"/v1/models/{name}:{verb}", json=request)).json()
     if task == "translation":
         return [item["text"] for item in body["translations"]]
     return [item["heads"]["next_event"]["label"] for item in body["predictions"]]
