@@ -15,111 +15,38 @@ A leaf class is one reason. Its docstring is its line in the documented table (`
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
-Path = tuple[str | int, ...]
-"""Where in the request the fault lies: `("texts", 3)`, `("sequences", 0, "minutes", 2)`."""
-
-
-class Code(StrEnum):
-    """The canonical codes of google.rpc.Code that seqserve uses."""
-
-    INVALID_ARGUMENT = "INVALID_ARGUMENT"
-    NOT_FOUND = "NOT_FOUND"
-    FAILED_PRECONDITION = "FAILED_PRECONDITION"
-    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
-    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
-    UNAVAILABLE = "UNAVAILABLE"
-    UNIMPLEMENTED = "UNIMPLEMENTED"
-    CANCELLED = "CANCELLED"
-    INTERNAL = "INTERNAL"
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One fault of a request that has several: where, what, and its reason."""
-
-    path: Path
-    message: str
-    reason: str
-
-
-class SeqserveError(Exception):
-    """Base of all: `code` and `reason` say what kind, the message names field, limit and value."""
-
-    code: ClassVar[Code]
-    reason: ClassVar[str]
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        path: Path = (),
-        retry_after: float | None = None,
-        violations: tuple[Violation, ...] = (),
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.path = path
-        self.retry_after = retry_after  # seconds
-        self._violations = violations
-
-    @property
-    def violations(self) -> tuple[Violation, ...]:
-        """Every fault with its place; empty where no part of the request is at fault."""
-        if self._violations:
-            return self._violations
-        return (Violation(self.path, self.message, self.reason),) if self.path else ()
-
-    def at(self, *prefix: str | int) -> "SeqserveError":
-        """Return the same error with `prefix` before its path: an item's fault seen from the request."""
-        inner = tuple(Violation((*prefix, *v.path), v.message, v.reason) for v in self._violations)
-        return type(self)(
-            self.message, path=(*prefix, *self.path), retry_after=self.retry_after, violations=inner
-        )
-
-    def among(self, violations: tuple[Violation, ...]) -> "SeqserveError":
-        """Return the same error listing `violations`: the request's error when all its items failed."""
-        return type(self)(self.message, retry_after=self.retry_after, violations=violations)
-
-
-class InvalidArgument(SeqserveError):
-    """The request is at fault, whatever the state of the service."""
-
-    code = Code.INVALID_ARGUMENT
-
-
-class NotFound(SeqserveError):
-    """What the request names does not exist here."""
-
-    code = Code.NOT_FOUND
-
-
-class FailedPrecondition(SeqserveError):
-    """What the request names exists but cannot serve it."""
-
-    code = Code.FAILED_PRECONDITION
-
-
-class ResourceExhausted(SeqserveError):
-    """The service is full."""
-
-    code = Code.RESOURCE_EXHAUSTED
-
-
-class Unavailable(SeqserveError):
-    """The service cannot answer now; the same call may succeed later."""
-
-    code = Code.UNAVAILABLE
-
-
-class Internal(SeqserveError):
-    """The service or the model is at fault."""
-
-    code = Code.INTERNAL
-
+from seqserve.service.errors.base import (
+    Code as Code,
+)
+from seqserve.service.errors.base import (
+    FailedPrecondition as FailedPrecondition,
+)
+from seqserve.service.errors.base import (
+    Internal as Internal,
+)
+from seqserve.service.errors.base import (
+    InvalidArgument as InvalidArgument,
+)
+from seqserve.service.errors.base import (
+    NotFound as NotFound,
+)
+from seqserve.service.errors.base import (
+    Path as Path,
+)
+from seqserve.service.errors.base import (
+    ResourceExhausted as ResourceExhausted,
+)
+from seqserve.service.errors.base import (
+    SeqserveError as SeqserveError,
+)
+from seqserve.service.errors.base import (
+    Unavailable as Unavailable,
+)
+from seqserve.service.errors.base import (
+    Violation as Violation,
+)
 
 # --- REST alone ---------------------------------------------------------------------------------
 
