@@ -1,7 +1,9 @@
 """What every test shares: hypothesis without its clock, and two small models trained once a run."""
 
 import gzip
+import io
 import json
+import logging
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +17,7 @@ import pytest_asyncio
 from hypothesis import settings
 
 from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.logs import JsonFormatter
 from tests.tfserving.process import serving
 from tests.trained import Trained, provide, wanted
 
@@ -69,6 +72,19 @@ EVENTS: dict[str, Any] = {
     "training": {"epochs": 3, "batch_size": 32, "learning_rate": 0.01},
     "serving": {"buckets": [4, 8, 32]},
 }
+
+
+@pytest.fixture
+def log_lines() -> Iterator[io.StringIO]:
+    """Return what the doors' edges log, as it is written in service."""
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(JsonFormatter())
+    edges = [logging.getLogger(f"seqserve.service.{door}.edge") for door in ("rest", "rpc")]
+    for logger in edges:
+        logger.addHandler(handler)
+    yield handler.stream
+    for logger in edges:
+        logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -21,18 +21,3 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     unknown = UnknownFieldSet(message)
     for place in range(len(unknown)):
         yield unknown[place].field_number, unknown[place].data
-
-
-def varint(data: bytes, place: int) -> tuple[int, int]:
-    """Return the number that begins at a place, and the place after it.
-
-    Raises:
-        ValueError: the data end before it.
-    """
-    value = shift = 0
-    while place < len(data):
-        value |= (data[place] & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if data[place - 1] < 0x80:
-            return value, place
-    raise ValueError("it is cut short")

@@ -7,7 +7,7 @@ header and an entry for each tensor (tensorflow/core/protobuf/tensor_bundle.prot
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from seqserve.service.keeper.wire import fields, varint
+from seqserve.service.contract.wire import fields
 
 FOOTER_BYTES, MAGIC = 48, bytes.fromhex("57fb808b247547db")
 NUM_SHARDS = 1  # in the header
@@ -45,8 +45,8 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _handle(data: bytes, place: int) -> tuple[int, int, int]:
     """Return a block's offset and size, and where the next handle begins."""
-    offset, place = varint(data, place)
-    size, place = varint(data, place)
+    offset, place = _varint(data, place)
+    size, place = _varint(data, place)
     return offset, size, place
 
 
@@ -58,9 +58,24 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     restarts = int.from_bytes(block[-4:], "little")
     place, key = 0, b""
     while place < size - 4 * (restarts + 1):
-        shared, place = varint(block, place)
-        added, place = varint(block, place)
-        length, place = varint(block, place)
+        shared, place = _varint(block, place)
+        added, place = _varint(block, place)
+        length, place = _varint(block, place)
         key = key[:shared] + block[place : place + added]
         place += added + length
         yield key, block[place - length : place]
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """Return the number that begins at a place, and the place after it.
+
+    Raises:
+        ValueError: the data end before it.
+    """
+    value = shift = 0
+    while place < len(data):
+        value |= (data[place] & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if data[place - 1] < 0x80:
+            return value, place
+    raise ValueError("it is cut short")

@@ -9,15 +9,15 @@ there, is not.
 import hashlib
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
+from seqserve.service.backend.folders import stamp_of
 from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.wire import fields
 from seqserve.service.keeper.bundle import data_sizes
-from seqserve.service.keeper.wire import fields
 
 GRAPH, TEXT_GRAPH, WARMUP = "saved_model.pb", "saved_model.pbtxt", "assets.extra/tf_serving_warmup_requests"
 INDEX = "variables/variables.index"
@@ -57,7 +57,7 @@ class Reader:
 
     def _why(self, folder: Path) -> str:
         try:
-            stamp = _stamp(folder)
+            stamp = stamp_of(folder)
             if self._known.get(folder, (None,))[0] != stamp:
                 self._known[folder] = (stamp, why_unreadable(folder))
         except OSError as error:  # a file went while it was looked at, or may not be read
@@ -154,9 +154,3 @@ def _cut_records(file: Path) -> str:
             records.seek(place)
             place += RECORD_FRAME + int.from_bytes(records.read(8), "little")
     return f"{WARMUP} is cut short" if place > size else ""
-
-
-def _stamp(folder: Path) -> Hashable:
-    """Return what changes when a file of the version does: paths, sizes and times."""
-    files = sorted(Path(base, name) for base, _, names in os.walk(folder) for name in names)
-    return tuple((str(path), s.st_size, s.st_mtime_ns) for path in files for s in [path.stat()])

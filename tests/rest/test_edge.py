@@ -3,13 +3,11 @@
 import asyncio
 import io
 import json
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import pytest
 
-from seqserve.service.logs import JsonFormatter
 from tests.core.fakes import series
 
 CALL = "/v1/models/totals:predict"
@@ -51,16 +49,6 @@ async def test_every_call_has_an_id(start: Any, method: str, path: str, status: 
     ]
     assert [len(one) for one in made] == [32] * 3
     assert len(set(made)) == 3
-
-
-@pytest.fixture
-def log_lines() -> Iterator[io.StringIO]:
-    """Return what the edge logs, as it is written in service."""
-    handler, logger = logging.StreamHandler(io.StringIO()), logging.getLogger("seqserve.service.rest.edge")
-    handler.setFormatter(JsonFormatter())
-    logger.addHandler(handler)
-    yield handler.stream
-    logger.removeHandler(handler)
 
 
 async def test_a_fault_of_ours_is_logged_whole_and_shown_without_its_insides(

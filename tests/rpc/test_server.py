@@ -2,8 +2,6 @@
 
 import asyncio
 import io
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -14,7 +12,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from seqserve.service import errors
-from seqserve.service.logs import JsonFormatter
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings
 from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
@@ -226,16 +223,6 @@ async def test_the_request_id_comes_back(start: Any) -> None:
     made = await asyncio.gather(echoed(None), echoed(None), echoed("a b"), echoed("x" * 129))
     assert [len(one) for one in made] == [32] * 4
     assert len(set(made)) == 4
-
-
-@pytest.fixture
-def log_lines() -> Iterator[io.StringIO]:
-    """Return what the calls' logger writes, as it is written in service."""
-    handler, logger = logging.StreamHandler(io.StringIO()), logging.getLogger("seqserve.service.rpc.edge")
-    handler.setFormatter(JsonFormatter())
-    logger.addHandler(handler)
-    yield handler.stream
-    logger.removeHandler(handler)
 
 
 async def test_a_fault_of_ours_is_logged_whole_and_shown_without_its_insides(

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sentencepiece
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Words, check_ids, closing_ids, group, well_formed
+from seqserve.service.contract.wire import fields
 from seqserve.service.errors import ManifestInvalid
 
 
@@ -130,6 +129,7 @@ def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
 
 def _check_normalization(model: bytes, spec: Tokens) -> None:
     """Refuse a rule that the manifest gives and the tokenizer, which does the work, does not follow."""
+    # as unknown fields: SentencePiece's own message classes clash with other copies of them in a process
     rule = _field(_field(model, 3), 1).decode(errors="replace")  # normalizer_spec.name of a ModelProto
     if "normalization" in spec.model_fields_set and rule != spec.normalization:
         message = f"normalization is {spec.normalization!r}, but {spec.tokenizer!r} normalizes by {rule!r}"
@@ -138,7 +138,5 @@ def _check_normalization(model: bytes, spec: Tokens) -> None:
 
 def _field(message: bytes, number: int) -> bytes:
     """Return the bytes of a message's field, empty where it has none."""
-    # as unknown fields: SentencePiece's own message classes clash with other copies of them in a process
-    unknown = UnknownFieldSet(Empty.FromString(message))
-    fields = (unknown[place] for place in range(len(unknown)))
-    return next((bytes(field.data) for field in fields if field.field_number == number), b"")
+    contents = (content for at, content in fields(message) if at == number)
+    return next((content for content in contents if isinstance(content, bytes)), b"")
