@@ -11,8 +11,8 @@ if TYPE_CHECKING:  # `manifest` checks itself by this module
     from seqserve.service.contract.manifest import Decode, Feature, Manifest, Signature, Tensor
 
 NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
-DECODED = ("ids", "lengths", "scores", "attention")
-"""The outputs of every decoding signature."""
+DECODED = ("ids", "lengths", "scores")
+"""The outputs of every decoding signature; `attention` is a further one, for alignment."""
 
 
 def check_consistency(manifest: "Manifest") -> None:

@@ -35,6 +35,9 @@ UNKNOWN_FACTOR = 2.5
 KNOWN_WAYS = 64
 """How many combinations of options a version remembers as checked."""
 
+ATTENTION = "attention"
+"""The output of the attention weights, which a model may lack."""
+
 REPETITION = "REPETITION"
 LOW_COVERAGE = "LOW_COVERAGE"
 WordsAnswer = tuple[tuple[str, ...] | None, tuple[str, ...] | None, Table | None]
@@ -86,6 +89,7 @@ class _Asked(NamedTuple):
     length_penalty: float
     max_length: int | None
     sampling: Sampling | None
+    alignment: bool
 
 
 class _Way(NamedTuple):
@@ -100,6 +104,10 @@ def _way(manifest: Manifest, asked: _Asked) -> _Way:
     decode = manifest.decode
     assert decode is not None  # a translation manifest without it does not load
     signature = _signature(asked, decode)
+    if asked.alignment and ATTENTION not in manifest.signatures[signature].outputs:
+        raise errors.OptionOutOfRange(
+            "alignment is true, but this model returns no attention; leave it out", path=("alignment",)
+        )
     return _Way(signature, *option_inputs(manifest, signature, _given(asked)))
 
 
@@ -199,7 +207,7 @@ class TranslatePlan:
         Raises:
             ValueError: lengths outside the ids' time axis, or numbers that are not finite.
         """
-        ids, attention, length = outputs["ids"], outputs["attention"], encoded.row.length
+        ids = outputs["ids"]
         lengths: list[int] = outputs["lengths"].tolist()
         if not all(map(math.isfinite, outputs["scores"].tolist())):
             raise ValueError("a score is not finite")
@@ -208,14 +216,22 @@ class TranslatePlan:
         hypotheses = []
         for beam in range(self.body.n_best):
             steps = lengths[beam]
-            weights = attention[beam, :steps, :length]  # (pieces out, in)
-            if weights.shape != (steps, length) or not np.isfinite(weights).all():
-                raise ValueError("attention is not finite, or of another shape than ids and source")
+            weights = self._weights(encoded, outputs, beam, steps)
             hypotheses.append(self._hypothesis(encoded, ids[beam, :steps].tolist(), weights))
         return hypotheses
 
-    def _hypothesis(self, encoded: Encoded, ids: list[int], weights: Array) -> "_Hypothesis":
-        if self.target.special_ids.unknown not in ids:
+    def _weights(self, encoded: Encoded, outputs: Outputs, beam: int, steps: int) -> Array | None:
+        """Return the attention (pieces out, in) of a hypothesis; None where the model returns none."""
+        if ATTENTION not in self.manifest.signatures[self.signature].outputs:
+            return None
+        length = encoded.row.length
+        weights: Array = outputs[ATTENTION][beam, :steps, :length]
+        if weights.shape != (steps, length) or not np.isfinite(weights).all():
+            raise ValueError("attention is not finite, or of another shape than ids and source")
+        return weights
+
+    def _hypothesis(self, encoded: Encoded, ids: list[int], weights: Array | None) -> "_Hypothesis":
+        if weights is None or self.target.special_ids.unknown not in ids:
             return _Hypothesis(ids, self.target.decode(ids), weights)
         unknown = [i == self.target.special_ids.unknown for i in ids]
         text, words = self.target.decode_words(ids)
@@ -226,12 +242,14 @@ class TranslatePlan:
 
     def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
         """Return the warnings about the output; words are worked out only where one is possible."""
-        warned = {
-            TRUNCATED: self.target.special_ids.end not in (None, best.ids[-1]),
-            REPETITION: said_twice(best.text.split()) and repeats(best.weights, self._target(best)),
-            LOW_COVERAGE: may_leave_out(best.weights)
-            and leaves_out(best.weights, self.text.source_words(encoded.source)),
-        }
+        warned = {TRUNCATED: self.target.special_ids.end not in (None, best.ids[-1])}
+        if best.weights is not None:
+            warned[REPETITION] = bool(said_twice(best.text.split())) and repeats(
+                best.weights, self._target(best)
+            )
+            warned[LOW_COVERAGE] = may_leave_out(best.weights) and leaves_out(
+                best.weights, self.text.source_words(encoded.source)
+            )
         return tuple(name for name, is_so in warned.items() if is_so)
 
     def _words(self, encoded: Encoded, best: "_Hypothesis") -> WordsAnswer:
@@ -239,8 +257,9 @@ class TranslatePlan:
         if not (self.body.alignment or self.body.tokens):
             return None, None, None
         source, target = self.text.source_words(encoded.source), self._target(best)
-        table = align_words(best.weights, source, target) if self.body.alignment else None
-        return source.words, target.words, table
+        if best.weights is None or not self.body.alignment:
+            return source.words, target.words, None
+        return source.words, target.words, align_words(best.weights, source, target)
 
     def _target(self, best: "_Hypothesis") -> Words:
         return best.replaced or self.target.decode_words(best.ids)[1]
@@ -252,7 +271,7 @@ class _Hypothesis:
 
     ids: list[int]
     text: str
-    weights: Array  # (target pieces, source pieces)
+    weights: Array | None  # (target pieces, source pieces)
     replaced: Words | None = None  # the words, where there were unknown ones
 
 
