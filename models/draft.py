@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,6 +17,7 @@ EXAMPLES = 3
 class Draft:
     """All of a version but its goldens, metrics and hashes.
 
+    `network`: what holds the functions' variables and tables: a model, or a nest that TensorFlow tracks.
     `functions`: by signature name, from the manifest's inputs (by name) to its outputs by name.
     `files`: the contract files beside the manifest, by name: SavedModel keeps assets/ flat.
     `requests`: REST bodies whose answers become the golden examples.
@@ -25,7 +25,7 @@ class Draft:
     `eager`: those of the functions that the certification also calls eagerly, to compare with the graph.
     """
 
-    network: keras.Model
+    network: Any
     functions: Mapping[str, Callable[..., dict[str, tf.Tensor]]]
     manifest: Manifest
     files: Mapping[str, bytes]

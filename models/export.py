@@ -7,7 +7,7 @@ only when it is complete.
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,17 @@ class _Module(tf.Module):
     def __init__(self, draft: Draft, files: Mapping[str, Path]) -> None:
         super().__init__()
         self.network = draft.network
-        # the C++ loader does not find variables that only Keras tracks (keras#20095, serving#2250)
-        self.values = [variable.value for variable in draft.network.variables]
+        self.values: list[tf.Variable] = []
         self.files = [tf.saved_model.Asset(str(path)) for path in files.values()]
         self._names = list(files)
+
+    def keep(self, traced: Iterable[Any]) -> None:
+        """Hold the variables of traced functions: the C++ loader does not find those that only Keras tracks.
+
+        Source: keras#20095, serving#2250.
+        """
+        read = {id(variable): variable for function in traced for variable in function.graph.variables}
+        self.values = list(read.values())
 
     def manifest(self) -> dict[str, tf.Tensor]:
         """Return the contract files' names and bytes, read where the version lies."""
@@ -140,20 +147,25 @@ def _save_graph(draft: Draft, folder: Path) -> None:
             path.write_bytes(files[name])
         module = _Module(draft, paths)
         signatures = {MANIFEST_SIGNATURE: tf.function(module.manifest).get_concrete_function()}
-        for name, function in draft.functions.items():
-            signature = draft.manifest.signatures[name]
-            specs = {key: tensor_spec(key, signature, draft.manifest) for key in signature.inputs}
-            try:
-                signatures[name] = tf.function(function).get_concrete_function(**specs)
-            except Exception as error:  # whatever a layer's own code raises
-                if name not in draft.eager:
-                    raise
-                reason = " ".join(str(error).split())[:400]
-                raise ConfigInvalid(
-                    f"{draft.manifest.name}: {draft.network.name!r} cannot be traced with an open batch (and "
-                    f"time axis), though it can be called: {type(error).__name__}: {reason}"
-                ) from error
+        signatures |= {name: _traced(draft, name) for name in draft.functions}
+        module.keep(signatures.values())
         tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def _traced(draft: Draft, name: str) -> Any:
+    """Return a signature's function, traced with all axes open that its manifest does not fix."""
+    signature = draft.manifest.signatures[name]
+    specs = {key: tensor_spec(key, signature, draft.manifest) for key in signature.inputs}
+    try:
+        return tf.function(draft.functions[name]).get_concrete_function(**specs)
+    except Exception as error:  # whatever a layer's own code raises
+        if name not in draft.eager:
+            raise
+        reason = " ".join(str(error).split())[:400]
+        raise ConfigInvalid(
+            f"{draft.manifest.name}: the model cannot be traced with an open batch (and time axis), though "
+            f"it can be called: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _finish(draft: Draft, manifest: Manifest, staged: Path, measure: Measure) -> list[str]:

@@ -1,50 +1,39 @@
 """Translation models: parallel texts to a shared tokenizer, a `Translator`, and its decoding signatures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from seqserve.models.config import LONGEST_OUTPUT, ConfigInvalid, TranslationConfig, TranslationData
+from seqserve.models.config import ConfigInvalid, TranslationConfig, TranslationData
 from seqserve.models.data.batches import pad_right
 from seqserve.models.data.phrases import Split, phrase_pairs
 from seqserve.models.data.segmentations import Segmentations
 from seqserve.models.data.texts import Pair, read_pairs
 from seqserve.models.data.tokenizer import train_tokenizer
 from seqserve.models.draft import Draft, clearest
-from seqserve.models.manifest import Identity, build_manifest, input_tensor, row_tensor
-from seqserve.models.networks.decoding import Advance, Bounds, Sampler, State, beam, greedy, sample
+from seqserve.models.manifest import Identity
+from seqserve.models.networks.decoding import Advance, State
 from seqserve.models.networks.translation import Memory, SmoothedCrossEntropy, Translator
 from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
-from seqserve.service.contract.manifest import (
-    Decode,
-    Limits,
-    Manifest,
-    Option,
-    Signature,
-    SpecialIds,
-    Tensor,
-    Tokens,
-)
+from seqserve.models.translator import EXAMPLE_PENALTY, INPUTS, Plan, Searches
+from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
 TOKENIZER = "tokenizer.model"
-SOURCE = "source_ids"
 SPECIAL = SpecialIds()
 TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
-CANDIDATES, MARGIN_BEAMS, EXAMPLE_PENALTY = 24, 3, 0.6
-"""Texts to choose examples from, hypotheses whose order must be clear, and their length penalty."""
-Kind = Literal["greedy", "beam", "sample"]
-OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
+CANDIDATES, MARGIN_BEAMS = 24, 3
+"""Texts to choose examples from, and hypotheses whose order must be clear."""
 
 
 def read_texts(data: TranslationData, path: Path | None, split: str) -> list[Pair]:
@@ -121,61 +110,20 @@ class TranslationRecipe:
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""
-        self._advance = advance_of(self._network)
-        files = {TOKENIZER: self._tokenizer}
-        functions: dict[str, Callable[..., dict[str, tf.Tensor]]] = {
-            "greedy": self._greedy,
-            "beam": self._beam,
-            "sample": self._sample,
-        }
-        manifest = self._manifest(version, card)
-        kept = {name: functions[name] for name in manifest.serving_signatures}
-        return Draft(self._network, kept, manifest, files, self._requests())
-
-    def _requests(self) -> list[dict[str, Any]]:
-        """Return the golden requests: each example greedily, all by beams, all sampled.
-
-        Samples are of the best piece alone: near the edge between two pieces, a device that rounds otherwise
-        would draw the other one.
-        """
-        texts = [pair.source for pair in self._clearest()]
-        beams = {"beam_size": min(4, self._max_beams), "n_best": 2, "length_penalty": EXAMPLE_PENALTY}
-        drawn = {"sampling": {"temperature": 0.5, "top_k": 1, "seed": 1}}
-        return [
-            *({"texts": [text]} for text in texts),
-            *([{"texts": texts, **beams}] if self._max_beams > 1 else []),
-            {"texts": texts, **drawn},
-        ]
-
-    @property
-    def _max_beams(self) -> int:
-        """The most beams; `beam` needs a vocabulary of three pieces more."""
-        return min(self._config.serving.max_beams, self._codec.size - 3)
-
-    def _greedy(
-        self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        bounds = Bounds(max_length, length_penalty)
-        return greedy(self._advance, *self._network.encode(source_ids), bounds, SPECIAL)._asdict()
-
-    def _beam(
-        self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor, beam_size: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        bounds = Bounds(max_length, length_penalty)
-        return beam(self._advance, *self._network.encode(source_ids), bounds, SPECIAL, beam_size)._asdict()
-
-    def _sample(
-        self,
-        source_ids: tf.Tensor,
-        max_length: tf.Tensor,
-        length_penalty: tf.Tensor,
-        temperature: tf.Tensor,
-        top_k: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        state, memory = self._network.encode(source_ids)
-        bounds, sampler = Bounds(max_length, length_penalty), Sampler(temperature, top_k, seed)
-        return sample(self._advance, state, memory, bounds, SPECIAL, sampler, LONGEST_OUTPUT)._asdict()
+        serving = self._config.serving
+        plan = Plan(
+            source=TOKENS,
+            special=SPECIAL,
+            pieces=self._codec.size,
+            text_characters=serving.text_characters,
+            output_length=serving.output_length,
+            most_beams=serving.max_beams,
+        )
+        searches = Searches(self._network.encode, advance_of(self._network), SPECIAL)
+        functions = searches.functions(plan.kinds)
+        manifest = plan.manifest(Identity(self._config.name, version, serving.buckets, card, self._profile))
+        texts = [pair.source for pair in self._clearest(searches, plan)]
+        return Draft(self._network, functions, manifest, {TOKENIZER: self._tokenizer}, plan.requests(texts))
 
     def _build(self) -> Translator:
         model, training = self._config.model, self._config.training
@@ -213,80 +161,21 @@ class TranslationRecipe:
         taken.sort(key=lambda pair: (len(pair.source), pair.source))
         return taken[:: -(-len(taken) // CANDIDATES)]
 
-    def _clearest(self) -> list[Pair]:
+    def _clearest(self, searches: Searches, plan: Plan) -> list[Pair]:
         """Choose three of them, by how far apart the trained network scores its best hypotheses."""
-        if self._max_beams == 1:
+        if plan.max_beams == 1:
             return [self._examples_kept[place] for place in (0, len(self._examples_kept) // 2, -1)]
         rows = self._encode(self._examples_kept)
         source = pad_right([source for source, _ in rows], SPECIAL.pad)  # (texts, source)
         length = np.full(len(rows), self._config.serving.output_length, np.int32)
-        beams = min(MARGIN_BEAMS, self._max_beams)
+        beams = min(MARGIN_BEAMS, plan.max_beams)
         penalty = np.full(len(rows), EXAMPLE_PENALTY, np.float32)
         specs = [tf.TensorSpec([None] * len(x.axes), x.dtype) for x in INPUTS["beam"].values()]
-        search = tf.function(self._beam, input_signature=specs)
+        search = tf.function(searches.beam, input_signature=[tf.TensorSpec([None, None], tf.int32), *specs])
         scores = search(*map(tf.constant, (source, length, penalty, beams)))["scores"]
         margins = (-np.diff(scores.numpy(), axis=1)).min(axis=1)  # (texts)
         places = clearest([len(source) for source, _ in rows], margins.tolist())
         return [self._examples_kept[place] for place in places]
-
-    def _manifest(self, version: int, card: dict[str, Any]) -> Manifest:
-        config, serving = self._config, self._config.serving
-        kinds = [kind for kind in INPUTS if kind != "beam" or self._max_beams > 1]
-        decode = Decode(
-            signatures={kind: kind for kind in kinds},
-            max_beams=self._max_beams,
-            default_length=serving.output_length,
-            max_length=LONGEST_OUTPUT,
-            special_ids=SPECIAL,
-        )
-        return build_manifest(
-            Identity(config.name, version, serving.buckets, card, self._profile),
-            {kind: Signature(inputs=INPUTS[kind], outputs=OUTPUTS) for kind in kinds},
-            options=self._options(kinds),
-            features={SOURCE: TOKENS},
-            decode=decode,
-            limits=Limits(text_characters=serving.text_characters, text_pieces=serving.buckets[-1]),
-        )
-
-    def _options(self, kinds: Sequence[Kind]) -> dict[str, Option]:
-        """Return the options of the signatures, by the inputs that they feed."""
-        ranges: dict[OptionName, tuple[float, float, float]] = {  # default, minimum, maximum
-            "max_length": (self._config.serving.output_length, 1, LONGEST_OUTPUT),
-            "length_penalty": (1.0, 0.0, 5.0),
-            "beam_size": (1, 1, self._max_beams),
-            "temperature": (1.0, 0.05, 5.0),
-            "top_k": (0, 0, self._codec.size),
-            "seed": (0, -(2**63), 2**63 - 1),
-        }
-        fed = {name for kind in kinds for name in INPUTS[kind]} - {SOURCE}
-        return {
-            name: Option(option=name, default=default, minimum=minimum, maximum=maximum)
-            for name, (default, minimum, maximum) in ranges.items()
-            if name in fed
-        }
-
-
-GREEDY_INPUTS = {
-    SOURCE: input_tensor(TOKENS, SPECIAL.pad),
-    "max_length": row_tensor("int32"),
-    "length_penalty": row_tensor("float32"),
-}
-INPUTS: dict[Kind, dict[str, Tensor]] = {
-    "greedy": GREEDY_INPUTS,
-    "beam": {**GREEDY_INPUTS, "beam_size": Tensor(dtype="int32", axes=())},
-    "sample": {
-        **GREEDY_INPUTS,
-        "temperature": row_tensor("float32"),
-        "top_k": row_tensor("int32"),
-        "seed": row_tensor("int64"),
-    },
-}
-OUTPUTS = {
-    "ids": Tensor(dtype="int32", axes=("batch", "beam", "time")),
-    "lengths": Tensor(dtype="int32", axes=("batch", "beam")),
-    "scores": Tensor(dtype="float32", axes=("batch", "beam")),
-    "attention": Tensor(dtype="float32", axes=("batch", "beam", "time", "source")),
-}
 
 
 def advance_of(network: Translator) -> Advance:

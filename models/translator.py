@@ -1,0 +1,210 @@
+"""The decoding signatures of a translator, whoever trained it, and what its manifest says of them.
+
+A translator is two functions, `encode` and `advance`; the loops of `networks.decoding` run around them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from seqserve.models.config import LONGEST_OUTPUT
+from seqserve.models.manifest import Identity, build_manifest, input_tensor, row_tensor
+from seqserve.models.networks.decoding import (
+    Advance,
+    Bounds,
+    Decoded,
+    Memory,
+    Sampler,
+    State,
+    beam,
+    greedy,
+    sample,
+)
+from seqserve.service.contract.manifest import (
+    Decode,
+    Limits,
+    Manifest,
+    Option,
+    Signature,
+    SpecialIds,
+    Tensor,
+    Tokens,
+)
+
+SOURCE = "source_ids"
+Kind = Literal["greedy", "beam", "sample"]
+OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
+Encode = Callable[[tf.Tensor], tuple[State, Memory]]
+"""Ids (batch, source) -> the first state, and what every step reads."""
+EXAMPLE_PENALTY = 0.6
+"""The length penalty of golden examples by beams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searches:
+    """Greedy, beam search and sampling around one translator.
+
+    Args:
+        special: of the target.
+        has_attention: `advance` returns weights over the source; else they are empty and not an output.
+    """
+
+    encode: Encode
+    advance: Advance
+    special: SpecialIds
+    has_attention: bool = True
+
+    def functions(self, kinds: Sequence[Kind]) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        """Return the functions of the signatures, from the source and `INPUTS` to `outputs`, by name."""
+        return {kind: getattr(self, kind) for kind in kinds}
+
+    def greedy(
+        self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Take the best piece at every step."""
+        bounds = Bounds(max_length, length_penalty)
+        return self._answer(greedy(self.advance, *self.encode(source_ids), bounds, self.special))
+
+    def beam(
+        self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor, beam_size: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Search with several hypotheses."""
+        bounds = Bounds(max_length, length_penalty)
+        return self._answer(beam(self.advance, *self.encode(source_ids), bounds, self.special, beam_size))
+
+    def sample(
+        self,
+        source_ids: tf.Tensor,
+        max_length: tf.Tensor,
+        length_penalty: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Draw every piece."""
+        state, memory = self.encode(source_ids)
+        bounds, sampler = Bounds(max_length, length_penalty), Sampler(temperature, top_k, seed)
+        drawn = sample(self.advance, state, memory, bounds, self.special, sampler, LONGEST_OUTPUT)
+        return self._answer(drawn)
+
+    def _answer(self, decoded: Decoded) -> dict[str, tf.Tensor]:
+        return {
+            name: value for name, value in decoded._asdict().items() if name in outputs(self.has_attention)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the manifest of a translator says, beyond its signatures.
+
+    Args:
+        source: the text that goes in.
+        pieces: how many ids the target has.
+        most_beams: what is offered; fewer where the target has few pieces; 1: no beam search.
+        output_length: the default of the longest output, in pieces.
+    """
+
+    source: Tokens
+    special: SpecialIds
+    pieces: int
+    text_characters: int
+    output_length: int
+    most_beams: int = 8
+    longest_output: int = LONGEST_OUTPUT
+    has_attention: bool = True
+
+    @property
+    def max_beams(self) -> int:
+        """The most beams: `decoding.beam` needs a vocabulary of three pieces more."""
+        return max(1, min(self.most_beams, self.pieces - 3))
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The signatures that there are."""
+        return [kind for kind in INPUTS if kind != "beam" or self.max_beams > 1]
+
+    def manifest(self, identity: Identity, tokenizer: str | None = None, **parts: Any) -> Manifest:
+        """Return the manifest.
+
+        Args:
+            tokenizer: the target's; None: the source's is both.
+            parts: further fields of it.
+        """
+        own = {} if tokenizer is None else {"tokenizer": tokenizer}
+        decode = Decode(
+            signatures={kind: kind for kind in self.kinds},
+            max_beams=self.max_beams,
+            default_length=self.output_length,
+            max_length=self.longest_output,
+            special_ids=self.special,
+            **own,
+        )
+        text = {SOURCE: input_tensor(self.source, self.source.special_ids.pad)}
+        given = outputs(self.has_attention)
+        return build_manifest(
+            identity,
+            {kind: Signature(inputs={**text, **INPUTS[kind]}, outputs=given) for kind in self.kinds},
+            options=self._options(),
+            features={SOURCE: self.source},
+            decode=decode,
+            limits=Limits(text_characters=self.text_characters, text_pieces=identity.buckets[-1]),
+            **parts,
+        )
+
+    def _options(self) -> dict[str, Option]:
+        """Return the options of the signatures, by the inputs that they feed."""
+        ranges: dict[OptionName, tuple[float, float, float]] = {  # default, minimum, maximum
+            "max_length": (self.output_length, 1, self.longest_output),
+            "length_penalty": (1.0, 0.0, 5.0),
+            "beam_size": (1, 1, self.max_beams),
+            "temperature": (1.0, 0.05, 5.0),
+            "top_k": (0, 0, self.pieces),
+            "seed": (0, -(2**63), 2**63 - 1),
+        }
+        fed = {name for kind in self.kinds for name in INPUTS[kind]}
+        return {
+            name: Option(option=name, default=default, minimum=minimum, maximum=maximum)
+            for name, (default, minimum, maximum) in ranges.items()
+            if name in fed
+        }
+
+    def requests(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the golden requests: each text greedily, all by beams, all sampled.
+
+        Samples are of the best piece alone: near the edge between two pieces, a device that rounds otherwise
+        would draw the other one.
+        """
+        beams = {"beam_size": min(4, self.max_beams), "n_best": 2, "length_penalty": EXAMPLE_PENALTY}
+        drawn = {"sampling": {"temperature": 0.5, "top_k": 1, "seed": 1}}
+        return [
+            *({"texts": [text]} for text in texts),
+            *([{"texts": list(texts), **beams}] if self.max_beams > 1 else []),
+            {"texts": list(texts), **drawn},
+        ]
+
+
+LIMITS = {"max_length": row_tensor("int32"), "length_penalty": row_tensor("float32")}
+INPUTS: Mapping[Kind, dict[str, Tensor]] = {
+    "greedy": LIMITS,
+    "beam": {**LIMITS, "beam_size": Tensor(dtype="int32", axes=())},
+    "sample": {
+        **LIMITS,
+        "temperature": row_tensor("float32"),
+        "top_k": row_tensor("int32"),
+        "seed": row_tensor("int64"),
+    },
+}
+"""What each signature takes beside the source."""
+OUTPUTS = {
+    "ids": Tensor(dtype="int32", axes=("batch", "beam", "time")),
+    "lengths": Tensor(dtype="int32", axes=("batch", "beam")),
+    "scores": Tensor(dtype="float32", axes=("batch", "beam")),
+    "attention": Tensor(dtype="float32", axes=("batch", "beam", "time", "source")),
+}
+
+
+def outputs(has_attention: bool) -> dict[str, Tensor]:
+    """Return what each signature gives."""
+    return {name: tensor for name, tensor in OUTPUTS.items() if has_attention or name != "attention"}
