@@ -208,7 +208,7 @@ def _write_warmup(staged: Path, served: Served, draft: Draft) -> None:
             signature = served.manifest.signatures[plan.signature]
             for row in (plan.encode(item).row for item in plan.items):
                 buckets = [b for b in served.manifest.buckets if b >= row.length]
-                for length in [row.length] if alone else buckets:
+                for length in [row.length] if alone else buckets or [row.length]:
                     inputs = pad_batch([row], length, signature, served.manifest, plan.batch_options)
                     writer.write(_prediction_log(served, plan.signature, inputs).SerializeToString())
 

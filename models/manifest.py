@@ -26,6 +26,7 @@ from seqserve.service.contract.manifest import (
     Tensor,
     Tokens,
 )
+from seqserve.service.contract.texts import Text, TextHead
 
 MANIFEST_OUTPUTS = {name: Tensor(dtype="string", axes=("file",)) for name in ("names", "contents")}
 """What the signature `manifest` returns."""
@@ -102,7 +103,9 @@ def row_tensor(dtype: Dtype) -> Tensor:
 
 
 def input_tensor(feature: Feature, pad_value: float = 0, has_columns: bool = True) -> Tensor:
-    """Return the input that takes a feature: ids, or numbers with an axis for their columns."""
+    """Return the input that takes a feature: ids, numbers with an axis for their columns, or a text a row."""
+    if isinstance(feature, Text):
+        return row_tensor("string")
     steps = ("batch", "time")
     if isinstance(feature, Tokens | Categories):
         return Tensor(dtype="int32", axes=steps, pad_value=int(pad_value))
@@ -112,7 +115,8 @@ def input_tensor(feature: Feature, pad_value: float = 0, has_columns: bool = Tru
 
 def output_tensor(head: Head, *values: str) -> Tensor:
     """Return the output that a head reads; `values` are the axes of one answer."""
-    return Tensor(dtype="float32", axes=("batch", *AHEAD[head.per], *values))
+    dtype: Dtype = "string" if isinstance(head, TextHead) else "float32"
+    return Tensor(dtype=dtype, axes=("batch", *AHEAD[head.per], *values))
 
 
 def _value_axes(head: Head) -> tuple[str, ...]:

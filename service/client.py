@@ -133,8 +133,10 @@ def _feature(values: Any) -> dict[str, Any]:
     """Return a REST feature as the JSON form of a Feature message."""
     if isinstance(values, Mapping):
         return {"timestamps": {"values": values.get("timestamps")}}
+    if isinstance(values, str):
+        return {"strings": {"values": [values]}}
     if not isinstance(values, list):
-        raise CallFailed("WRONG_TYPE: a feature is a list of one value a step")
+        raise CallFailed("WRONG_TYPE: a feature is a list of one value a step, or a text")
     if values and isinstance(values[0], str):
         return {"strings": {"values": values}}
     rows = [value if isinstance(value, list) else [value] for value in values]

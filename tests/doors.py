@@ -223,6 +223,8 @@ def write_feature(feature: sequence_pb2.Feature, values: Any) -> None:
     if isinstance(values, dict):
         for stamp in values["timestamps"]:
             feature.timestamps.values.add().FromJsonString(stamp)
+    elif isinstance(values, str):
+        feature.strings.values.append(values)
     elif values and isinstance(values[0], str):
         feature.strings.values.extend(values)
     elif values is not None:

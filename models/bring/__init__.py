@@ -47,13 +47,14 @@ def bring(
     file = load_keras(model, imports)
     matching = match_contract(contract, file)
     manifest, function = contract_manifest(contract, version, file, matching), _function(file, matching)
+    _check_examples(contract, manifest)
     masking = contract.mask_from
     if masking is None and matching.mask is None and file.maybe_masks():
-        masking = masking_feature(manifest, function)
+        masking = masking_feature(manifest, function, contract.examples)
     if masking is not None:
         manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
         _check_labels_kept(manifest, masking)
-    _check_examples(contract, manifest)
+        _check_examples(contract, manifest)
     trial = try_model(manifest, function, contract.examples)
     requests, probes = (
         [{"sequences": [sequence]} for sequence in sequences]
@@ -75,7 +76,7 @@ def _function(file: KerasFile, matching: Matching) -> Any:
     def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         fed = [_shaped(inputs[given[port.name]], port) for port in file.inputs]
         outputs = keras.tree.flatten(file.network(fed, training=False))
-        return {name: tf.cast(outputs[place], tf.float32) for name, place in matching.heads.items()}
+        return {name: _answered(outputs[place]) for name, place in matching.heads.items()}
 
     return predict
 
@@ -85,6 +86,11 @@ def _shaped(values: tf.Tensor, port: Port) -> tf.Tensor:
     cast = tf.cast(values, port.dtype)
     wide = cast[..., None] if len(cast.shape) < len(port.shape) else cast
     return tf.ensure_shape(wide, port.shape)
+
+
+def _answered(values: tf.Tensor) -> tf.Tensor:
+    """Return an output as a signature has it: float32, or a text a row."""
+    return tf.reshape(values, [-1]) if values.dtype == tf.string else tf.cast(values, tf.float32)
 
 
 def _check_labels_kept(manifest: Manifest, masking: str) -> None:

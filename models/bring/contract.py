@@ -16,10 +16,11 @@ from seqserve.service.contract.manifest import (
     Head,
     Numbers,
     Numeric,
-    Part,
     Sigmoid,
     Softmax,
 )
+from seqserve.service.contract.part import Part
+from seqserve.service.contract.texts import Text, TextHead
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)  # TOML has no tuples
 Table = dict[str, Any]
@@ -65,6 +66,13 @@ class ContractElapsed(ContractFeature, Elapsed):
 
     model_config = STRICT
     part = Elapsed
+
+
+class ContractText(ContractFeature, Text):
+    """Text that goes to the model as it is."""
+
+    model_config = STRICT
+    part = Text
 
 
 class ContractHead(BaseModel):
@@ -117,16 +125,28 @@ class ContractNumeric(ContractHead, Numeric):
         return {"mean": [0.0] * count, "scale": [1.0] * count, **table}
 
 
-AnyFeature = Annotated[ContractCategories | ContractNumbers | ContractElapsed, Field(discriminator="kind")]
-AnyHead = Annotated[ContractSoftmax | ContractSigmoid | ContractNumeric, Field(discriminator="kind")]
+class ContractTextHead(ContractHead, TextHead):
+    """Text that the model writes."""
+
+    model_config = STRICT
+    part = TextHead
+
+
+AnyFeature = Annotated[
+    ContractCategories | ContractNumbers | ContractElapsed | ContractText, Field(discriminator="kind")
+]
+AnyHead = Annotated[
+    ContractSoftmax | ContractSigmoid | ContractNumeric | ContractTextHead, Field(discriminator="kind")
+]
 _FEATURE: TypeAdapter[Feature] = TypeAdapter(Feature)
 _HEAD: TypeAdapter[Head] = TypeAdapter(Head)
 
 
-class Steps(Section):
-    """What a caller may send; the longest bucket if absent."""
+class Longest(Section):
+    """What a caller may send; the longest bucket if absent, and 2000 characters of a text."""
 
     sequence_steps: Width | None = None
+    text_characters: Width | None = None
 
 
 class Contract(Section):
@@ -140,7 +160,7 @@ class Contract(Section):
     mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
     padding: Literal["right", "left"] | None = None  # right; must be given where the time axis is fixed
     buckets: tuple[Width, ...] | None = None
-    limits: Steps = Steps()
+    limits: Longest = Longest()
     examples: Annotated[tuple[dict[str, Any], ...], Field(max_length=5)] = ()
     card: dict[str, Any] = Field(default_factory=dict)
 
@@ -152,6 +172,9 @@ class Contract(Section):
             raise ValueError("mask_from and mask_input: a mask is derived or given, not both")
         if self.mask_from is not None and self.mask_from not in self.features:
             raise ValueError(f"mask_from: {self.mask_from!r} is not a feature of the file")
+        texts = [name for name, feature in self.features.items() if isinstance(feature, ContractText)]
+        if texts and not self.examples:
+            raise ValueError(f"examples: features.{texts[0]} is text, of which none can be drawn; give some")
         return self
 
     def manifest_features(self) -> dict[str, Feature]:

@@ -1,6 +1,6 @@
 """The manifest of a user's own model, by its contract and by the Keras inputs and outputs matched with it."""
 
-from seqserve.models.bring.contract import Contract, ContractCategories
+from seqserve.models.bring.contract import Contract, ContractCategories, ContractText
 from seqserve.models.bring.keras_file import KerasFile, Port
 from seqserve.models.bring.matching import Matching, list_ports
 from seqserve.models.config import ConfigInvalid
@@ -16,6 +16,8 @@ from seqserve.service.contract.manifest import (
 )
 
 BUCKETS = (8, 16, 32, 64, 128)
+CHARACTERS = 2000
+"""The longest text, unless the contract says otherwise."""
 
 
 def contract_manifest(contract: Contract, version: int, file: KerasFile, matching: Matching) -> Manifest:
@@ -25,11 +27,12 @@ def contract_manifest(contract: Contract, version: int, file: KerasFile, matchin
         ConfigInvalid: time axis, buckets, padding or limits contradict each other.
     """
     buckets = _buckets(contract, matching)
-    steps = contract.limits.sequence_steps or buckets[-1]
-    if steps > buckets[-1]:
+    longest = max(buckets, default=0)
+    steps = contract.limits.sequence_steps or longest
+    if steps > longest:
         shown = list_ports(list(matching.features.values()))
         raise ConfigInvalid(
-            f"limits.sequence_steps: {steps} is above the last bucket, {buckets[-1]}; the model has {shown}"
+            f"limits.sequence_steps: {steps} is above the last bucket, {longest}; the model has {shown}"
         )
     inputs = {name: _input(contract, name, port, file) for name, port in matching.features.items()}
     if matching.mask is not None and matching.mask_name is not None:
@@ -43,13 +46,28 @@ def contract_manifest(contract: Contract, version: int, file: KerasFile, matchin
         padding=contract.padding or "right",
         features=contract.manifest_features(),
         heads=heads,
-        limits=Limits(sequence_steps=steps),
+        limits=Limits(sequence_steps=steps or None, text_characters=_characters(contract)),
     )
 
 
+def _characters(contract: Contract) -> int | None:
+    has_text = any(isinstance(feature, ContractText) for feature in contract.features.values())
+    if contract.limits.text_characters is not None and not has_text:
+        raise ConfigInvalid("limits.text_characters: the contract has no feature of kind text")
+    return contract.limits.text_characters or (CHARACTERS if has_text else None)
+
+
 def _buckets(contract: Contract, matching: Matching) -> tuple[int, ...]:
-    """Return the contract's buckets, or the one bucket that a fixed time axis leaves."""
-    ports = list(matching.features.values())
+    """Return the contract's buckets, or the one bucket that a fixed time axis leaves; none for text alone."""
+    ports = [
+        port
+        for name, port in matching.features.items()
+        if not isinstance(contract.features[name], ContractText)
+    ]
+    if not ports:
+        if contract.buckets is not None:
+            raise ConfigInvalid(f"buckets: {list(contract.buckets)}, but a text is not padded; leave it out")
+        return ()
     fixed = {port.shape[1] for port in ports} - {None}
     if len(fixed) > 1:
         raise ConfigInvalid(f"features: one time axis is expected, the model has {list_ports(ports)}")

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories
+from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractText
 from seqserve.models.bring.keras_file import KerasFile, Port
 from seqserve.models.config import RESERVED, ConfigInvalid
 from seqserve.models.manifest import AHEAD
 from seqserve.service.contract.features import LARGEST
 from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
+from seqserve.service.contract.texts import TextHead
 
 WHOLE = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
 """The number up to which each float type has every whole number."""
@@ -83,6 +84,17 @@ def list_ports(ports: Sequence[Port]) -> str:
 
 
 def _check_input(field: str, feature: AnyFeature, port: Port) -> None:
+    if (port.dtype == "string") != isinstance(feature, ContractText):
+        advice = '; kind = "text" gives it strings' if port.dtype == "string" else ""
+        raise ConfigInvalid(
+            f"{field}: {feature.kind} cannot go into input {port} of the model: its dtype{advice}"
+        )
+    if isinstance(feature, ContractText):
+        if port.shape[1:] not in ((), (1,)):
+            raise ConfigInvalid(
+                f"{field}: a text a row gives (batch), input {port} of the model does not fit"
+            )
+        return
     width = feature.width if isinstance(feature, Numbers) else 1
     shape = port.shape
     fits = (len(shape) == 3 and shape[2] in (width, None)) or (len(shape) == 2 and width == 1)
@@ -183,6 +195,14 @@ def _match_heads(contract: Contract, file: KerasFile) -> dict[str, int]:
 
 
 def _check_output(field: str, head: Head, port: Port, times: set[int | None]) -> None:
+    if isinstance(head, TextHead):
+        if port.dtype != "string" or port.shape[1:] not in ((), (1,)):
+            raise ConfigInvalid(
+                f"{field}: a string a row is expected, output {port} of the model does not fit"
+            )
+        return
+    if port.dtype == "string":
+        raise ConfigInvalid(f'{field}: output {port} of the model is text; kind = "text" answers with it')
     if port.dtype.startswith(("int", "uint", "bool", "string")) and not isinstance(head, Numeric):
         raise ConfigInvalid(
             f"{field}: scores are expected, output {port} of the model is not scores but the model's choice"

@@ -1,12 +1,12 @@
 """What export learns of a model by trying it: the feature it masks by, clear examples, and faults."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from seqserve.models.bring.trial_inputs import Sent, made_up
+from seqserve.models.bring.trial_inputs import Sent, made_up, words_of
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import margin
 from seqserve.service.contract.features import SequenceEncoder
@@ -21,6 +21,7 @@ from seqserve.service.contract.manifest import (
     Softmax,
 )
 from seqserve.service.contract.padding import Array, Row, bucket_of, pad_batch, real_steps
+from seqserve.service.contract.texts import Text, TextHead
 
 LONGEST = 40
 NEAR_TIES = 3
@@ -50,10 +51,12 @@ def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()
     """
     random = np.random.default_rng(0)
     encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    given = list(given)
+    words = words_of(manifest, given)
     most = min(LONGEST, manifest.limits.sequence_steps or LONGEST)
     clear, unclear, best_margins, answered = [], [], [], dict[str, list[Array]]()
     for length in sorted({max(1, most // 8), max(1, most // 2), most}):
-        sequences = list(made_up(manifest, encoder, length, random))
+        sequences = list(made_up(manifest, encoder, length, random, words))
         rows = [row for _, row in sequences]
         outputs = _noted(_run(manifest, function, rows), answered)
         margins = [
@@ -63,9 +66,8 @@ def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()
         clear.append(sequences[int(order[-1])][0])
         unclear += [sequences[int(place)][0] for place in order[:NEAR_TIES]]
         best_margins.append(max(margins))
-    short = encoder.encode({name: values[:1] for name, values in clear[0].items()}).row
-    _try_lengths(manifest, function, [short, rows[-1]])
-    given = list(given)
+    first = {n: values if isinstance(values, str) else values[:1] for n, values in clear[0].items()}
+    _try_lengths(manifest, function, [encoder.encode(first).row, rows[-1]])
     for sequence in given:
         _noted(_run(manifest, function, [encoder.encode(sequence).row]), answered)
     _try_unknown(manifest, function, encoder, clear[-1])
@@ -104,7 +106,7 @@ def _noted(outputs: dict[str, Array], answered: dict[str, list[Array]]) -> dict[
     return outputs
 
 
-def masking_feature(manifest: Manifest, function: Function) -> str | None:
+def masking_feature(manifest: Manifest, function: Function, given: Sequence[Sent] = ()) -> str | None:
     """Return the feature whose pad value makes the model drop a step, None where no one feature does alone.
 
     Tried: a step of the pad value put first, in the middle and last must leave every other answer as it was.
@@ -114,9 +116,12 @@ def masking_feature(manifest: Manifest, function: Function) -> str | None:
     if length < 2:
         return None
     encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
-    rows = [row for _, row in made_up(manifest, encoder, length, random)][:5]
-    for name in manifest.features:
-        if all(_drops(manifest, function, rows, name, at) for at in (0, length // 2, length)):
+    words = words_of(manifest, given)
+    rows = [row for _, row in made_up(manifest, encoder, length, random, words)][:5]
+    for name, feature in manifest.features.items():
+        if not isinstance(feature, Text) and all(
+            _drops(manifest, function, rows, name, at) for at in (0, length // 2, length)
+        ):
             return name
     return None
 
@@ -126,7 +131,10 @@ def _drops(manifest: Manifest, function: Function, rows: list[Row], name: str, a
     tensors = manifest.signatures[PREDICT_SIGNATURE].inputs
     wider = []
     for row in rows:
-        inputs = {n: np.insert(v, at, v[at - 1], axis=0) for n, v in row.inputs.items()}
+        inputs = {
+            n: np.insert(v, at, v[at - 1], axis=0) if "time" in tensors[n].axes else v
+            for n, v in row.inputs.items()
+        }
         inputs[name][at] = tensors[name].pad_value
         wider.append(Row(inputs, row.length + 1))
     length = bucket_of(wider[0].length, manifest.buckets)
@@ -136,7 +144,9 @@ def _drops(manifest: Manifest, function: Function, rows: list[Row], name: str, a
             if manifest.heads[head].per == "step":
                 one = real_steps(one, row.length, manifest.padding)
                 other = np.delete(real_steps(other, row.length + 1, manifest.padding), at, axis=0)
-            if not np.allclose(one, other, rtol=1e-5, atol=1e-5):
+            if not (
+                one == other if isinstance(one, bytes) else np.allclose(one, other, rtol=1e-5, atol=1e-5)
+            ):
                 return False
     return True
 
@@ -185,7 +195,7 @@ def _margin(manifest: Manifest, outputs: Mapping[str, Array], row: Row) -> float
 
 
 def _probabilities(name: str, head: Head, values: Array) -> Array:
-    if isinstance(head, Numeric):
+    if isinstance(head, Numeric | TextHead):
         return values
     try:
         return (

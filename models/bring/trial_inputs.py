@@ -1,6 +1,6 @@
 """Made-up sequences to try a user's model with: drawn from the contract alone, the same ones each time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,30 @@ from seqserve.service import errors
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers
 from seqserve.service.contract.padding import Row
+from seqserve.service.contract.texts import Text
 
 CANDIDATES = 32
 REDRAWN = 1000
-Sent = dict[str, list[Any]]
+Sent = dict[str, Any]
 """A sequence as a caller would send it: values by feature."""
+Words = Mapping[str, Sequence[str]]
+"""By feature of text, the words that texts are made up of."""
+
+
+def words_of(manifest: Manifest, examples: Sequence[Sent]) -> dict[str, list[str]]:
+    """Return the words of the examples' texts, each once, by feature of text."""
+    texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text)]
+    said = {name: [one[name] for one in examples] for name in texts}
+    return {
+        name: sorted(
+            {word for text in values for word in (text if isinstance(text, str) else text[0]).split()}
+        )
+        for name, values in said.items()
+    }
 
 
 def made_up(
-    manifest: Manifest, encoder: SequenceEncoder, length: int, random: np.random.Generator
+    manifest: Manifest, encoder: SequenceEncoder, length: int, random: np.random.Generator, words: Words
 ) -> Iterator[tuple[Sent, Row]]:
     """Yield `CANDIDATES` sequences of a length, and each as a row; none has a step that looks like padding.
 
@@ -26,7 +41,12 @@ def made_up(
         ConfigInvalid: every value that is drawn looks like padding.
     """
     for number in range(CANDIDATES):
-        sent = {name: _values(feature, length, number, random) for name, feature in manifest.features.items()}
+        sent: Sent = {
+            name: " ".join(random.choice(words[name], length))
+            if isinstance(feature, Text)
+            else _values(feature, length, number, random)
+            for name, feature in manifest.features.items()
+        }
         yield sent, _encoded(manifest, encoder, sent, random)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqserve.models.check.pipeline import Pipeline
-from seqserve.models.check.rows import Call, answered_alone, apart, example_rows
+from seqserve.models.check.rows import Call, amount, answered_alone, apart, example_rows
 from seqserve.service.contract.padding import pad_batch
 from seqserve.service.errors import FailedPrecondition
 
@@ -45,7 +45,7 @@ async def check_eager(
             if changed is not None:
                 output, off = changed
                 raise GraphDiffers(
-                    f"output {output!r} of {name!r} is off by {off:.3g} from what Keras gives when it "
+                    f"output {output!r} of {name!r} is off {amount(off)} from what Keras gives when it "
                     f"runs the layers one by one, for a row of {row.length} steps: a layer does not work "
                     "when it is traced with open axes"
                 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqserve.models.check.pipeline import TOLERANCE, Pipeline
-from seqserve.models.check.rows import Call, answered, answered_alone, apart, example_rows
+from seqserve.models.check.rows import Call, amount, answered, answered_alone, apart, example_rows
 from seqserve.service.contract.manifest import Manifest
 from seqserve.service.contract.padding import Row
 from seqserve.service.core.types import Outputs
@@ -35,6 +35,8 @@ async def check_padding(loaded: Pipeline, name: str, probes: Sequence[dict[str, 
     count = sum(map(len, groups.values()))
     held = f", held to the GPU's tolerance of {loaded.tolerance:g}" if loaded.tolerance != TOLERANCE else ""
     buckets = loaded.served.manifest.buckets
+    if not buckets:
+        return f"signature {name!r}: neighbours change nothing for {count} texts ({shown} times{held})"
     if len(buckets) == 1:
         return (
             f"signature {name!r}: neighbours change nothing for {count} rows ({shown} times{held}); "
@@ -70,7 +72,7 @@ class Case:
 
 def _cases(rows: Sequence[Row], manifest: Manifest) -> Iterator[Case]:
     """Yield every case that is tested; among neighbours each row is first, last and in between."""
-    for bucket in manifest.buckets:
+    for bucket in manifest.buckets or (max(row.length for row in rows),):
         fitting = tuple(place for place, row in enumerate(rows) if row.length <= bucket)
         for place in fitting:
             if len(manifest.buckets) > 1:
@@ -85,4 +87,4 @@ def _compare(loaded: Pipeline, name: str, row: Row, alone: Outputs, got: Outputs
     changed = apart(loaded, name, row, alone, got)
     if changed is not None:
         output, off = changed
-        raise PaddingLeak(f"output {output!r} of {name!r} changes by {off:.3g} when a row is {how}")
+        raise PaddingLeak(f"output {output!r} of {name!r} changes {amount(off)} when a row is {how}")

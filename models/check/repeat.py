@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqserve.models.check.pipeline import Pipeline
-from seqserve.models.check.rows import Call, answered_alone, apart, example_rows
+from seqserve.models.check.rows import Call, amount, answered_alone, apart, example_rows
 from seqserve.service.errors import FailedPrecondition
 
 
@@ -28,7 +28,7 @@ async def check_repeats(loaded: Pipeline, name: str, probes: Sequence[dict[str, 
             if changed is not None:
                 output, off = changed
                 raise AnswersVary(
-                    f"output {output!r} of {name!r} changes by {off:.3g} when the same row is asked "
+                    f"output {output!r} of {name!r} changes {amount(off)} when the same row is asked "
                     "again: a layer draws at random (as training=True in its call) or keeps state between "
                     "calls; answers may depend on nothing but the request"
                 )

@@ -73,24 +73,43 @@ def example_rows(
 
 
 def _cut(row: Row, length: int, tensors: Mapping[str, Tensor]) -> Row:
-    values = {n: v[:length] if "time" in tensors[n].axes else v for n, v in row.inputs.items()}
+    """Return a row's first steps, and the first words of its texts."""
+    values = {
+        n: v[:length]
+        if "time" in tensors[n].axes
+        else _words(v, length)
+        if tensors[n].dtype == "string"
+        else v
+        for n, v in row.inputs.items()
+    }
     return Row(values, length)
 
 
+def _words(text: Array, count: int) -> Array:
+    return np.array(b" ".join(text.item().split()[:count]), np.object_)
+
+
 def excess(wanted: Array, got: Array, tolerance: float) -> float | None:
-    """Return the largest difference if any is above the tolerance, else None."""
+    """Return the largest difference if any is above the tolerance, else None; infinite between texts."""
     if wanted.shape != got.shape:
         return float("inf")
+    if wanted.dtype == np.object_:
+        return None if np.array_equal(wanted, got) else float("inf")
     exact = wanted.astype(np.float64)
     off = np.abs(exact - got.astype(np.float64))
     allowed = tolerance + tolerance * np.abs(exact)
     return None if (off <= allowed).all() else float(off.max())
 
 
+def amount(off: float) -> str:
+    """Return a difference as a message shows it, behind `changes` or `is off`."""
+    return f"by {off:.3g}" if np.isfinite(off) else "altogether"
+
+
 def apart(loaded: Pipeline, name: str, row: Row, wanted: Outputs, got: Outputs) -> tuple[str, float] | None:
     """Return the first output of a row that is not as wanted, and by how much; None if there is none."""
     manifest = loaded.served.manifest
-    ids_differ = manifest.decode is not None and not _same_ids(wanted, got)
+    ids_differ = "ids" in wanted and manifest.decode is not None and not _same_ids(wanted, got)
     for output, tensor in manifest.signatures[name].outputs.items():
         if ids_differ and output != "scores":
             continue  # a tie: two hypotheses whose scores are as close as the tolerance
@@ -110,7 +129,7 @@ def _same_ids(wanted: Outputs, got: Outputs) -> bool:
 
 def _real(manifest: Manifest, outputs: Outputs, name: str, axes: Sequence[str], row: Row) -> Array:
     """Cut an output to what is real: decoded steps, source steps, or a sequence's own steps."""
-    value = outputs[name]
+    value = np.asarray(outputs[name])  # a text is plain bytes
     for place, axis in enumerate(axes):
         moved = np.moveaxis(value, place, 0)
         if axis == "time" and manifest.decode is not None:

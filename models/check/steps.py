@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqserve.models.check.pipeline import Pipeline, predict
-from seqserve.models.check.rows import Call, answered_alone, example_rows, excess
+from seqserve.models.check.rows import Call, amount, answered_alone, example_rows, excess
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE
 from seqserve.service.contract.padding import Row
 from seqserve.service.core.types import Outputs
@@ -57,4 +57,4 @@ def _compare_step(loaded: Pipeline, whole: Outputs, got: Outputs, how: str) -> N
     for head in loaded.served.manifest.heads:
         off = excess(whole[head], got[head], loaded.tolerance) if head in got else float("inf")
         if off is not None:
-            raise StepDiffers(f"output {head!r} of {STEP_SIGNATURE!r} is off by {off:.3g} {how}")
+            raise StepDiffers(f"output {head!r} of {STEP_SIGNATURE!r} is off {amount(off)} {how}")

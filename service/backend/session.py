@@ -6,6 +6,7 @@ is what does there.
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,41 @@ def load(folder: Path) -> SavedModel:
     """Load a version's directory.
 
     Raises:
-        BackendFailed: it is no SavedModel that can be loaded, or TensorFlow is not installed.
+        BackendFailed: it is no SavedModel that can be loaded, or TensorFlow, or what else its graph needs, is
+            not installed.
     """
+    try:
+        return _load(folder)
+    except _UnknownOp as unknown:
+        _import_text(folder, unknown.op)
+    try:
+        return _load(folder)
+    except _UnknownOp as unknown:
+        message = (
+            f"its graph has the operation {unknown.op!r}, which neither TensorFlow nor tensorflow_text has"
+        )
+        raise errors.BackendFailed(f"{folder.name}: {message}") from unknown
+
+
+class _UnknownOp(Exception):
+    """The graph has an operation that nothing loaded so far has."""
+
+    def __init__(self, op: str) -> None:
+        super().__init__(op)
+        self.op = op
+
+
+def _import_text(folder: Path, op: str) -> None:
+    """Add the operations of tensorflow_text to TensorFlow's, as TensorFlow Serving has them."""
+    try:
+        import tensorflow_text  # noqa: F401
+    except ImportError as error:
+        message = f"its graph has the operation {op!r}, which TensorFlow itself lacks; if it is one of"
+        install = 'tensorflow_text: pip install "seqserve[text]"'
+        raise errors.BackendFailed(f"{folder.name}: {message} {install}") from error
+
+
+def _load(folder: Path) -> SavedModel:
     tf = _tensorflow()
     session = tf.compat.v1.Session(graph=tf.Graph())
     try:
@@ -71,6 +105,9 @@ def load(folder: Path) -> SavedModel:
             meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
     except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
         session.close()
+        unknown = re.search(r"Op type not registered '(\w[^']*)'", str(error))
+        if unknown:
+            raise _UnknownOp(unknown[1]) from error
         log.warning("loading %s", folder, exc_info=True)
         raise errors.BackendFailed(f"{folder.name}: the SavedModel cannot be loaded") from error
     return SavedModel(session, {key: _names(signature) for key, signature in meta.signature_def.items()})

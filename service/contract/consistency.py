@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # `manifest` checks itself by this module
     from seqserve.service.contract.manifest import Decode, Feature, Manifest, Signature, Tensor
 
 NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
+"""Of what has pieces or steps; raw text has characters alone."""
 DECODED = ("ids", "lengths", "scores")
 """The outputs of every decoding signature; `attention` is a further one, for alignment."""
 
@@ -51,9 +52,13 @@ def _faults_of_signature(manifest: "Manifest", signature: "Signature") -> Iterat
             yield from (f"inputs.{name}: {fault}" for fault in _misfits(manifest.features[name], tensor))
         if name in manifest.options and tensor.axes not in ((), ("batch",)):
             yield f"inputs.{name}: an option has one value a row or one a batch, not {', '.join(tensor.axes)}"
-    for output in DECODED if manifest.decode is not None else ():
+    for output in DECODED if manifest.decode is not None and not manifest.is_raw else ():
         if output not in signature.outputs:
             yield f"outputs: {output!r} is missing"
+    for name, head in manifest.heads.items():
+        dtype = signature.outputs[name].dtype if name in signature.outputs else None
+        if dtype is not None and (dtype == "string") != (head.kind == "text"):
+            yield f"outputs.{name}: dtype {dtype} is not what a head of kind {head.kind} reads"
 
 
 def _not_in_signature(manifest: "Manifest", name: str, signature: "Signature") -> Iterator[str]:
@@ -68,7 +73,11 @@ def _not_in_signature(manifest: "Manifest", name: str, signature: "Signature") -
 
 
 def _misfits(feature: "Feature", tensor: "Tensor") -> Iterator[str]:
-    """Yield why the feature's rows, (time) or (time, columns), cannot be given to the tensor."""
+    """Yield why the feature's rows, (time), (time, columns) or one text, cannot be given to the tensor."""
+    if feature.kind == "text":
+        if (tensor.dtype, tensor.axes) != ("string", ("batch",)):
+            yield f"a text is a string (batch), not {tensor.dtype} ({', '.join(tensor.axes)})"
+        return
     if tensor.dtype in ("bool", "string"):
         yield f"dtype {tensor.dtype} takes no ids and no numbers"
     if tensor.axes[:2] != ("batch", "time") or len(tensor.axes) > 3:
@@ -80,6 +89,10 @@ def _misfits(feature: "Feature", tensor: "Tensor") -> Iterator[str]:
 def _faults_of_mask(manifest: "Manifest") -> Iterator[str]:
     if manifest.mask_from is not None and manifest.mask != "derived":
         yield f"mask_from: {manifest.mask_from!r} goes with mask: derived, and only with it"
+    if manifest.mask_from is not None and manifest.features[manifest.mask_from].kind == "text":
+        yield f"mask_from: {manifest.mask_from!r} is a text, which has no steps"
+    if manifest.mask_input is not None and manifest.is_raw:
+        yield f"mask.input: {manifest.mask_input!r} masks steps, and a text has none"
 
 
 def _faults_of_options(manifest: "Manifest") -> Iterator[str]:
@@ -100,18 +113,27 @@ def _faults_of_profile(manifest: "Manifest") -> Iterator[str]:
 
 
 def _faults_of_limits(manifest: "Manifest") -> Iterator[str]:
-    longest = manifest.buckets[-1]
     for field in ("text_pieces", "sequence_steps"):
         limit = getattr(manifest.limits, field)
-        if limit is not None and limit > longest:
-            yield f"limits.{field}: {limit} is above the last bucket, {longest}"
-    for field in NEEDED_LIMITS.get(manifest.task, ()):
+        if limit is not None and manifest.is_raw:
+            yield f"limits.{field}: {limit}, but no feature has pieces or steps"
+        elif limit is not None and limit > manifest.buckets[-1]:
+            yield f"limits.{field}: {limit} is above the last bucket, {manifest.buckets[-1]}"
+    needed = () if manifest.is_raw else NEEDED_LIMITS.get(manifest.task, ())
+    has_text = any(feature.kind == "text" for feature in manifest.features.values())
+    for field in (*needed, *("text_characters",) * has_text):
         if getattr(manifest.limits, field) is None:
             yield f"limits.{field}: needed for task {manifest.task}"
 
 
 def _faults_of_decode(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
     """Yield where decoding contradicts the options that steer it, or the text that it shares its ids with."""
+    if manifest.is_raw:
+        yield from _faults_of_raw(manifest, decode)
+        return
+    for field in ("default_length", "max_length"):
+        if getattr(decode, field) is None:
+            yield f"{field}: needed where ids are decoded"
     for name, option in manifest.options.items():
         where = f"options.{name}"
         if option.option == "max_length" and option.default != decode.default_length:
@@ -122,6 +144,21 @@ def _faults_of_decode(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
             yield f"max_beams: {decode.max_beams}, but {where} has the maximum {option.maximum}"
     if decode.tokenizer is None:
         yield from _faults_of_shared_vocabulary(manifest, decode)
+
+
+def _faults_of_raw(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
+    """Yield what a translator from text to text, whose whole loop is in its graph, says and cannot have."""
+    if list(decode.signatures) != ["greedy"]:
+        yield f"signatures: a translator of raw text has greedy alone, not {', '.join(decode.signatures)}"
+    for field in ("default_length", "max_length", "tokenizer"):
+        if getattr(decode, field) is not None:
+            yield f"{field}: {getattr(decode, field)}, but text comes back, not ids"
+    if decode.max_beams != 1:
+        yield f"max_beams: {decode.max_beams}, but text comes back, not beams"
+    if [head.kind for head in manifest.heads.values()] != ["text"]:
+        yield "signatures: a translator of raw text answers by one of heads, of kind text"
+    for name in manifest.options:
+        yield f"signatures: options.{name} cannot steer a translator of raw text"
 
 
 def _faults_of_shared_vocabulary(manifest: "Manifest", decode: "Decode") -> Iterator[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from seqserve.service import errors
 from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, Tensor
 from seqserve.service.contract.padding import NUMPY_TYPES, Array, Row
+from seqserve.service.contract.texts import Text, text_input, words_in
 
 UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
 UNIT_SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
@@ -43,8 +44,11 @@ class SequenceEncoder:
     def __init__(self, manifest: Manifest, signature: str) -> None:
         self._manifest = manifest
         self._inputs = manifest.signatures[signature].inputs
-        self._longest = manifest.limits.sequence_steps or manifest.buckets[-1]
-        self._encoders = {name: _encoder(feature) for name, feature in manifest.features.items()}
+        self._longest = manifest.limits.sequence_steps or max(manifest.buckets, default=0)
+        self._texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text)]
+        self._encoders = {
+            name: _encoder(feature) for name, feature in manifest.features.items() if name not in self._texts
+        }
         self._usual = {name: self._bounds(name, ranges) for name, ranges in _ranges(manifest).items()}
 
     def encode(self, features: Mapping[str, Any]) -> Encoded:
@@ -53,13 +57,17 @@ class SequenceEncoder:
         Args:
             features: by name, one entry a step: a list of labels (str or whole numbers), numbers or rows of
                 numbers; an array (time) or (time, width) of numbers; or for elapsed time `{"timestamps": …}`,
-                a list of RFC 3339 strings or an array of seconds since 1970.
+                a list of RFC 3339 strings or an array of seconds since 1970. Of kind text: one string, or
+                a list of it.
 
         Raises:
             InvalidArgument: the class and its path say which feature, which step, and why.
         """
-        length = self._checked_length(features)
-        inputs: dict[str, Array] = {}
+        self._check_names(features)
+        length = self._checked_length(features) if self._encoders else None
+        inputs = {name: self._text(name, features[name]) for name in self._texts}
+        if length is None:
+            length = sum(map(words_in, inputs.values()))
         warned = dict.fromkeys((UNSEEN_EVENT_TYPE, OUT_OF_RANGE), False)
         for name, encode in self._encoders.items():
             try:
@@ -71,6 +79,12 @@ class SequenceEncoder:
             warned[OUT_OF_RANGE] |= self._is_outside(name, values)
         self._check_collision(inputs)
         return Encoded(Row(inputs, length), tuple(warning for warning, is_so in warned.items() if is_so))
+
+    def _text(self, name: str, value: Any) -> Array:
+        try:
+            return text_input(value, self._manifest.limits.text_characters)
+        except errors.InvalidArgument as error:
+            raise error.at(name) from None
 
     def _bounds(self, name: str, ranges: Array) -> Array:
         """Return the bounds of usual encoded values, (2, columns): the training range, three times as wide.
@@ -93,7 +107,6 @@ class SequenceEncoder:
 
     def _checked_length(self, features: Mapping[str, Any]) -> int:
         """Check what costs nothing, before any value is looked at; returns the number of steps."""
-        self._check_names(features)
         lengths = {name: self._steps(name, features[name]) for name in self._encoders}
         longest = max(lengths, key=lambda name: lengths[name])
         if lengths[longest] > self._longest:
@@ -108,13 +121,13 @@ class SequenceEncoder:
 
     def _check_names(self, features: Mapping[str, Any]) -> None:
         for name in features:
-            if name not in self._encoders:
-                known = ", ".join(self._encoders)
+            if name not in self._manifest.features:
+                known = ", ".join(self._manifest.features)
                 path = (
                     (name,) if len(name) <= _LONGEST_SHOWN else ()
                 )  # else the error is as long as the request
                 raise errors.UnknownFeature(f"no feature {_shown(name)}; the model has {known}", path=path)
-        for name in self._encoders:
+        for name in self._manifest.features:
             if features.get(name) is None:
                 raise errors.MissingFeature(f"feature {name!r} is missing", path=(name,))
 

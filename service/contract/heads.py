@@ -17,10 +17,12 @@ from seqserve.service.contract.items import (
     Labelled,
     LabelsAnswer,
     StepsAnswer,
+    TextAnswer,
     ValueAnswer,
 )
 from seqserve.service.contract.manifest import Head, Numeric, Sigmoid, Softmax
 from seqserve.service.contract.padding import Array, real_steps
+from seqserve.service.contract.texts import TextHead, text_output
 
 SUM_TOLERANCE = 0.01
 """How far probabilities may sum from 1 before the model is at fault: half precision stays well inside."""
@@ -32,12 +34,16 @@ def answer_head(head: Head, values: Array, length: int, padding: str, top_k: int
     Args:
         values: (width), or (time, width) for `per: step`, or (horizon, columns) for `per: horizon`;
             quantile levels, where the head has them, are a further last axis. A width of 1 needs no axis.
+            Of a head of text: its bytes.
         length: the row's real steps.
         top_k: how many labels a softmax head lists, at least 1.
 
     Raises:
-        ValueError: the output's shape is not the head's, or it holds NaN, infinity or no probabilities.
+        ValueError: the output's shape is not the head's, or it holds NaN, infinity or no probabilities, or
+            bytes that are not UTF-8.
     """
+    if isinstance(head, TextHead):
+        return TextAnswer(text_output(values))
     if head.per == "step":
         steps = real_steps(values, length, padding)
         return StepsAnswer(tuple(_one(head, step, top_k) for step in steps))
@@ -46,7 +52,9 @@ def answer_head(head: Head, values: Array, length: int, padding: str, top_k: int
     return _one(head, values, top_k)
 
 
-def _one(head: Head, values: Array, top_k: int) -> ClassAnswer | LabelsAnswer | ValueAnswer:
+def _one(
+    head: Softmax | Sigmoid | Numeric, values: Array, top_k: int
+) -> ClassAnswer | LabelsAnswer | ValueAnswer:
     match head:
         case Softmax():
             return _class(head, values, top_k)

@@ -49,7 +49,7 @@ class PredictBody(Body):
     """Sequences to predict from: each a map of feature name to values, one a step."""
 
     sequences: Annotated[list[dict[str, Any]], FailFast()] = Field(
-        description='by feature: labels, numbers, rows of numbers, or {"timestamps": [RFC 3339, ...]}'
+        description='by feature: labels, numbers, rows of numbers, {"timestamps": [RFC 3339, ...]}, or a text'
     )
     top_k: int = Field(1, description="how many labels `top` lists, best first")
     heads: list[str] | None = Field(None, max_length=1000, description="which heads to answer; all if absent")
@@ -74,7 +74,7 @@ class Translation(Item):
     """One translated text. `alignment[i][j]`: how much target word i attends to source word j."""
 
     text: str
-    score: float
+    score: float | None = None  # none where the graph gives none
     warnings: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] | None = None
     source_tokens: tuple[str, ...] | None = None
@@ -142,7 +142,14 @@ class HorizonAnswer:
     intervals: tuple[Interval, ...] = ()
 
 
-HeadAnswer = ClassAnswer | LabelsAnswer | ValueAnswer | StepsAnswer | HorizonAnswer
+@dataclass(frozen=True, slots=True)
+class TextAnswer:
+    """Text that the model wrote."""
+
+    text: str
+
+
+HeadAnswer = ClassAnswer | LabelsAnswer | ValueAnswer | StepsAnswer | HorizonAnswer | TextAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,11 @@ part checks itself here, and `consistency` checks the parts against each other.
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_serializer, model_validator
 
 from seqserve.service.contract.consistency import check_consistency
+from seqserve.service.contract.part import Part
+from seqserve.service.contract.texts import Text, TextHead
 from seqserve.service.errors import ManifestInvalid
 
 FILE_NAME = "manifest.json"
@@ -46,12 +40,6 @@ def _known_schema(version: int) -> int:
 
 
 Labels = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
-
-
-class Part(BaseModel):
-    """A part of a manifest: frozen, and keeps fields that a later schema may add."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Tensor(Part):
@@ -192,7 +180,7 @@ class Elapsed(Part):
     scale: Annotated[float, Field(gt=0)] = 1.0  # after the transform: transform(x) / scale
 
 
-Feature = Annotated[Tokens | Categories | Numbers | Elapsed, Field(discriminator="kind")]
+Feature = Annotated[Tokens | Text | Categories | Numbers | Elapsed, Field(discriminator="kind")]
 Per = Literal["sequence", "step", "horizon"]
 
 
@@ -250,25 +238,26 @@ class Numeric(Part):
         return self
 
 
-Head = Annotated[Softmax | Sigmoid | Numeric, Field(discriminator="kind")]
+Head = Annotated[Softmax | Sigmoid | Numeric | TextHead, Field(discriminator="kind")]
 
 
 class Decode(Part):
     """How a translation model is asked to decode, and what it can do.
 
     `tokenizer` names the target's vocabulary, as `Tokens.tokenizer` does; without it the two share one.
+    Where text comes back, not ids, there are no lengths and no vocabulary.
     """
 
     signatures: Annotated[dict[Literal["greedy", "beam", "sample"], str], Field(min_length=1)]
     max_beams: Positive = 1
-    default_length: Positive
-    max_length: Positive
+    default_length: Positive | None = None
+    max_length: Positive | None = None
     tokenizer: str | None = None
     special_ids: SpecialIds = SpecialIds()  # the target's; absent without a tokenizer: those of the text
 
     @model_validator(mode="after")
     def _check(self) -> "Decode":
-        if self.default_length > self.max_length:
+        if self.default_length and self.max_length and self.default_length > self.max_length:
             raise ValueError(f"default_length {self.default_length} is above max_length {self.max_length}")
         return self
 
@@ -314,18 +303,18 @@ class Manifest(Part):
     mask_from: str | None = None  # the input whose pad value the graph masks by, where mask is derived
     padding: Literal["right", "left"] = "right"
     batching: Literal["shared", "single"] = "shared"
-    options: dict[str, Option] = {}
+    options: dict[str, Option] = Field(default_factory=dict)
     features: Annotated[dict[str, Feature], Field(min_length=1)]
-    heads: dict[str, Head] = {}
+    heads: dict[str, Head] = Field(default_factory=dict)
     decode: Decode | None = None
     languages: Languages | None = None
     limits: Limits
-    buckets: tuple[Positive, ...]
+    buckets: tuple[Positive, ...] = ()  # none where no input has a time axis
     examples: tuple[Example, ...] = ()
     tolerance: Tolerance = Tolerance()
     profile: dict[str, Any] | None = None
     card: dict[str, Any] | None = None
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field(default_factory=dict)
 
     @property
     def mask_input(self) -> str | None:
@@ -337,7 +326,13 @@ class Manifest(Part):
         """The feature whose pad value means "no step" to the graph; None where none does."""
         if self.mask != "derived":
             return None
-        return self.mask_from or next(iter(self.features))
+        steps = (name for name, feature in self.features.items() if not isinstance(feature, Text))
+        return self.mask_from or next(steps, None)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether all that goes in is raw text: nothing has a time axis, and nothing is padded."""
+        return all(isinstance(feature, Text) for feature in self.features.values())
 
     @property
     def serving_signatures(self) -> list[str]:
@@ -352,9 +347,9 @@ class Manifest(Part):
             raise ValueError("decode goes with task: translation, and only with it")
         if self.task == "sequence" and not self.heads:
             raise ValueError("heads: a sequence model has at least one")
-        if list(self.buckets) != sorted(set(self.buckets)) or not self.buckets:
-            raise ValueError("buckets: ascending, at least one")
-        if self.padding == "left" and len(self.buckets) > 1:
+        if list(self.buckets) != sorted(set(self.buckets)) or bool(self.buckets) == self.is_raw:
+            raise ValueError("buckets: ascending, at least one; none where every feature is of kind text")
+        if self.padding == "left" and len(self.buckets) != 1:
             raise ValueError("padding: left is for a fixed time axis, which is one bucket")
         if self.mask_from is not None and self.mask_from not in self.features:
             raise ValueError(f"mask_from: {self.mask_from!r} is no feature")

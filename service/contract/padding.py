@@ -44,13 +44,15 @@ def bucket_of(length: int, buckets: Sequence[int]) -> int:
 def padded_length(longest: int, manifest: Manifest) -> int:
     """Return what rows are padded to: the longest's length, or the bucket where there is only one.
 
+    Rows of text alone are not padded; the longest's length says then what the batch counts for.
+
     One bucket may be a fixed time axis, which takes no other length. A model with several takes any, and
     nothing is gained by rounding up: docs/performance.md.
 
     Raises:
         ValueError: the last bucket does not hold the longest row; the codecs refuse such a row earlier.
     """
-    if manifest.batching == "single":
+    if manifest.batching == "single" or not manifest.buckets:
         return longest
     bucket = bucket_of(longest, manifest.buckets)
     return bucket if len(manifest.buckets) == 1 else longest

@@ -10,6 +10,7 @@ from seqserve.service.contract.items import PredictBody, Prediction, TranslateBo
 from seqserve.service.contract.manifest import FILE_NAME
 from seqserve.service.core.predict import PredictCodec
 from seqserve.service.core.translate import TranslateCodec
+from seqserve.service.core.translate_raw import RawCodec
 from seqserve.service.core.types import Task
 from seqserve.service.errors import ManifestInvalid
 
@@ -23,7 +24,7 @@ TRANSLATION = Task(
     answer_member="translations",
     body=TranslateBody,
     item=Translation,
-    codec=TranslateCodec,
+    codec=lambda manifest, files: RawCodec(manifest) if manifest.is_raw else TranslateCodec(manifest, files),
     summary="Translate texts",
     example={"texts": ["Tuesday, November 24, 2026"], "alignment": True},
 )

@@ -153,7 +153,7 @@ class UnknownHead(InvalidArgument):
 
 
 class EmptyText(InvalidArgument):
-    """The text has nothing to translate."""
+    """The text has nothing in it."""
 
     reason = "EMPTY_TEXT"
 
@@ -189,7 +189,7 @@ class MissingFeature(InvalidArgument):
 
 
 class WrongType(InvalidArgument):
-    """A feature's values are not of its kind: labels, numbers or timestamps."""
+    """A feature's values are not of its kind: labels, numbers, timestamps or one text."""
 
     reason = "WRONG_TYPE"
 

@@ -188,6 +188,8 @@ def _head(answer: items.HeadAnswer) -> sequence_pb2.HeadAnswer:
             return sequence_pb2.HeadAnswer(steps_answer=steps)
         case items.HorizonAnswer():
             return sequence_pb2.HeadAnswer(horizon_answer=_horizon(answer))
+        case items.TextAnswer():
+            return sequence_pb2.HeadAnswer(text_answer=sequence_pb2.TextAnswer(text=answer.text))
     return sequence_pb2.HeadAnswer(**_one(answer))
 
 

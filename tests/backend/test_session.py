@@ -1,9 +1,11 @@
-"""The Session where there is no TensorFlow; what it does with one is in the backend suite."""
+"""The Session where something is not installed; what it does with all there is, is in the backend suite."""
 
 import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from seqserve.service import errors
 from seqserve.service.backend import session
@@ -24,3 +26,34 @@ async def test_without_tensorflow_a_version_says_what_to_install(
     assert state.state is State.FAILED
     assert isinstance(state.error, errors.BackendFailed)
     await backend.close()
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A SavedModel with an operation that nothing has."""
+    module = tf.Module()
+    lower = tf.function(tf.strings.lower, input_signature=[tf.TensorSpec([None], tf.string)])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": lower})
+    graph = tmp_path / "1" / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+    nodes = [node for f in saved.meta_graphs[0].graph_def.library.function for node in f.node_def]
+    for node in nodes:
+        if node.op == "StringLower":
+            node.op = "StringFoldAway"
+    graph.write_bytes(saved.SerializeToString())
+    return tmp_path / "1"
+
+
+def test_an_operation_that_nothing_has_is_named(strange: Path) -> None:
+    with pytest.raises(
+        errors.BackendFailed, match="'StringFoldAway', which neither TensorFlow nor tensorflow_text"
+    ):
+        session.load(strange)
+
+
+def test_without_tensorflow_text_its_operation_says_what_to_install(
+    strange: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_text", None)
+    with pytest.raises(errors.BackendFailed, match=r"'StringFoldAway'.*pip install \"seqserve\[text\]\""):
+        session.load(strange)

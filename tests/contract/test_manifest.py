@@ -22,6 +22,7 @@ from seqserve.service.contract.manifest import (
     dump_manifest,
     parse_manifest,
 )
+from seqserve.service.contract.texts import Text, TextHead
 from seqserve.service.errors import ManifestInvalid
 
 Golden = Callable[[str], bytes]
@@ -120,7 +121,16 @@ def _contains(whole: Any, part: Any) -> bool:
     return bool(whole == part)
 
 
-@pytest.mark.parametrize("task", ["translation", "sequence", "vocabularies"])
+def test_golden_strings(golden: Golden) -> None:
+    """A translator from text to text has no vocabulary, no lengths and nothing that is padded."""
+    got = parse_manifest(golden("strings"))
+    assert (got.features, got.heads) == ({"source": Text()}, {"target": TextHead()})
+    assert got.decode is not None
+    assert (got.decode.default_length, got.decode.max_length, got.buckets) == (None, None, ())
+    assert (got.is_raw, got.masking_input, got.serving_signatures) == (True, None, ["serving_default"])
+
+
+@pytest.mark.parametrize("task", ["translation", "sequence", "vocabularies", "strings"])
 def test_nothing_is_lost(golden: Golden, task: str) -> None:
     """Loading and dumping keeps every field, ones of a later schema too, and comes to rest."""
     first = parse_manifest(golden(task))
@@ -131,6 +141,7 @@ def test_nothing_is_lost(golden: Golden, task: str) -> None:
 
 
 INPUTS = ("signatures", "serving_default", "inputs")
+OUTPUTS = ("signatures", "serving_default", "outputs")
 STEP = ("signatures", "step")
 DROP = object()
 SEED = {"option": "seed", "default": 0, "minimum": 0, "maximum": 9}
@@ -198,6 +209,33 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("vocabularies", ("features", "source", "special_ids", "pad"), None, "special_ids.pad"),
     ("vocabularies", ("languages", "target"), DROP, "languages.target"),
     ("vocabularies", ("languages", "source"), "", "languages.source"),
+    ("translation", ("decode", "default_length"), DROP, "decode.default_length: needed"),
+    ("translation", ("decode", "max_length"), DROP, "decode.max_length: needed"),
+    ("translation", ("buckets",), DROP, "buckets: ascending, at least one"),
+    ("strings", ("buckets",), [8], "none where every feature is of kind text"),
+    (
+        "strings",
+        (*INPUTS, "source", "dtype"),
+        "int32",
+        "inputs.source: a text is a string (batch), not int32",
+    ),
+    ("strings", (*INPUTS, "source", "axes"), ["batch", "time"], "inputs.source"),
+    ("strings", (*OUTPUTS, "target", "dtype"), "int32", "outputs.target: dtype int32"),
+    ("sequence", (*OUTPUTS, "load", "dtype"), "string", "outputs.load: dtype string"),
+    ("strings", ("heads", "target", "per"), "step", "heads.target"),
+    ("strings", ("heads",), {}, "decode.signatures: a translator of raw text answers by one"),
+    (
+        "strings",
+        ("decode", "signatures", "beam"),
+        "serving_default",
+        "decode.signatures: a translator of raw",
+    ),
+    ("strings", ("decode", "max_length"), 9, "decode.max_length: 9, but text comes back"),
+    ("strings", ("decode", "tokenizer"), "a.json", "decode.tokenizer: a.json, but text comes back"),
+    ("strings", ("decode", "max_beams"), 2, "decode.max_beams: 2"),
+    ("strings", ("limits", "text_characters"), DROP, "limits.text_characters: needed"),
+    ("strings", ("limits", "text_pieces"), 9, "limits.text_pieces: 9, but no feature has pieces"),
+    ("strings", ("padding",), "left", "padding: left is for a fixed time axis"),
     ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
     ("sequence", ("features", "activity", "labels"), [], "features.activity"),
     ("sequence", ("features", "activity", "unknown"), "reject", "unknown_id"),

@@ -100,18 +100,20 @@ class Prediction(_message.Message):
     def __init__(self, heads: _Optional[_Mapping[str, HeadAnswer]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HeadAnswer(_message.Message):
-    __slots__ = ("class_answer", "labels_answer", "value_answer", "steps_answer", "horizon_answer")
+    __slots__ = ("class_answer", "labels_answer", "value_answer", "steps_answer", "horizon_answer", "text_answer")
     CLASS_ANSWER_FIELD_NUMBER: _ClassVar[int]
     LABELS_ANSWER_FIELD_NUMBER: _ClassVar[int]
     VALUE_ANSWER_FIELD_NUMBER: _ClassVar[int]
     STEPS_ANSWER_FIELD_NUMBER: _ClassVar[int]
     HORIZON_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ANSWER_FIELD_NUMBER: _ClassVar[int]
     class_answer: ClassAnswer
     labels_answer: LabelsAnswer
     value_answer: ValueAnswer
     steps_answer: StepsAnswer
     horizon_answer: HorizonAnswer
-    def __init__(self, class_answer: _Optional[_Union[ClassAnswer, _Mapping]] = ..., labels_answer: _Optional[_Union[LabelsAnswer, _Mapping]] = ..., value_answer: _Optional[_Union[ValueAnswer, _Mapping]] = ..., steps_answer: _Optional[_Union[StepsAnswer, _Mapping]] = ..., horizon_answer: _Optional[_Union[HorizonAnswer, _Mapping]] = ...) -> None: ...
+    text_answer: TextAnswer
+    def __init__(self, class_answer: _Optional[_Union[ClassAnswer, _Mapping]] = ..., labels_answer: _Optional[_Union[LabelsAnswer, _Mapping]] = ..., value_answer: _Optional[_Union[ValueAnswer, _Mapping]] = ..., steps_answer: _Optional[_Union[StepsAnswer, _Mapping]] = ..., horizon_answer: _Optional[_Union[HorizonAnswer, _Mapping]] = ..., text_answer: _Optional[_Union[TextAnswer, _Mapping]] = ...) -> None: ...
 
 class ClassAnswer(_message.Message):
     __slots__ = ("label", "probability", "top")
@@ -164,6 +166,12 @@ class Interval(_message.Message):
     lows: _containers.RepeatedScalarFieldContainer[float]
     highs: _containers.RepeatedScalarFieldContainer[float]
     def __init__(self, level: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., lows: _Optional[_Iterable[float]] = ..., highs: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class TextAnswer(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class StepsAnswer(_message.Message):
     __slots__ = ("steps",)
