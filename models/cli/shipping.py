@@ -1,4 +1,4 @@
-"""`seqserve export`, `check` and `publish`: make a version of a Keras model, certify, copy it."""
+"""`seqserve export`, `check` and `publish`: make a version of a model, certify, copy it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,9 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="a Keras model's file, MODEL.keras")],
+    model: Annotated[
+        Path, typer.Argument(help="a Keras model's file, MODEL.keras, or a SavedModel's folder")
+    ],
     contract: Annotated[Path, typer.Option("--contract", help="what its inputs and outputs mean: TOML")],
     out: RootOption,
     version: Annotated[
@@ -50,7 +52,7 @@ def export_keras(
 
     read = load_contract(contract)
     brought = bring(model, read, version or next_version(root, read.name), imports)
-    table = Table("Keras", "shape", "contract", title=f"{read.name}: {model.name}", title_justify="left")
+    table = Table("model", "shape", "contract", title=f"{read.name}: {model.name}", title_justify="left")
     for row in brought.table:
         table.add_row(*map(escape, row))
     console.print(table)
