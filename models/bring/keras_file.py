@@ -38,6 +38,11 @@ class KerasFile:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
+    def call(self, fed: Sequence[Any]) -> list[Any]:
+        """Return the outputs, in order, for the inputs, in order."""
+        outputs: list[Any] = keras.tree.flatten(self.network(list(fed), training=False))
+        return outputs
+
     def layers(self) -> Iterator[keras.layers.Layer]:
         """Yield every layer, nested ones too."""
         yield from self.network._flatten_layers(include_self=False)
@@ -57,6 +62,10 @@ class KerasFile:
         """Return the value that each `Masking` layer masks, by the layer's name."""
         masking = (layer for layer in self.layers() if isinstance(layer, keras.layers.Masking))
         return {layer.name: float(layer.mask_value) for layer in masking}
+
+    def pads(self) -> list[float]:
+        """Return the value that the first `Masking` layer masks, else 0."""
+        return [next(iter(self.masked_values().values()), 0.0)]
 
 
 def _masks(layer: keras.layers.Layer, kinds: tuple[type, ...]) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractText
-from seqserve.models.bring.keras_file import KerasFile, Port
+from seqserve.models.bring.keras_file import Port
+from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.config import RESERVED, ConfigInvalid
 from seqserve.models.manifest import AHEAD
 from seqserve.service.contract.features import LARGEST
@@ -35,7 +36,7 @@ class Matching:
         return _identifier(self.mask.name) if self.mask is not None else None
 
 
-def match_contract(contract: Contract, file: KerasFile) -> Matching:
+def match_contract(contract: Contract, file: ModelFile) -> Matching:
     """Match every input and every head.
 
     Raises:
@@ -56,7 +57,7 @@ def _identifier(name: str) -> str:
 # --- inputs ---------------------------------------------------------------------------------------
 
 
-def _match_features(contract: Contract, file: KerasFile) -> dict[str, Port]:
+def _match_features(contract: Contract, file: ModelFile) -> dict[str, Port]:
     ports = {port.name: port for port in file.inputs}
     matched: dict[str, Port] = {}
     for name, feature in contract.features.items():
@@ -142,7 +143,7 @@ def _check_ids(field: str, feature: ContractCategories, port: Port) -> None:
             )
 
 
-def _mask_port(contract: Contract, file: KerasFile) -> Port | None:
+def _mask_port(contract: Contract, file: ModelFile) -> Port | None:
     if contract.mask_input is None:
         return None
     for port in file.inputs:
@@ -155,7 +156,7 @@ def _mask_port(contract: Contract, file: KerasFile) -> Port | None:
     )
 
 
-def _check_all_fed(matching: Matching, file: KerasFile) -> None:
+def _check_all_fed(matching: Matching, file: ModelFile) -> None:
     fed = {port.name for port in matching.features.values()}
     for port in file.inputs:
         if port == matching.mask and port.name in fed:
@@ -174,7 +175,7 @@ def _check_all_fed(matching: Matching, file: KerasFile) -> None:
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def _match_heads(contract: Contract, file: KerasFile) -> dict[str, int]:
+def _match_heads(contract: Contract, file: ModelFile) -> dict[str, int]:
     names = [port.name for port in file.outputs]
     matched: dict[str, int] = {}
     for name, given in contract.heads.items():
