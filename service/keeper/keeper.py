@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from seqserve.service.backend.model_config import parse_model_config
-from seqserve.service.keeper.checked import Fault, check
+from seqserve.service.keeper.checked import Fault, check, parsed
 from seqserve.service.keeper.readable import Reader
 from seqserve.service.metrics import KeeperMetrics
 
@@ -78,7 +77,7 @@ class Keeper:
     def _read(self) -> list[Fault]:
         try:
             text = self._config.read_text()
-            parse_model_config(text)
+            parsed(text)
         except (OSError, ValueError) as error:
             return [Fault("CONFIG_INVALID", f"{self._config} is not followed: {error}")]
         self._valid = text
@@ -105,7 +104,7 @@ def _valid(copy: Path) -> str | None:
     """Return the text of a copy that was left; none where there is none, or it names no model."""
     try:
         text = copy.read_text()
-        parse_model_config(text)
+        parsed(text)
     except (OSError, ValueError):
         return None
     return text
