@@ -52,9 +52,13 @@ class Rig:
 
     def said(self) -> list[str]:
         """Return the warnings, and what ended, since the last call."""
-        lines = [r.getMessage() for r in self._caplog.records if not r.getMessage().endswith("is written")]
+        lines = [message for message in self.messages() if not message.endswith("is written")]
         self._caplog.clear()
         return [line.split(":")[0] + ":" + line.split(":")[1][:10] for line in lines if ":" in line]
+
+    def messages(self) -> list[str]:
+        """Return every message since the last call of `said`."""
+        return [record.getMessage() for record in self._caplog.records]
 
     def metric(self) -> dict[str, float]:
         """Return the metric by reason."""
@@ -158,3 +162,54 @@ def test_a_copy_that_cannot_be_written_leaves_who_asks_waiting(rig: Rig) -> None
     assert rig.look() == rig.file.read_text()
     assert not (rig.out / "a.ask").exists()
     assert rig.metric() == {}
+
+
+def test_a_copy_that_is_spoilt_is_written_anew(rig: Rig) -> None:
+    """Bytes that are no text, as a disk may leave them."""
+    for start in (lambda: None, rig.start):
+        (rig.out / COPY).write_bytes(b"\xff\xfe\x80")
+        start()
+        assert rig.look() == rig.file.read_text()
+    assert rig.metric() == {}
+
+
+def test_what_a_failing_look_did_not_see_is_still_so(rig: Rig) -> None:
+    """While no copy can be written, a fault from before is neither ended nor reported once more."""
+    spoil(version(rig.root, "demo", 3))
+    rig.look()
+    (rig.out / "models.new").mkdir()
+    rig.write(TWO + label("stable", 1))
+    rig.look()
+    assert rig.metric() == {"VERSION_UNREADABLE": 1, "KEEPER_FAILED": 1}
+    (rig.out / "models.new").rmdir()
+    rig.look()
+    assert rig.said() == [
+        "VERSION_UNREADABLE: demo vers",
+        "KEEPER_FAILED: the model",
+        "no longer so: KEEPER_FA",
+    ]
+
+
+def test_a_look_that_fails_in_an_unknown_way_is_not_the_last(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reported, the copy stands, and the next look goes on."""
+    before = rig.copy
+    rig.write(TWO + label("stable", 1))
+    with monkeypatch.context() as patched:
+        patched.setattr("seqserve.service.keeper.keeper.check", lambda *_: 1 / 0)
+        assert rig.look() == before
+    assert rig.metric() == {"KEEPER_FAILED": 1}
+    assert rig.look() == rig.file.read_text()
+    assert rig.metric() == {}
+
+
+def test_a_start_without_any_valid_file_is_answered(rig: Rig) -> None:
+    """And the log does not say that a copy was checked."""
+    (rig.out / COPY).unlink()
+    rig.file.write_text("")
+    rig.start()
+    (rig.out / "a.ask").touch()
+    rig.keeper.look()
+    assert list(rig.out.iterdir()) == []
+    assert "a model server starts, unchecked: no file was valid yet" in rig.messages()
