@@ -110,8 +110,11 @@ def _check_model(config: ModelConfig, folder: Path | None, reader: Reader, held:
         return _Model(config, frozenset(), ())
     try:
         folders = numbered(folder)
+        if not folders and _is_empty(folder.parent):
+            # every model has gone at once: more likely the storage than somebody's wish
+            return _unseen(config, held, f"{folder.parent} is empty or not there")
     except OSError as error:
-        return _unseen(config, held, error)
+        return _unseen(config, held, f"{error.filename}: {error.strerror}")
     entry = entry_of(config)
     good, bad = _choose(entry, folders, reader, held)
     faults = [
@@ -124,9 +127,13 @@ def _check_model(config: ModelConfig, folder: Path | None, reader: Reader, held:
     return _copied(config, good, is_usual, faults)
 
 
-def _unseen(config: ModelConfig, held: frozenset[int], error: OSError) -> _Model:
+def _is_empty(root: Path) -> bool:
+    return not root.is_dir() or not any(root.iterdir())
+
+
+def _unseen(config: ModelConfig, held: frozenset[int], why: str) -> _Model:
     """Return a model whose folder cannot be looked at: what a running server has of it stays as it is."""
-    name, why = config.name, f"{error.filename}: {error.strerror}"
+    name = config.name
     if not held:
         return _left_out(name, why, [])
     fault = Fault("KEEPER_FAILED", f"{name} stays as it is: {why}", name)

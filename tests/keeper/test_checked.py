@@ -1,5 +1,6 @@
 """What the checked copy leaves out, and what it says of it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,25 @@ def test_a_folder_that_cannot_be_looked_at_concerns_no_other_model(tmp_path: Pat
     assert dict(model.version_labels) == {"stable": 2}
     assert checked.versions[name] == {2, 3}
     assert reasons(checked) == [("KEEPER_FAILED", name, "", ""), ("LABEL_NOWHERE", name, "1", "old")]
+
+
+def test_storage_that_goes_takes_no_model_from_a_running_server(tmp_path: Path) -> None:
+    """Where all folders are missing it keeps what it has, as by itself; one removed alone is left out."""
+    for model in ("demo", "other"):
+        version(tmp_path, model, 1)
+    text, held = (
+        config(tmp_path, {"demo": TWO, "other": TWO}),
+        dict.fromkeys(("demo", "other"), frozenset({1})),
+    )
+    shutil.rmtree(tmp_path / "demo")
+    assert reasons(check(text, Reader(), held=held)) == [("NO_VERSION", "demo", "", "")]
+    shutil.rmtree(tmp_path / "other")
+    for root in (tmp_path, tmp_path / "unmounted"):
+        checked = check(text.replace(f"{tmp_path}/", f"{root}/"), Reader(), held=held)
+        assert checked.versions == held
+        assert set(copied(checked)) == set(held)
+        assert [(f.reason, f.model) for f in checked.faults] == [("KEEPER_FAILED", m) for m in held]
+    assert copied(check(text, Reader())) == {}
 
 
 def test_a_version_may_lie_elsewhere(tmp_path: Path) -> None:
