@@ -19,7 +19,13 @@ from seqserve.service.keeper.readable import Reader, numbered
 from seqserve.tfserving.config_pb2 import ModelConfig, ModelServerConfig, ServableVersionPolicy
 
 Reason = Literal[
-    "CONFIG_INVALID", "FIELD_UNKNOWN", "NO_VERSION", "VERSION_UNREADABLE", "LABEL_NOWHERE", "KEEPER_FAILED"
+    "CONFIG_INVALID",
+    "FIELD_UNKNOWN",
+    "NO_VERSION",
+    "VERSION_UNREADABLE",
+    "LABEL_NOWHERE",
+    "LABEL_WAITS",
+    "KEEPER_FAILED",
 ]
 HEADER = "# A checked copy: what it lacks cannot be had, and the keeper's log says why. Edit the original.\n"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from seqserve.service.keeper.checked import Fault, check, parsed
+from seqserve.service.keeper.moves import Moves
 from seqserve.service.keeper.readable import Reader
 from seqserve.service.metrics import KeeperMetrics
 
@@ -48,14 +49,18 @@ class Keeper:
         out: the folder of the copy, shared with the model servers.
         root: where the models' folders lie here; absent: at their base_path.
         reader: judges the versions.
+        moves: says when a label moves.
     """
 
-    def __init__(self, config: Path, out: Path, root: Path | None, report: Report, reader: Reader) -> None:
+    def __init__(
+        self, config: Path, out: Path, root: Path | None, report: Report, reader: Reader, moves: Moves
+    ) -> None:
         self._config = config
         self._copy = out / COPY
         self._root = root
         self._report = report
         self._reader = reader
+        self._moves = moves
         self._valid = _valid(self._copy)
         self._held: Mapping[str, frozenset[int]] = {}
         self._found: tuple[Fault, ...] = ()  # by the last look that did not fail
@@ -92,7 +97,9 @@ class Keeper:
             return ()
         if starting:
             self._reader.release()
+            self._moves.forget()
         checked = check(self._valid, self._reader, self._root, {} if starting else self._held)
+        checked = self._moves.paced(checked)
         self._reader.forget_gone()
         data = checked.text.encode()
         if not self._copy.exists() or self._copy.read_bytes() != data:
