@@ -32,14 +32,15 @@ Measure = Callable[[Pipeline], Awaitable[dict[str, Any]]]
 """What the model card says of a version's quality, measured by the pipeline that will serve it."""
 
 
-async def _nothing(_: Pipeline) -> dict[str, Any]:
+async def no_measure(_: Pipeline) -> dict[str, Any]:
+    """Measure nothing."""
     return {}
 
 
 def export_version(
     draft: Draft,
     root: Path,
-    measure: Measure = _nothing,
+    measure: Measure = no_measure,
     allow_leak: bool = False,
     report: Callable[[str], object] = lambda line: None,
 ) -> Path:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import tensorflow as tf
 
 from seqserve.models.config import LONGEST_OUTPUT
+from seqserve.models.draft import clearest
 from seqserve.models.manifest import Identity, build_manifest, input_tensor, row_tensor
 from seqserve.models.networks.decoding import (
     Advance,
@@ -32,14 +34,15 @@ from seqserve.service.contract.manifest import (
     Tensor,
     Tokens,
 )
+from seqserve.service.contract.padding import Array
 
 SOURCE = "source_ids"
 Kind = Literal["greedy", "beam", "sample"]
 OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
 Encode = Callable[[tf.Tensor], tuple[State, Memory]]
 """Ids (batch, source) -> the first state, and what every step reads."""
-EXAMPLE_PENALTY = 0.6
-"""The length penalty of golden examples by beams."""
+EXAMPLE_PENALTY, MARGIN_BEAMS = 0.6, 3
+"""The length penalty of golden examples by beams, and hypotheses of theirs whose order must be clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Searches:
 
     Args:
         special: of the target.
-        has_attention: `advance` returns weights over the source; else they are empty and not an output.
+        has_attention: `advance` returns weights over the source; else what it returns is not an output.
     """
 
     encode: Encode
@@ -185,6 +188,29 @@ class Plan:
         ]
 
 
+def clear_rows(searches: Searches, plan: Plan, source: Array) -> list[int]:
+    """Choose a short, a medium and a long row, whose best hypotheses are scored far apart.
+
+    Args:
+        source: ids (rows, source), padded, the shorter rows first.
+    """
+    if plan.max_beams == 1:
+        return sorted({0, len(source) // 2, len(source) - 1})
+    rows, beams = len(source), min(MARGIN_BEAMS, plan.max_beams)
+    length, penalty = np.full(rows, plan.output_length), np.full(rows, EXAMPLE_PENALTY)
+    given = zip((source, length, penalty, beams), (SOURCE_SPEC, *specs("beam")), strict=True)
+    search = tf.function(searches.beam, input_signature=[SOURCE_SPEC, *specs("beam")])
+    scores = search(*(tf.constant(value, spec.dtype) for value, spec in given))["scores"]
+    margins = (-np.diff(scores.numpy(), axis=1)).min(axis=1)  # (rows)
+    return clearest((source != plan.source.special_ids.pad).sum(axis=1).tolist(), margins.tolist())
+
+
+def specs(kind: Kind) -> list[tf.TensorSpec]:
+    """Return the specs of what a signature takes beside the source."""
+    return [tf.TensorSpec([None] * len(tensor.axes), tensor.dtype) for tensor in INPUTS[kind].values()]
+
+
+SOURCE_SPEC = tf.TensorSpec([None, None], tf.int32)
 LIMITS = {"max_length": row_tensor("int32"), "length_penalty": row_tensor("float32")}
 INPUTS: Mapping[Kind, dict[str, Tensor]] = {
     "greedy": LIMITS,

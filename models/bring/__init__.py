@@ -5,19 +5,21 @@ output.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from seqserve.models.bring.advice import likely_collisions, matched_parts, notes, unused_masking
+from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.contract import Contract
 from seqserve.models.bring.keras_file import Port, load_keras
 from seqserve.models.bring.manifest import contract_manifest
 from seqserve.models.bring.matching import Matching, match_contract
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.bring.saved_model import load_saved_model
+from seqserve.models.bring.translation import bring_translator
+from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.trial import masking_feature, try_model
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import Draft
@@ -26,25 +28,23 @@ from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
 from seqserve.service.errors import InvalidArgument
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """A version to be written, and what its user should see.
-
-    `table`: what was matched, as rows of the model's part, its shape, and the contract's part.
-    """
-
-    draft: Draft
-    table: list[tuple[str, str, str]]
-    notes: list[str]
-    warnings: list[str]
-
-
-def bring(model: Path, contract: Contract, version: int, imports: Sequence[Path] = ()) -> Brought:
+def bring(
+    model: Path,
+    contract: Contract | TranslationContract,
+    version: int,
+    imports: Sequence[Path] = (),
+    expect: Path | None = None,
+) -> Brought:
     """Load a model, match it with its contract, and try it.
+
+    Args:
+        expect: a file of what the model must answer.
 
     Raises:
         ConfigInvalid: naming the field of the contract and the input or output of the model.
     """
+    if isinstance(contract, TranslationContract):
+        return bring_translator(model, contract, version, imports, expect)
     file = _load(model, contract, imports)
     matching = match_contract(contract, file)
     function = _function(file, matching)

@@ -4,12 +4,11 @@ Features and heads are the manifest's own, each with the Keras input or output t
 model itself shows (time axis, padding value, mask) may be left out.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from seqserve.models.config import ConfigInvalid, FeatureName, Name, Section, Width, faults_of, load_toml
+from seqserve.models.config import FeatureName, Name, Section, Width
 from seqserve.service.contract.manifest import (
     Categories,
     Elapsed,
@@ -154,6 +153,7 @@ class Contract(Section):
     """The whole file."""
 
     name: Name
+    task: Literal["sequence"] = "sequence"
     features: Annotated[dict[FeatureName, AnyFeature], Field(min_length=1)]
     heads: Annotated[dict[FeatureName, AnyHead], Field(min_length=1)]
     signature: str | None = None  # of a SavedModel; serving_default, or the only one, if absent
@@ -190,16 +190,3 @@ class Contract(Section):
 def _plain(entry: ContractFeature | ContractHead) -> Part:
     """Return the manifest's part of an entry: without what only the file has."""
     return entry.part.model_validate(entry.model_dump(include=set(entry.part.model_fields)))
-
-
-def load_contract(path: Path) -> Contract:
-    """Read a contract file.
-
-    Raises:
-        ConfigInvalid: no such file, not TOML, or a field is wrong; the message names file and field.
-    """
-    table = load_toml(path)
-    try:
-        return Contract.model_validate(table)
-    except ValidationError as error:
-        raise ConfigInvalid(f"{path}: {faults_of(error)}") from error

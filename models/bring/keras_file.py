@@ -6,7 +6,7 @@ Custom layers come from Python files that the user names; running those files is
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,34 @@ def load_keras(path: Path, imports: Sequence[Path] = ()) -> KerasFile:
         ConfigInvalid: no such file, a layer that is unknown or unsafe to load, state kept between calls,
             or a fixed batch.
     """
+    return _prepared(path, load_network(path, imported(imports)))
+
+
+def load_network(path: Path, custom: Mapping[str, Any]) -> keras.Model:
+    """Load a file as a Functional model, from a flat list of inputs to a flat list of outputs.
+
+    Args:
+        custom: classes and functions of the user's own, by name.
+
+    Raises:
+        ConfigInvalid: no such file, or a layer that is unknown or unsafe to load.
+    """
     if path.suffix not in (".keras", ".h5", ".hdf5") or not path.is_file():
         raise ConfigInvalid(f"{path}: a file that Keras saved is expected, MODEL.keras (or .h5)")
-    custom = {name: thing for file in imports for name, thing in _defined(file)}
     try:
-        model = keras.saving.load_model(path, custom_objects=custom, compile=False)
+        model = keras.saving.load_model(path, custom_objects=dict(custom), compile=False)
     except Exception as error:  # whatever a saved layer's own code raises
         raise ConfigInvalid(f"{path}: {_why(error)}") from error
-    network = _functional(path, model)
-    return _prepared(path, network)
+    return _functional(path, model)
+
+
+def imported(files: Iterable[Path]) -> dict[str, Any]:
+    """Run files, and return their own classes and functions by name.
+
+    Raises:
+        ConfigInvalid: no such file, or it fails.
+    """
+    return {name: thing for file in files for name, thing in _defined(file)}
 
 
 def _defined(file: Path) -> Iterator[tuple[str, Any]]:

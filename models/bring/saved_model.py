@@ -172,13 +172,13 @@ def _check_ops(where: str, ops: set[str], inputs: Sequence[Port], others: Sequen
 
 
 def _check_variables(where: str, nodes: Sequence[Any]) -> None:
-    """Refuse variables whose values live beside the graph in a session, and are lost when it is saved again."""
+    """Refuse variables whose values a session holds beside the graph: they are lost when it is saved."""
     for node in nodes:
         if node.op in ("VariableV2", "Variable"):
             raise ConfigInvalid(
-                f"{where}: variable {node.name!r} is of TensorFlow 1's first kind (operation {node.op}): build "
-                "the graph with tf.compat.v1.enable_resource_variables(), restore its checkpoint and save it "
-                "again"
+                f"{where}: variable {node.name!r} is of TensorFlow 1's first kind (operation {node.op}): "
+                "build the graph with tf.compat.v1.enable_resource_variables(), restore its checkpoint and "
+                "save it again"
             )
 
 

@@ -6,10 +6,10 @@ The commands import Keras and TensorFlow when they run, so that help is quick an
 import typer
 
 from seqserve.models.cli import measuring, shipping, training
-from seqserve.models.cli.shipping import export_keras
+from seqserve.models.cli.shipping import export_own
 from seqserve.models.cli.training import train_model
 
-__all__ = ["app", "export_keras", "train_model"]
+__all__ = ["app", "export_own", "train_model"]
 
 app = typer.Typer(
     help="Train, evaluate, export, check and publish models: `seqserve` with these commands alone.",

@@ -15,9 +15,7 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.command()
 def export(
-    model: Annotated[
-        Path, typer.Argument(help="a Keras model's file, MODEL.keras, or a SavedModel's folder")
-    ],
+    model: Annotated[Path, typer.Argument(help="a Keras model's file, a SavedModel, or a folder")],
     contract: Annotated[Path, typer.Option("--contract", help="what its inputs and outputs mean: TOML")],
     out: RootOption,
     version: Annotated[
@@ -31,27 +29,37 @@ def export(
         bool,
         typer.Option("--allow-leak", help="ship a model that padding changes: its rows are run one by one"),
     ] = False,
+    expect: Annotated[
+        Path | None,
+        typer.Option(help="what your own code answers; the served answers must be the same (docs/bring.md)"),
+    ] = None,
 ) -> None:
-    """Export a Keras model of your own, certified, as the next version.
+    """Export a model of your own, certified, as the next version.
 
     docs/bring.md says what stands in the contract file.
 
     Example: seqserve export model.keras --contract model.toml --out build/models
     """
     with errors_shown():
-        export_keras(model, contract, out, version, imports or [], allow_leak)
+        export_own(model, contract, out, version, imports or [], allow_leak, expect)
 
 
-def export_keras(
-    model: Path, contract: Path, root: Path, version: int | None, imports: list[Path], allow_leak: bool
+def export_own(
+    model: Path,
+    contract: Path,
+    root: Path,
+    version: int | None,
+    imports: list[Path],
+    allow_leak: bool = False,
+    expect: Path | None = None,
 ) -> Path:
     """Export a user's model and print how it was understood and checked; returns the version's directory."""
     from seqserve.models.bring import bring
-    from seqserve.models.bring.contract import load_contract
-    from seqserve.models.export import export_version, next_version
+    from seqserve.models.bring.load import load_contract
+    from seqserve.models.export import export_version, next_version, no_measure
 
     read = load_contract(contract)
-    brought = bring(model, read, version or next_version(root, read.name), imports)
+    brought = bring(model, read, version or next_version(root, read.name), imports, expect)
     table = Table("model", "shape", "contract", title=f"{read.name}: {model.name}", title_justify="left")
     for row in brought.table:
         table.add_row(*map(escape, row))
@@ -60,7 +68,10 @@ def export_keras(
         console.print(escape(line), highlight=False, soft_wrap=True)
     for line in brought.warnings:
         warn(line)
-    target = export_version(brought.draft, root, allow_leak=allow_leak, report=ok)
+    target = export_version(brought.draft, root, brought.proof or no_measure, allow_leak, ok)
+    compared = (card_of(target).get("metrics") or {}).get("compared")
+    if compared:
+        ok(f"{compared} answers are those of your own code")
     _warn_of_leak(target)
     typer.echo(target)
     return target

@@ -16,13 +16,13 @@ from seqserve.models.data.phrases import Split, phrase_pairs
 from seqserve.models.data.segmentations import Segmentations
 from seqserve.models.data.texts import Pair, read_pairs
 from seqserve.models.data.tokenizer import train_tokenizer
-from seqserve.models.draft import Draft, clearest
+from seqserve.models.draft import Draft
 from seqserve.models.manifest import Identity
 from seqserve.models.networks.decoding import Advance, State
 from seqserve.models.networks.translation import Memory, SmoothedCrossEntropy, Translator
 from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
-from seqserve.models.translator import EXAMPLE_PENALTY, INPUTS, Plan, Searches
+from seqserve.models.translator import Plan, Searches, clear_rows
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
@@ -32,8 +32,8 @@ TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
-CANDIDATES, MARGIN_BEAMS = 24, 3
-"""Texts to choose examples from, and hypotheses whose order must be clear."""
+CANDIDATES = 24
+"""Texts to choose examples from."""
 
 
 def read_texts(data: TranslationData, path: Path | None, split: str) -> list[Pair]:
@@ -162,20 +162,9 @@ class TranslationRecipe:
         return taken[:: -(-len(taken) // CANDIDATES)]
 
     def _clearest(self, searches: Searches, plan: Plan) -> list[Pair]:
-        """Choose three of them, by how far apart the trained network scores its best hypotheses."""
-        if plan.max_beams == 1:
-            return [self._examples_kept[place] for place in (0, len(self._examples_kept) // 2, -1)]
-        rows = self._encode(self._examples_kept)
-        source = pad_right([source for source, _ in rows], SPECIAL.pad)  # (texts, source)
-        length = np.full(len(rows), self._config.serving.output_length, np.int32)
-        beams = min(MARGIN_BEAMS, plan.max_beams)
-        penalty = np.full(len(rows), EXAMPLE_PENALTY, np.float32)
-        specs = [tf.TensorSpec([None] * len(x.axes), x.dtype) for x in INPUTS["beam"].values()]
-        search = tf.function(searches.beam, input_signature=[tf.TensorSpec([None, None], tf.int32), *specs])
-        scores = search(*map(tf.constant, (source, length, penalty, beams)))["scores"]
-        margins = (-np.diff(scores.numpy(), axis=1)).min(axis=1)  # (texts)
-        places = clearest([len(source) for source, _ in rows], margins.tolist())
-        return [self._examples_kept[place] for place in places]
+        """Choose three of them, whose best hypotheses the trained network scores far apart."""
+        source = pad_right([source for source, _ in self._encode(self._examples_kept)], SPECIAL.pad)
+        return [self._examples_kept[place] for place in clear_rows(searches, plan, source)]
 
 
 def advance_of(network: Translator) -> Advance:

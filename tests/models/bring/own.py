@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from seqserve.models.cli import export_keras
+from seqserve.models.cli import export_own
 from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 from tests.doors import Row, both_doors, predict
 from tests.tfserving.reload import ModelServer
@@ -37,7 +37,7 @@ def export(model: keras.Model, contract: str, folder: Path, **options: Any) -> P
         f"buckets = [8, 40]\n{contract}" if any_length and "buckets" not in contract else contract
     )
     given = {"version": None, "imports": [], "allow_leak": False, **options}
-    return export_keras(path, toml, folder / "models", **given)
+    return export_own(path, toml, folder / "models", **given)
 
 
 def manifest_of(version: Path) -> Manifest:

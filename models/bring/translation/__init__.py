@@ -1,0 +1,153 @@
+"""A translator that somebody else trained, made into a version: wrapped into `encode` and `advance`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from seqserve.models.bring.brought import Brought
+from seqserve.models.bring.keras_file import imported
+from seqserve.models.bring.translation.alone import Alone
+from seqserve.models.bring.translation.compare import Ids, compare_ids, draw_texts
+from seqserve.models.bring.translation.contract import TranslationContract
+from seqserve.models.bring.translation.proof import NOT_COMPARED, compare, read_expected
+from seqserve.models.bring.translation.read import read_steps
+from seqserve.models.bring.translation.steps import Reading
+from seqserve.models.bring.translation.strings import bring_strings
+from seqserve.models.bring.translation.trial import try_steps
+from seqserve.models.bring.translation.vocabularies import Read, read_source, read_target
+from seqserve.models.config import ConfigInvalid
+from seqserve.models.data.batches import pad_right
+from seqserve.models.draft import Draft
+from seqserve.models.manifest import Identity
+from seqserve.models.translator import Plan, clear_rows
+from seqserve.service.errors import SeqserveError
+
+BUCKETS = (8, 16, 32, 64, 128)
+TRIED, CANDIDATES = 6, 24
+"""Texts that the steps are tried with, and those that golden examples are chosen from."""
+
+
+def bring_translator(
+    model: Path,
+    contract: TranslationContract,
+    version: int,
+    imports: Sequence[Path] = (),
+    expect: Path | None = None,
+) -> Brought:
+    """Load a translator, try it, and draw up its version.
+
+    Raises:
+        ConfigInvalid: naming the field of the contract and the part of the model.
+    """
+    if contract.source.kind == "none":
+        return bring_strings(model, contract, version, imports, expect)
+    defined = imported(imports)
+    source, target = read_source(contract.source, model), read_target(contract.target, model)
+    expected = read_expected(contract.examples, expect)
+    steps = read_steps(model, contract, defined, target.vocabulary.size, source.special.pad).portable()
+    contract = _with_fixed_length(contract, steps.length)
+    given = list(dict.fromkeys([*(e.source for e in contract.examples), *(e.source for e in expected)]))
+    drawn = draw_texts(source)
+    own = _ids_of_user(contract, defined, model)
+    compared = [
+        compare_ids("source", source, [*given[:TRIED], *drawn], own),
+        compare_ids("target", target, draw_texts(target), None),
+    ]
+    texts = _fitting(contract, source, given) or _fitting(contract, source, drawn)
+    if not texts:
+        raise ConfigInvalid("examples: give [[examples]] of real texts: none could be made of the vocabulary")
+    unread = Alone(contract, steps, Reading(source.special.pad), source, target)
+    reading, notes = try_steps(steps, contract, source, target, [unread.row(text) for text in texts[:TRIED]])
+    alone = replace(unread, reading=reading)
+    draft = _draft(alone, texts, _fitting(contract, source, drawn)[:TRIED], version)
+    proof = partial(compare, expected=expected, alone=alone)
+    shown = [*_found(alone), *filter(None, compared), *notes]
+    if not expected:
+        shown.append(NOT_COMPARED)
+    return Brought(draft, list(steps.table), shown, [], proof if expected else None)
+
+
+def _with_fixed_length(contract: TranslationContract, fixed: int | None) -> TranslationContract:
+    """Return the contract with the length that the model's source axis has, where it is fixed."""
+    if fixed is None:
+        return contract
+    if contract.source.length not in (None, fixed):
+        raise ConfigInvalid(
+            f"source.length: {contract.source.length}, but the model's source axis is {fixed}"
+        )
+    if contract.buckets not in (None, (fixed,)):
+        raise ConfigInvalid(
+            f"buckets: {contract.buckets}, but the model's source axis is {fixed}: leave it out"
+        )
+    return contract.model_copy(update={"source": contract.source.model_copy(update={"length": fixed})})
+
+
+def _ids_of_user(contract: TranslationContract, defined: Mapping[str, Any], model: Path) -> Ids | None:
+    """Return the user's own function from texts to ids, where the contract names one."""
+    name = contract.source.ids
+    if name is None:
+        return None
+    if not callable(defined.get(name)):
+        raise ConfigInvalid(f"source.ids: {name!r} is not defined in a file given by --import")
+    return partial(defined[name], model)
+
+
+def _buckets(contract: TranslationContract) -> tuple[int, ...]:
+    if contract.source.length is not None:
+        return (contract.source.length,)
+    return contract.buckets or BUCKETS
+
+
+def _fitting(contract: TranslationContract, source: Read, texts: Sequence[str]) -> list[str]:
+    """Return those of the texts that the model takes, the shorter ones first."""
+    lengths = {}
+    for text in texts:
+        try:
+            lengths[text] = len(source.vocabulary.encode(text))
+        except SeqserveError:  # a piece that the vocabulary rejects
+            continue
+    fitting = [text for text in lengths if 0 < lengths[text] <= _buckets(contract)[-1]]
+    return sorted(fitting, key=lambda text: (lengths[text], text))
+
+
+def _draft(alone: Alone, texts: Sequence[str], drawn: Sequence[str], version: int) -> Draft:
+    """Return the version: its examples are those of the texts whose answers are clear."""
+    contract, source, target = alone.contract, alone.source, alone.target
+    plan = Plan(
+        source=source.tokens,
+        special=target.special,
+        pieces=target.vocabulary.size,
+        text_characters=contract.limits.text_characters,
+        output_length=contract.target.length,
+        most_beams=contract.max_beams,
+        has_attention=alone.reading.weights is not None,
+    )
+    candidates = texts[:: -(-len(texts) // CANDIDATES)]
+    rows = pad_right([alone.row(text) for text in candidates], source.special.pad)
+    clear = [candidates[place] for place in clear_rows(alone.searches, plan, rows)]
+    manifest = plan.manifest(
+        Identity(contract.name, version, _buckets(contract), contract.card),
+        tokenizer=target.name,
+        mask="derived" if contract.source.length is None else "none",
+        padding=contract.source.padding,
+        languages=contract.languages,
+    )
+    functions = alone.searches.functions(plan.kinds)
+    files = {source.name: source.data, target.name: target.data}
+    probes = [{"texts": list(drawn)}] if drawn else []
+    eager = {"greedy": functions["greedy"]}
+    return Draft(alone.steps.keep, functions, manifest, files, plan.requests(clear), probes, eager)
+
+
+def _found(alone: Alone) -> list[str]:
+    """Say what was found rather than given."""
+    special, vocabulary = alone.target.special, alone.target.vocabulary
+    marks = [alone.target.entry(piece) for piece in (special.start, special.end)]
+    scores = "probabilities" if alone.reading.probabilities else "logits"
+    length = alone.contract.source.length
+    padding = f"every source is padded to {length}" if length else "padding is masked by the model"
+    return [
+        f"target: {vocabulary.size} pieces, from {marks[0]!r} to {marks[1]!r}; scores: {scores}; {padding}"
+    ]

@@ -1,0 +1,69 @@
+"""A user's translator run outside the served path: to choose examples, and to explain a difference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seqserve.models.bring.translation.contract import TranslationContract
+from seqserve.models.bring.translation.steps import Reading, Steps, loops
+from seqserve.models.bring.translation.vocabularies import Read
+from seqserve.models.translator import SOURCE_SPEC, Searches, specs
+from seqserve.service.contract.padding import Array
+
+
+class Written(NamedTuple):
+    """A greedy translation: its text, and its ids without the end."""
+
+    text: str
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The translator as one contract reads it."""
+
+    contract: TranslationContract
+    steps: Steps
+    reading: Reading
+    source: Read
+    target: Read
+
+    @cached_property
+    def searches(self) -> Searches:
+        """The loops around its steps."""
+        aligned = self.reading.weights is not None
+        return Searches(*loops(self.steps, self.reading), self.target.special, aligned)
+
+    def row(self, text: str) -> Array:
+        """Return a text's ids as they are sent alone: unpadded, unless the contract gives a length."""
+        ids = np.array(self.source.vocabulary.encode(text), np.int32)
+        length = self.contract.source.length or len(ids)
+        pads = np.full(max(0, length - len(ids)), self.source.special.pad, np.int32)
+        return np.concatenate([pads, ids] if self.contract.source.padding == "left" else [ids, pads])
+
+    def translate(self, texts: Sequence[str]) -> list[Written]:
+        """Translate greedily, each text alone."""
+        return [self._written(text) for text in texts]
+
+    @cached_property
+    def _greedy(self) -> object:
+        return tf.function(self.searches.greedy, input_signature=[SOURCE_SPEC, *specs("greedy")])
+
+    def _written(self, text: str) -> Written:
+        decoded = self._greedy(self.row(text)[None], [self.contract.target.length], [1.0])  # type: ignore[operator]
+        ids = np.asarray(decoded["ids"])[0, 0].tolist()
+        end = self.target.special.end
+        kept = ids[: ids.index(end)] if end in ids else ids
+        return Written(self.target.vocabulary.decode(kept), kept)
+
+    def log_p(self, text: str, words: Sequence[int]) -> Array:
+        """Return log p of every piece after `words`, (pieces)."""
+        encode, advance = loops(self.steps, self.reading)
+        state, memory = encode(tf.constant(self.row(text)[None]))
+        for word in (self.target.special.start or 0, *words):
+            logits, state, _ = advance(tf.constant([word], tf.int32), state, memory)
+        return np.asarray(tf.nn.log_softmax(logits))[0]

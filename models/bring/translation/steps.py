@@ -1,0 +1,159 @@
+"""What every form of a user's translator is read into, and its way into the loops of `networks.decoding`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from seqserve.models.networks.decoding import Advance, Memory, State
+from seqserve.models.translator import Encode
+
+Row = tuple[str, str, str]
+"""Of the table that is shown: a part of the model, its shape, and what it was taken for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A user's encoder and one step of the decoder.
+
+    `encode`: ids int32 (batch, source) -> the first state, and the memory: nests of tensors (batch, …).
+    `advance`: ids int32 (batch), state, memory -> scores (batch, pieces) or (batch, 1, pieces), the next
+    state, and the weights over the source by name: empty where there are none.
+    `keep`: what holds their variables.
+    `taught`: source ids and target ids (batch, time) -> scores of each next piece, (batch, time, pieces): the
+    model as it was trained, where there is one.
+    `length`: of a fixed source axis.
+    """
+
+    encode: Encode
+    advance: Callable[[tf.Tensor, State, Memory], tuple[tf.Tensor, State, dict[str, tf.Tensor]]]
+    keep: Any
+    table: tuple[Row, ...] = ()
+    notes: tuple[str, ...] = ()
+    taught: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
+    length: int | None = None
+
+    def portable(self) -> "Steps":
+        """Return the same, whose recurrent layers are traced as plain loops: one graph for CPU and GPU."""
+
+        def encode(ids: tf.Tensor) -> tuple[State, Memory]:
+            with without_cudnn():
+                return self.encode(ids)
+
+        def advance(ids: tf.Tensor, state: State, memory: Memory) -> Any:
+            with without_cudnn():
+                return self.advance(ids, state, memory)
+
+        return replace(self, encode=encode, advance=advance)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a translator's numbers are read.
+
+    `pad`: fills the rows of the source.
+    `reverse`: the model reads its source from the end.
+    `scores`: are probabilities, and their logarithm is taken.
+    `weights`: the name of those that are the alignment; None: there is none.
+    """
+
+    pad: int
+    reverse: bool = False
+    probabilities: bool = False
+    weights: str | None = None
+
+
+def loops(steps: Steps, reading: Reading) -> tuple[Encode, Advance]:
+    """Return the two functions that `networks.decoding` takes."""
+
+    def encode(ids: tf.Tensor) -> tuple[State, Memory]:
+        lengths = _lengths(ids, reading.pad)  # (batch)
+        given = from_end(ids, reading.pad) if reading.reverse else ids
+        state, memory = steps.encode(given)
+        return _as_tensors(state), (_as_tensors(memory), lengths)
+
+    def advance(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
+        own, lengths = memory
+        scores, new, weights = steps.advance(ids, state, own)
+        logits = tf.cast(_of_step(scores), tf.float32)  # (batch, pieces)
+        logits = tf.math.log(logits) if reading.probabilities else logits
+        new = tf.nest.pack_sequence_as(state, tf.nest.flatten(_as_tensors(new)))
+        if reading.weights is None:
+            return logits, new, tf.zeros((tf.shape(ids)[0], 1))  # for the loops, which keep some
+        attended = over_source(weights[reading.weights])  # (batch, source)
+        if reading.reverse:
+            attended = tf.reverse_sequence(attended, lengths, seq_axis=1)
+        return logits, new, attended
+
+    return encode, advance
+
+
+def _lengths(ids: tf.Tensor, pad: int) -> tf.Tensor:
+    """Return how long each row is without the padding behind it, int32 (batch)."""
+    places = tf.range(1, tf.shape(ids)[1] + 1)
+    return tf.reduce_max(tf.where(ids != pad, places, 0), axis=1)
+
+
+def from_end(ids: tf.Tensor, pad: int) -> tf.Tensor:
+    """Return rows read from their end, the padding still behind."""
+    return tf.reverse_sequence(ids, _lengths(ids, pad), seq_axis=1)
+
+
+def _as_tensors(nest: Any) -> Any:
+    return tf.nest.map_structure(tf.convert_to_tensor, nest)
+
+
+def _of_step(scores: tf.Tensor) -> tf.Tensor:
+    """Return (batch, pieces) of the one step."""
+    return scores[:, -1] if scores.shape.rank == 3 else scores
+
+
+def over_source(weights: tf.Tensor) -> tf.Tensor:
+    """Return weights (batch, source) of (batch, [heads,] [1,] source [, 1]): heads are averaged."""
+    weights = tf.cast(weights, tf.float32)
+    if weights.shape.rank == 3 and weights.shape[-1] == 1:  # (batch, source, 1)
+        return weights[..., 0]
+    if weights.shape.rank == 4:  # (batch, heads, 1, source)
+        weights = tf.reduce_mean(weights, axis=1)
+    return weights[:, -1] if weights.shape.rank == 3 else weights
+
+
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Let recurrent layers of Keras 3 and of Keras 2 (`tf_keras`) run as plain loops, whoever holds them.
+
+    A graph traced with cuDNN runs on GPUs alone. The layers are in closures of the user's own functions, so
+    what they ask themselves is answered on their class.
+    """
+    kinds = [(keras.layers.GRU, "use_cudnn"), (keras.layers.LSTM, "use_cudnn")]
+    if "tf_keras" in sys.modules:
+        layers = sys.modules["tf_keras"].layers
+        kinds += [(layers.GRU, "_could_use_gpu_kernel"), (layers.LSTM, "_could_use_gpu_kernel")]
+    inherited = [(kind, name, vars(kind).get(name)) for kind, name in kinds]
+    for kind, name in kinds:
+        setattr(kind, name, _Never(name))
+    try:
+        yield
+    finally:
+        for kind, name, before in inherited:
+            if before is None:
+                delattr(kind, name)
+            else:
+                setattr(kind, name, before)
+
+
+class _Never:
+    """An attribute that is False to whoever asks, and is kept for later when it is set."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, kind: type) -> bool:
+        return False
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        layer.__dict__[self._name] = value
