@@ -172,7 +172,7 @@ def _check_ops(where: str, ops: set[str], inputs: Sequence[Port], others: Sequen
 
 
 def _check_variables(where: str, nodes: Sequence[Any]) -> None:
-    """Refuse variables whose values a session holds beside the graph: they are lost when it is saved."""
+    """Refuse variables whose values live beside the graph, in a session: saved again, they are lost."""
     for node in nodes:
         if node.op in ("VariableV2", "Variable"):
             raise ConfigInvalid(

@@ -15,7 +15,9 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="a Keras model's file, a SavedModel, or a folder")],
+    model: Annotated[
+        Path, typer.Argument(help="a Keras model's file, a SavedModel, or a folder of a model's parts")
+    ],
     contract: Annotated[Path, typer.Option("--contract", help="what its inputs and outputs mean: TOML")],
     out: RootOption,
     version: Annotated[
