@@ -18,7 +18,7 @@ from tests.trained import update
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "examples" / "translators"
 PAGE = REPOSITORY / "docs" / "bring.md"
-NAMES = ("attention", "checkpoint", "characters")
+NAMES = ("attention", "checkpoint", "characters", "strings")
 
 
 @dataclass(frozen=True, slots=True)
