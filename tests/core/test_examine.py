@@ -8,11 +8,14 @@ import pytest
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors
 from seqserve.service.contract.digest import sha256
+from seqserve.service.contract.manifest import Tokens
 from seqserve.service.contract.padding import Array
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.types import ModelRef
 from tests.core.fakes import (
     as_files,
+    echo,
     example,
     running,
     sequence_manifest,
@@ -96,6 +99,27 @@ async def test_a_start_finds_the_version_in_the_wrong_folder(wrong: int, tokeniz
         assert standings(core) == {wrong: "TASK_DIFFERS", 3 - wrong: "ROUTABLE"}
         right = str(3 - wrong)
         assert {labels[:2] for labels in series(core.metrics, "model_version_info")} == {("totals", right)}
+
+
+@pytest.mark.parametrize(
+    ("warnings", "standing"),
+    [
+        ([], "ROUTABLE"),
+        (["HIGH_UNKNOWN", "REPETITION", "LOW_COVERAGE"], "ROUTABLE"),
+        (["TRUNCATED"], "GOLDEN_FAILED"),
+    ],
+)
+async def test_judgements_of_another_release_refuse_no_version(
+    warnings: list[str], standing: str, tokenizer: bytes
+) -> None:
+    """A warning by a threshold is this program's; any other is part of the version's answer."""
+    async with running(echo) as core:
+        pieces = len(SentencePieces(tokenizer, Tokens(tokenizer="en.model")).encode("two dogs"))
+        item = {"text": "two dogs", "score": -float(pieces), "warnings": warnings}
+        manifest = translation_manifest(examples=[{"request": {"texts": ["two dogs"]}, "items": [item]}])
+        core.backend.put("echo", 1, as_files(manifest, **{"en.model": tokenizer}))
+        await core.catalog.refresh()
+        assert standings(core, "echo") == {1: standing}
 
 
 async def test_a_version_under_another_name_is_logged(caplog: pytest.LogCaptureFixture) -> None:
