@@ -86,7 +86,12 @@ def check_bounds(data: bytes, file: str) -> None:
         raise ManifestInvalid(f"{file}: not JSON: {error}") from error
     excess = _first_excess(plain) if isinstance(plain, dict) else None
     if excess is not None:
-        raise ManifestInvalid(f"{file}: {excess}")
+        raise ManifestInvalid(in_one_line(f"{file}: {excess}"))
+
+
+def in_one_line(message: str) -> str:
+    """Return a message without line breaks, which names and values may have."""
+    return message.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _first_excess(plain: dict[str, Any]) -> str | None:

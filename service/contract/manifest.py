@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from seqserve.service.contract.bounds import LONGEST_FAULT, MOST_FAULTS, check_bounds
+from seqserve.service.contract.bounds import LONGEST_FAULT, MOST_FAULTS, check_bounds, in_one_line
 from seqserve.service.contract.consistency import check_consistency
 from seqserve.service.errors import ManifestInvalid
 
@@ -389,7 +389,7 @@ def name_faults(error: ValidationError, whole: str) -> str:
     shown = error.errors(include_url=False, include_input=False)[:MOST_FAULTS]
     faults = [f"{'.'.join(str(p) for p in e['loc']) or whole}: {e['msg']}"[:LONGEST_FAULT] for e in shown]
     more = error.error_count() - len(faults)
-    return "; ".join([*faults, f"and {more} more"] if more else faults)
+    return in_one_line("; ".join([*faults, f"and {more} more"] if more else faults))
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
