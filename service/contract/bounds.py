@@ -15,6 +15,8 @@ from seqserve.service.errors import ManifestInvalid
 MANIFEST_BYTES = 64 * 2**20
 FILE_BYTES = 256 * 2**20
 """Of a contract file other than the manifest: vocabularies have at most a million entries."""
+ASSET_BYTES = 2**30
+"""Of any file in assets/, which a graph may read whole."""
 FLOAT32, INT32, INT64 = 3.4028234663852886e38, 2**31 - 1, 2**63 - 1
 EXACT_IN_FLOAT32 = 2**24
 """Up to here, float32 has every integer."""

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from seqserve.service import errors
+from seqserve.service.contract.bounds import in_one_line
 from seqserve.service.contract.items import Body, answers_as_json
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.types import Served
@@ -57,15 +58,16 @@ async def answers(
     """
     try:
         body = body_of(served, request)
-        runner.check_fits(served, body)
+        if (why := runner.too_large(served, body)) is not None:
+            raise errors.GoldenFailed(f"examples: {why}")
         outcomes = await runner.run(served, body, deadline)
         failed = next((outcome for outcome in outcomes if isinstance(outcome, SeqserveError)), None)
         if failed is not None:
             raise failed
-    except TRANSIENT:
+    except (*TRANSIENT, errors.GoldenFailed):
         raise
-    except (SeqserveError, ValidationError, ValueError) as error:
-        raise errors.GoldenFailed(f"examples: {error}"[:LONGEST_MESSAGE]) from error
+    except (SeqserveError, ValidationError) as error:
+        raise errors.GoldenFailed(in_one_line(f"examples: {error}")[:LONGEST_MESSAGE]) from error
     return answers_as_json([outcome for outcome in outcomes if not isinstance(outcome, SeqserveError)])
 
 

@@ -59,11 +59,13 @@ class ItemRunner:
                 return [error.at() if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def check_fits(self, served: Served, body: Body) -> None:
-        """Check that each item's row could ever be queued; items that do not fit the model are left out.
+    def too_large(self, served: Served, body: Body) -> str | None:
+        """Return why an item's row could never be queued, with its cells and the queue's; None if all could.
+
+        Items that do not fit the model are left out.
 
         Raises:
-            ValueError: one has more cells than the whole queue; the message names both.
+            InvalidArgument: the options do not fit the model.
         """
         plan = served.codec.plan(body)
         width = BatchKey(served, plan.signature, plan.batch_options).width
@@ -75,7 +77,8 @@ class ItemRunner:
             cells = padded_length(length, served.manifest) * width
             if cells > self._scheduler.capacity:
                 limit = f"{self._scheduler.capacity}, which SEQSERVE_MAX_QUEUE_CELLS sets"
-                raise ValueError(f"a row of {cells} cells never fits the queue of {limit}")
+                return f"a row of {cells} cells never fits the queue of {limit}"
+        return None
 
     def check_room(self, model: str, deadline: float) -> None:
         """Raise QueueFull if one more row, taken to be as long as the others, would be refused."""

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from seqserve.service.contract import bounds
+from seqserve.service.contract import bounds, digest
 from seqserve.service.contract.describe import as_json, describe
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import Manifest, parse_manifest
@@ -113,6 +114,24 @@ def test_a_manifest_is_not_read_past_its_size(plain_manifest: Plain, monkeypatch
     monkeypatch.setattr(bounds, "MANIFEST_BYTES", 1000)
     with pytest.raises(ManifestInvalid, match=r"manifest\.json: \d+ bytes are above the limit of 1000"):
         parse_manifest(json.dumps(plain_manifest("sequence")).encode())
+
+
+def test_files_are_not_read_past_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the manifest nor another file in assets/, however deep; others may be as large as they are."""
+    for name in ("assets/manifest.json", "assets/deep/words", "variables/data"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"123")
+    for name in ("MANIFEST_BYTES", "ASSET_BYTES"):
+        monkeypatch.setattr(digest, name, 3)
+    assert digest.read_manifest(tmp_path) == b"123"
+    digest.check_assets(tmp_path)
+    for name in ("MANIFEST_BYTES", "ASSET_BYTES"):
+        monkeypatch.setattr(digest, name, 2)
+    with pytest.raises(ManifestInvalid, match=r"assets/manifest\.json: 3 bytes are above the limit of 2"):
+        digest.read_manifest(tmp_path)
+    (tmp_path / "assets" / "manifest.json").unlink()
+    with pytest.raises(ManifestInvalid, match="assets/deep/words: 3 bytes are above the limit of 2"):
+        digest.check_assets(tmp_path)
 
 
 def test_a_thousand_faults_are_not_all_said(plain_manifest: Plain) -> None:
