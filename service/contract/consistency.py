@@ -126,17 +126,19 @@ def _faults_of_sizes(manifest: "Manifest") -> Iterator[str]:
     """Yield what does not fit its tensor: ids, options, and a row that is padded to the last bucket."""
     for place, signature in manifest.signatures.items():
         for name, tensor in signature.inputs.items():
-            where = f"signatures.{place}.inputs.{name}"
+            where = f"signatures.{place}.inputs.{name} is {tensor.dtype}"
             feature, option = manifest.features.get(name), manifest.options.get(name)
-            largest = _LARGEST.get(tensor.dtype)
-            if feature is not None and feature.kind == "categories" and largest is not None:
-                least, most = _ids(feature)
-                if max(-least, most) > largest:
-                    yield f"features.{name}: ids of {least} to {most}, {where} is {tensor.dtype}"
-            is_whole = option is not None and tensor.dtype in ("int32", "int64")
-            if option is not None and is_whole and max(-option.minimum, option.maximum) > (largest or 0):
-                yield f"options.{name}: {option.minimum} to {option.maximum}, {where} is {tensor.dtype}"
+            if feature is not None and feature.kind == "categories" and not _fits(_ids(feature), tensor):
+                yield f"features.{name}: ids of {' to '.join(map(str, _ids(feature)))}, {where}"
+            is_whole = tensor.dtype in ("int32", "int64")
+            if option is not None and is_whole and not _fits((option.minimum, option.maximum), tensor):
+                yield f"options.{name}: {option.minimum} to {option.maximum}, {where}"
     yield from _faults_of_row(manifest)
+
+
+def _fits(bounds: tuple[float, float], tensor: "Tensor") -> bool:
+    largest = _LARGEST.get(tensor.dtype, math.inf)
+    return -largest - 1 <= bounds[0] and bounds[1] <= largest
 
 
 def _ids(feature: "Categories") -> tuple[int, int]:

@@ -100,6 +100,12 @@ def test_what_is_past_a_bound_is_named_with_the_limit(
     assert len(caught.value.message) < 500
 
 
+def test_seeds_may_be_whatever_int64_holds(plain_manifest: Plain) -> None:
+    """The bounds of a type belong to it."""
+    seed = {"option": "seed", "default": 0, "minimum": -(2**63), "maximum": 2**63 - 1}
+    parse_manifest(put(plain_manifest("sequence"), ("options", "seed"), seed))
+
+
 def test_a_row_that_no_memory_holds_is_refused(plain_manifest: Plain) -> None:
     """Each number is within its bound, and their product is not."""
     plain = plain_manifest("sequence")
