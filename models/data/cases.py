@@ -100,7 +100,7 @@ class _Log:
         try:
             written = self._read(stamp)
         except ValueError as error:
-            raise ConfigInvalid(f"{where}: {self._file.time}: {error}") from error
+            raise ConfigInvalid(f"{where}: {self._file.time} {stamp[:60]!r}: {error}") from error
         if self._file.order == "time" or not before:
             return instant(written)
         time = instant(in_order(written, before[-1].time))

@@ -183,7 +183,7 @@ REFUSED = {
     "zero": (log("0", "0"), "line 2: CompleteTimestamp '0' is not recognized"),
     "a day of Excel's": (log("46380.5451"), "line 2: CompleteTimestamp '46380.5451' is not recognized"),
     "a zone by its name": (log("2026-01-01 10:00 CET"), "line 2: .* is not recognized"),
-    "a day that is not": (log("2026-02-30"), "line 2: CompleteTimestamp: day is out of range"),
+    "a day that is not": (log("2026-02-30"), "line 2: CompleteTimestamp '2026-02-30': day is out of range"),
     "an hour that is not": (log("12/24/2026 13:05 PM"), "line 2: .*hour 13 does not go with PM"),
     "a German month": (log("24 Dez 2026 13:05"), r"line 2: .*'Dez' is no month in English; give data\.file"),
     "dates without a time among others": (
