@@ -61,12 +61,12 @@ class Delimited:
         line = self._line
         try:
             for line, cells in self._cells(self._separator, self._is_spaced):
-                if len(cells) > len(self.header):
+                if any(cell.strip() for cell in cells[len(self.header) :]):
                     advice = f"one that holds {SEPARATORS.get(self._separator, self._separator)} needs quotes"
                     counts = f"{len(cells)} cells, the header has {len(self.header)}"
                     raise ConfigInvalid(f"{self.path} line {line}: {counts}; {advice}")
                 if any(cell.strip() for cell in cells):
-                    yield line, cells
+                    yield line, cells[: len(self.header)]
         except (OSError, UnicodeError, csv.Error) as error:
             raise self._fault(error, line + 1) from error
 
@@ -110,7 +110,8 @@ class Delimited:
         if not any(names):
             return ConfigInvalid(f"{self.path}: the first line is empty; the header is expected there")
         missing = [(setting, name) for setting, name in self._needed.items() if name not in names]
-        advice = "" if given or len(names) > 1 else f", or data.file.separator if it is none of {_listed()}"
+        known = f"none of {_listed()}" if given is None else f"not {given!r}"
+        advice = f", or data.file.separator if it is {known}" if len(names) == 1 else ""
         header = ", ".join(map(repr, names))[:200]
         if not missing:
             return ConfigInvalid(f"{self.path}: the header has only {header}; give more columns{advice}")
@@ -139,8 +140,9 @@ def _encoding(head: bytes, file: CsvFile, path: Path) -> str:
         raise ConfigInvalid(f"{path}: it is {other}; save it as CSV")
     marked = next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), None)
     if marked is None and file.encoding is None and b"\0" in head:
-        order = "le" if head[1:2] == b"\0" else "be"
-        raise ConfigInvalid(f'{path}: bytes of 0, as in UTF-16; give data.file.encoding = "utf-16-{order}"')
+        order = "le" if head[1:2] == b"\0" else "be" if head[:1] == b"\0" else None
+        advice = f'as in UTF-16; give data.file.encoding = "utf-16-{order}"' if order else "so it is no text"
+        raise ConfigInvalid(f"{path}: it has bytes of 0, {advice}")
     return marked or file.encoding or "utf-8"
 
 

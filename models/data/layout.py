@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 DAY_FIRST, MONTH_FIRST = "day_first", "month_first"
-STAMP_UNITS = {"nanoseconds": -9, "microseconds": -6, "milliseconds": -3, "seconds": 0}
+STAMP_UNITS = {"seconds": 0, "milliseconds": -3, "microseconds": -6, "nanoseconds": -9}
 """Units of stamps that are numbers: powers of ten of a second."""
 STAMP_FORMS = (DAY_FIRST, MONTH_FIRST, *STAMP_UNITS)
 

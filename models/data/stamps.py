@@ -33,6 +33,7 @@ _FORMS = {
         "name and day": rf"([A-Z]{{3,9}},?\s+)?{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})",
     }.items()
 }
+_SPACES = {ord("\N{NO-BREAK SPACE}"): " ", ord("\N{NARROW NO-BREAK SPACE}"): " "}  # before PM, as CLDR has it
 _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -134,7 +135,7 @@ class _Seen:
             raise ConfigInvalid(f"{where} {what}; {wanted}")
 
     def _order(self, line: int, text: str) -> None:
-        match = _FORMS["year last"].fullmatch(text)
+        match = _FORMS["year last"].fullmatch(text.translate(_SPACES))
         assert match is not None
         one, two = int(match["one"]), int(match["two"])
         if one > 12 or two > 12:
@@ -166,7 +167,8 @@ class _Seen:
 
 
 def _match(text: str) -> tuple[str, re.Match[str]] | None:
-    matches = ((name, form.fullmatch(text)) for name, form in _FORMS.items())
+    plain = text.translate(_SPACES)
+    matches = ((name, form.fullmatch(plain)) for name, form in _FORMS.items())
     return next(((name, match) for name, match in matches if match is not None), None)
 
 

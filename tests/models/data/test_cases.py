@@ -45,6 +45,7 @@ STAMPS = {
     "German": ("24.12.2026 13:05", "24.12.2026, 13:06:30"),
     "British": ("24/12/2026 13:05", "24/12/2026 13:06:30"),
     "American": ("12/24/2026 12:59 PM", "12/24/2026 1:00:30 p.m."),
+    "American, as browsers write it": ("12/24/2026, 1:05:00\u202fPM", "12/24/2026, 1:06:30\u202fPM"),
     "American, midnight": ("12/24/2026 12:00 AM", "12/24/2026 12:01:30 AM"),
     "day and month alike": ("05.05.2026 13:05", "05.05.2026 13:06:30"),
     "English months": ("24 Dec 2026 13:05", "24 December 2026 13:06:30"),
@@ -106,6 +107,9 @@ BYTES = {
     "lines as of old Macs": PLAIN.replace("\n", "\r").encode(),
     "a line for Excel": ("sep=;\n" + PLAIN.replace(",", ";")).encode(),
     "rows without text": (PLAIN + ",,\n\n ,,\n").encode(),
+    "a separator at the end of each row": PLAIN.replace(":00\n", ":00,\n")
+    .replace(":30\n", ":30,,\n")
+    .encode(),
     "all quoted": b'"CaseID","ActivityID","CompleteTimestamp"\n"7","a","2026-12-24 13:05"\n'
     b'"7","b","2026-12-24 13:06:30"\n',
     "columns of other names and places": b"note,CompleteTimestamp,note,ActivityID,CaseID\n"
@@ -203,6 +207,11 @@ REFUSED = {
     "Latin 1": (PLAIN.replace("a,", "ä,").encode("latin-1"), r"line 2: byte 0xe4 .*data\.file\.encoding"),
     "UTF-16 without a mark": (PLAIN.encode("utf-16-le"), r'data\.file\.encoding = "utf-16-le"'),
     "the other half of it": (PLAIN.encode("utf-16-be"), r'data\.file\.encoding = "utf-16-be"'),
+    "an unknown separator that is given": (
+        PLAIN.replace(",", "~"),
+        r"data\.file\.separator if it is none of",
+    ),
+    "bytes": (PLAIN.replace("a,", "\0,"), "it has bytes of 0, so it is no text"),
     "cut UTF-16": (b"\xff\xfe" + PLAIN.encode("utf-16-le")[:-1], "is not utf-16 throughout"),
     "a workbook": (b"PK\x03\x04", "a zip archive or an Excel workbook; save it as CSV"),
     "XML": ("<log/>", "XML, as .xes is; save it as CSV"),
