@@ -106,7 +106,8 @@ class _Log:
         time = instant(in_order(written, before[-1].time))
         if time < before[-1].time:
             is_autumn = written.tzinfo is None and before[-1].time - time <= AUTUMN
-            raise ConfigInvalid(f"{where}: case {case}: {_backwards(stamp, before, is_autumn)}")
+            shown = " ".join(case.split())[:60]
+            raise ConfigInvalid(f"{where}: case {shown}: {_backwards(stamp, before, is_autumn)}")
         return time
 
 

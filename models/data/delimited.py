@@ -92,7 +92,10 @@ class Delimited:
         """Return the separator, the header, and whether a space follows each separator."""
         best: list[str] = []
         for separator in [given] if given else SEPARATORS:
-            self._line, cells = next(self._cells(separator, False, has_header=True), (1, []))
+            try:
+                self._line, cells = next(self._cells(separator, False, has_header=True), (1, []))
+            except csv.Error:  # a quoted name that another separator follows
+                continue
             names = [cell.lstrip("\ufeff").strip() for cell in cells]
             if len(names) >= width and set(self._needed.values()) <= set(names):
                 self._check_once(names)
@@ -108,7 +111,7 @@ class Delimited:
 
     def _no_column(self, names: list[str], given: str | None) -> ConfigInvalid:
         if not any(names):
-            return ConfigInvalid(f"{self.path}: the first line is empty; the header is expected there")
+            return ConfigInvalid(f"{self.path}: the first line is empty, or no header; one is expected there")
         missing = [(setting, name) for setting, name in self._needed.items() if name not in names]
         known = f"none of {_listed()}" if given is None else f"not {given!r}"
         advice = f", or data.file.separator if it is {known}" if len(names) == 1 else ""

@@ -1,10 +1,12 @@
 """Event logs as people have them: read rightly, or refused with the line and with what to do."""
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -110,6 +112,10 @@ BYTES = {
     "a separator at the end of each row": PLAIN.replace(":00\n", ":00,\n")
     .replace(":30\n", ":30,,\n")
     .encode(),
+    "all quoted, with semicolons": b'"CaseID";"ActivityID";"CompleteTimestamp"\r\n'
+    b'"7";"a";"24.12.2026 13:05"\r\n"7";"b";"24.12.2026 13:06:30"\r\n',
+    "all quoted, with tabs": b'"CaseID"\t"ActivityID"\t"CompleteTimestamp"\n"7"\t"a"\t"2026-12-24 13:05"\n'
+    b'"7"\t"b"\t"2026-12-24 13:06:30"\n',
     "all quoted": b'"CaseID","ActivityID","CompleteTimestamp"\n"7","a","2026-12-24 13:05"\n'
     b'"7","b","2026-12-24 13:06:30"\n',
     "columns of other names and places": b"note,CompleteTimestamp,note,ActivityID,CaseID\n"
@@ -121,6 +127,33 @@ BYTES = {
 def test_files_are_read_as_they_are_written(data: bytes, tmp_path: Path) -> None:
     """Encodings with a mark, the usual separators, and columns in any order are recognized."""
     assert read(tmp_path, data) == TWO
+
+
+LABELS = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n"), min_size=1)
+
+
+@given(
+    labels=st.lists(LABELS.filter(str.strip), min_size=1, max_size=5),
+    separator=st.sampled_from(",;\t|"),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+)
+def test_whatever_a_library_writes_is_read(
+    labels: list[str],
+    separator: str,
+    quoting: Literal[0, 1, 2],
+    end: str,
+    encoding: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Any label, between any separators, quoted or not, comes back as it was."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, quoting=quoting, lineterminator=end)
+    rows = [("7", label, f"2026-12-24 13:05:{second:02}") for second, label in enumerate(labels)]
+    writer.writerows([HEAD.strip().split(","), *rows])
+    (case,) = read(tmp_path_factory.mktemp("log"), text.getvalue().encode(encoding))
+    assert case == Case(tuple(labels), tuple(map(float, range(len(labels)))))
 
 
 def test_names_of_columns_and_what_cannot_be_seen_are_settings(tmp_path: Path) -> None:
