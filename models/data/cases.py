@@ -80,15 +80,16 @@ class _Log:
 
         A label is taken as it stands: callers send it so.
         """
+        last = max(self._places.values())
         for line, cells in self._opened.rows():
-            row = [cells[place] if place < len(cells) else "" for place in self._places.values()]
-            for name, cell in zip(self._places, row, strict=True):
-                if not cell.strip():
-                    raise ConfigInvalid(
-                        f"{self._path} line {line}: {name} is missing; fill it in, or drop the row"
-                    )
-            case, label, stamp = row
-            yield line, case.strip(), label, stamp.strip()
+            row = cells if len(cells) > last else [*cells, *[""] * (last + 1 - len(cells))]
+            case, label, stamp = (row[place] for place in self._places.values())
+            case, stamp = case.strip(), stamp.strip()
+            if not (case and stamp and label.strip()):
+                name = next(name for name, place in self._places.items() if not row[place].strip())
+                advice = "fill it in, or drop the row"
+                raise ConfigInvalid(f"{self._path} line {line}: {name} is missing; {advice}")
+            yield line, case, label, stamp
 
     def time(self, line: int, case: str, stamp: str, before: list[_Event]) -> int:
         """Return a row's time; it follows the others of its case.

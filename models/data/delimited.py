@@ -61,11 +61,11 @@ class Delimited:
         line = self._line
         try:
             for line, cells in self._cells(self._separator, self._is_spaced):
-                if any(cell.strip() for cell in cells[len(self.header) :]):
+                if len(cells) > len(self.header) and any(map(str.strip, cells[len(self.header) :])):
                     advice = f"one that holds {SEPARATORS.get(self._separator, self._separator)} needs quotes"
                     counts = f"{len(cells)} cells, the header has {len(self.header)}"
                     raise ConfigInvalid(f"{self.path} line {line}: {counts}; {advice}")
-                if any(cell.strip() for cell in cells):
+                if any(map(str.strip, cells)):
                     yield line, cells[: len(self.header)]
         except (OSError, UnicodeError, csv.Error) as error:
             raise self._fault(error, line + 1) from error
