@@ -385,11 +385,16 @@ def _from_text(stamp: Any, step: int) -> int:
     try:
         if not _RFC_3339.fullmatch(stamp):
             raise ValueError
-        return (datetime.datetime.fromisoformat(stamp.upper()) - _EPOCH) // datetime.timedelta(microseconds=1)
+        return microseconds(datetime.datetime.fromisoformat(stamp.upper()))
     except (TypeError, ValueError):
         form = "RFC 3339 with an offset, as 2026-05-01T09:30:00+02:00"
         message = f"timestamp {step} is {_given(stamp)}, not {form}"
         raise errors.WrongType(message, path=(step,)) from None
+
+
+def microseconds(time: datetime.datetime) -> int:
+    """Return whole microseconds since 1970 of a time with an offset, in requests and in training data."""
+    return (time - _EPOCH) // datetime.timedelta(microseconds=1)
 
 
 def _shown(name: str) -> str:

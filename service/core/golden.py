@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from seqserve.service import errors
+from seqserve.service.contract.bounds import in_one_line
 from seqserve.service.contract.items import Body, answers_as_json
 from seqserve.service.core.doubts import JUDGED
 from seqserve.service.core.items import ItemRunner
@@ -24,6 +25,8 @@ TRANSIENT = (
 """Errors that say nothing about the version: it is examined again later."""
 NEWER = frozenset({"all", "warning_details"})
 """Members that answers have gained: an example that was recorded without one holds as it did."""
+LONGEST_SHOWN, LONGEST_MESSAGE = 200, 1000
+"""Characters of a recorded value, and of why an example fails."""
 
 
 async def run_examples(served: Served, runner: ItemRunner, deadline: float, device: str = "cpu") -> None:
@@ -33,9 +36,12 @@ async def run_examples(served: Served, runner: ItemRunner, deadline: float, devi
         device: the class of device whose tolerance counts, `cpu` or `gpu`.
 
     Raises:
-        GoldenFailed: an answer is not the recorded one, or the model failed on an example.
+        GoldenFailed: there is no example, one is too long for the queue, an answer is not the recorded one,
+            or the model failed on an example.
         TRANSIENT: nothing can be concluded now.
     """
+    if not any(example.items for example in served.manifest.examples):
+        raise errors.GoldenFailed("examples: none with an item; a version needs one that shows its answer")
     tolerance = float(getattr(served.manifest.tolerance, device))
     for number, example in enumerate(served.manifest.examples):
         got = await answers(served, runner, example.request, deadline)
@@ -55,14 +61,17 @@ async def answers(
         TRANSIENT: nothing can be concluded now.
     """
     try:
-        outcomes = await runner.run(served, body_of(served, request), deadline)
+        body = body_of(served, request)
+        if (why := runner.too_large(served, body)) is not None:
+            raise errors.GoldenFailed(f"examples: {why}")
+        outcomes = await runner.run(served, body, deadline)
         failed = next((outcome for outcome in outcomes if isinstance(outcome, SeqserveError)), None)
         if failed is not None:
             raise failed
-    except TRANSIENT:
+    except (*TRANSIENT, errors.GoldenFailed):
         raise
     except (SeqserveError, ValidationError) as error:
-        raise errors.GoldenFailed(f"examples: {error}") from error
+        raise errors.GoldenFailed(in_one_line(f"examples: {error}")[:LONGEST_MESSAGE]) from error
     return answers_as_json([outcome for outcome in outcomes if not isinstance(outcome, SeqserveError)])
 
 
@@ -101,7 +110,9 @@ def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items
             return f"{path} has {len(got)} entries, recorded {len(wanted)}"
         pairs = [(place, *pair) for place, pair in enumerate(zip(wanted, got, strict=True))]
     else:
-        return None if _close(wanted, got, tolerance) else f"{path} is {got!r}, recorded {wanted!r}"
+        return (
+            None if _close(wanted, got, tolerance) else f"{path} is {_shown(got)}, recorded {_shown(wanted)}"
+        )
     differences = (first_difference(w, g, tolerance, f"{path}.{key}") for key, w, g in pairs)
     return next(filter(None, differences), None)
 
@@ -113,3 +124,7 @@ def _close(wanted: Any, got: Any, tolerance: float) -> bool:
     if isinstance(wanted, numbers) and isinstance(got, numbers):
         return abs(wanted - got) <= tolerance * (1 + abs(wanted))
     return bool(wanted == got)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:LONGEST_SHOWN]
