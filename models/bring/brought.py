@@ -15,6 +15,7 @@ class Brought:
     `table`: what was matched, as rows of the model's part, its shape, and the contract's part.
     `proof`: compares what is served with the answers that the user expects, where there are any; what it
     returns is kept in the card.
+    `leak_advice`: what helps where padding changes its answers.
     """
 
     draft: Draft
@@ -22,3 +23,4 @@ class Brought:
     notes: list[str]
     warnings: list[str]
     proof: Callable[[Pipeline], Awaitable[dict[str, Any]]] | None = None
+    leak_advice: str = ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from keras.src.ops.operation import Operation
 
 from seqserve.models.bring.stored import keras_version
 from seqserve.models.config import ConfigInvalid
@@ -95,7 +96,8 @@ def load_network(path: Path, custom: Mapping[str, Any]) -> keras.Model:
         custom: classes and functions of the user's own, by name.
 
     Raises:
-        ConfigInvalid: no such file, or a layer that is unknown or unsafe to load.
+        ConfigInvalid: no such file, a layer that is unknown or unsafe to load, state kept between calls,
+            or a fixed batch.
     """
     if path.suffix not in (".keras", ".h5", ".hdf5") or not path.is_file():
         raise ConfigInvalid(f"{path}: a file that Keras saved is expected, MODEL.keras (or .h5)")
@@ -105,11 +107,41 @@ def load_network(path: Path, custom: Mapping[str, Any]) -> keras.Model:
             f"{path}: saved by Keras 2 ({version}): give a part of a translator as a SavedModel, by "
             'model.save(FOLDER, save_format="tf"), or load it in a function of the --import file'
         )
+    own = dict(custom) if path.suffix == ".keras" else {**_operations(), **custom}
     try:
-        model = keras.saving.load_model(path, custom_objects=dict(custom), compile=False)
+        model = keras.saving.load_model(path, custom_objects=own, compile=False)
     except Exception as error:  # whatever a saved layer's own code raises
         raise ConfigInvalid(f"{path}: {_why(error)}") from error
-    return _functional(path, model)
+    network = _functional(path, model)
+    _check_rows(path, network)
+    return network
+
+
+def _operations() -> dict[str, Any]:
+    """Return the operations of `keras.ops` by name: an `.h5` has those that make masks, and Keras looks for
+    them among layers alone.
+    """
+    named = {
+        kind.__name__: kind for kind in Operation.__subclasses__() if "keras.src.ops." in kind.__module__
+    }
+    return {name: kind for name, kind in named.items() if not hasattr(keras.layers, name)}
+
+
+def _check_rows(path: Path, network: keras.Model) -> None:
+    """Refuse what would let rows of several callers meet: state kept between calls, a fixed batch."""
+    for layer in network._flatten_layers(include_self=False):
+        if getattr(layer, "stateful", False) is True:
+            raise ConfigInvalid(
+                f"{path}: layer {layer.name!r} is stateful=True: it would carry a caller's state into "
+                "another's answer. Build it with stateful=False; to advance a sequence call by call, make "
+                "the state explicit, as inputs and outputs of the model (docs/bring.md)"
+            )
+    for port in (Port(x.name, tuple(x.shape), x.dtype) for x in network.inputs):
+        if port.shape[0] is not None:
+            raise ConfigInvalid(
+                f"{path}: input {port} has a fixed batch of {port.shape[0]}: rows of several callers share a "
+                f"batch. Begin the model with keras.Input({_open(port.shape)})"
+            )
 
 
 def imported(files: Iterable[Path]) -> dict[str, Any]:
@@ -187,12 +219,6 @@ def _prepared(path: Path, network: keras.Model) -> KerasFile:
     )
     file = KerasFile(network, inputs, outputs)
     for layer in file.layers():
-        if getattr(layer, "stateful", False) is True:
-            raise ConfigInvalid(
-                f"{path}: layer {layer.name!r} is stateful=True: it would carry a caller's state into "
-                "another's answer. Build it with stateful=False; to advance a sequence call by call, make "
-                "the state explicit, as inputs and outputs of the model (docs/bring.md)"
-            )
         if isinstance(layer, keras.layers.TimeDistributed) and _time_is_open(layer, inputs):
             raise ConfigInvalid(
                 f"{path}: layer {layer.name!r} is a TimeDistributed over an open time axis: traced, Keras "
@@ -201,12 +227,6 @@ def _prepared(path: Path, network: keras.Model) -> KerasFile:
             )
         if hasattr(layer, "use_cudnn"):
             layer.use_cudnn = False  # one graph for CPU and GPU
-    for port in inputs:
-        if port.shape[0] is not None:
-            raise ConfigInvalid(
-                f"{path}: input {port} has a fixed batch of {port.shape[0]}: rows of several callers share a "
-                f"batch. Begin the model with keras.Input({_open(port.shape)})"
-            )
     return file
 
 

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractText
 from seqserve.models.bring.keras_file import Port
@@ -43,6 +45,7 @@ def match_contract(contract: Contract, file: ModelFile) -> Matching:
         ConfigInvalid: naming the field of the contract and the input or output of the model.
     """
     features, heads = _match_features(contract, file), _match_heads(contract, file)
+    _check_one_time(contract, file)
     matching = Matching(features, heads, _mask_port(contract, file))
     _check_all_fed(matching, file)
     return matching
@@ -170,6 +173,36 @@ def _check_all_fed(matching: Matching, file: ModelFile) -> None:
         raise ConfigInvalid(
             f"features.{matching.mask_name}: this is the name of the mask's input; choose another"
         )
+
+
+def _check_one_time(contract: Contract, file: KerasFile) -> None:
+    """Refuse a translator as it was taught: its inputs may differ in length, and its output follows one."""
+    ports = [port for port in file.inputs if len(port.shape) > 1 and port.shape[1] is None]
+    if len(ports) < 2 or not any(isinstance(head, Softmax) for head in contract.heads.values()):
+        return
+    lengths = {port.name: 2 + place for place, port in enumerate(ports)}
+    try:
+        outputs = keras.tree.flatten(
+            file.network([_zeros(port, lengths) for port in file.inputs], training=False)
+        )
+    except Exception:  # its inputs have one time axis: they cannot be joined at different lengths
+        return
+    for port in ports:
+        if any(len(x.shape) == 3 and x.shape[1] == lengths[port.name] for x in outputs):
+            others = list_ports([other for other in ports if other is not port])
+            raise ConfigInvalid(
+                f"features: the model's output has the time axis of input {port}, and {others} may have "
+                f"another: is {port.name!r} the translation, given while it was trained? Then "
+                'task = "translation", with [source] and [target] (docs/bring.md)'
+            )
+
+
+def _zeros(port: Port, lengths: Mapping[str, int]) -> tf.Tensor:
+    """Return one row of zeros; an open axis that is no time is 1 long."""
+    shape = [
+        lengths.get(port.name) if axis == 1 and size is None else size for axis, size in enumerate(port.shape)
+    ]
+    return tf.zeros([size or 1 for size in shape], port.dtype)
 
 
 # --- outputs --------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def export_own(
     """Export a user's model and print how it was understood and checked; returns the version's directory."""
     from seqserve.models.bring import bring
     from seqserve.models.bring.load import load_contract
+    from seqserve.models.check.padding import PaddingLeak
     from seqserve.models.export import export_version, next_version, no_measure
 
     read = load_contract(contract)
@@ -70,7 +71,10 @@ def export_own(
         console.print(escape(line), highlight=False, soft_wrap=True)
     for line in brought.warnings:
         warn(line)
-    target = export_version(brought.draft, root, brought.proof or no_measure, allow_leak, ok)
+    try:
+        target = export_version(brought.draft, root, brought.proof or no_measure, allow_leak, ok)
+    except PaddingLeak as leak:
+        raise PaddingLeak(f"{leak.message}{brought.leak_advice}") from leak
     compared = (card_of(target).get("metrics") or {}).get("compared")
     if compared:
         ok(f"{compared} answers are those of your own code")

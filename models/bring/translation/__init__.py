@@ -1,5 +1,6 @@
 """A translator that somebody else trained, made into a version: wrapped into `encode` and `advance`."""
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,10 @@ from seqserve.models.translator import Plan, clear_rows
 from seqserve.service.errors import SeqserveError
 
 BUCKETS = (8, 16, 32, 64, 128)
+LEAK = (
+    "; give source.length, the length that training sources were padded to, and source.padding; or "
+    "--allow-leak, if your own loop pads nothing"
+)
 TRIED, CANDIDATES = 6, 24
 """Texts that the steps are tried with, and those that golden examples are chosen from."""
 
@@ -41,6 +46,8 @@ def bring_translator(
     Raises:
         ConfigInvalid: naming the field of the contract and the part of the model.
     """
+    if not any(model.parent.glob(f"{glob.escape(model.name)}*")):  # a checkpoint's name is but a prefix
+        raise ConfigInvalid(f"{model}: there is no such file or folder")
     if contract.source.kind == "none":
         return bring_strings(model, contract, version, imports, expect)
     defined = imported(imports)
@@ -66,7 +73,8 @@ def bring_translator(
     shown = [*_found(alone), *filter(None, compared), *notes]
     if not expected:
         shown.append(NOT_COMPARED)
-    return Brought(draft, list(steps.table), shown, [], proof if expected else None)
+    advice = LEAK if contract.source.length is None else ""
+    return Brought(draft, list(steps.table), shown, [], proof if expected else None, advice)
 
 
 def _with_fixed_length(contract: TranslationContract, fixed: int | None) -> TranslationContract:
@@ -146,8 +154,12 @@ def _found(alone: Alone) -> list[str]:
     special, vocabulary = alone.target.special, alone.target.vocabulary
     marks = [alone.target.entry(piece) for piece in (special.start, special.end)]
     scores = "probabilities" if alone.reading.probabilities else "logits"
-    length = alone.contract.source.length
-    padding = f"every source is padded to {length}" if length else "padding is masked by the model"
+    length, side = alone.contract.source.length, alone.contract.source.padding
+    padding = (
+        f"every source is padded on the {side} to {length}"
+        if length
+        else "no source.length, so the model must mask padding"
+    )
     return [
         f"target: {vocabulary.size} pieces, from {marks[0]!r} to {marks[1]!r}; scores: {scores}; {padding}"
     ]

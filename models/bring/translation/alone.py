@@ -66,4 +66,4 @@ class Alone:
         state, memory = encode(tf.constant(self.row(text)[None]))
         for word in (self.target.special.start or 0, *words):
             logits, state, _ = advance(tf.constant([word], tf.int32), state, memory)
-        return np.asarray(tf.nn.log_softmax(logits))[0]
+        return np.asarray(tf.nn.log_softmax(logits)[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
@@ -19,6 +20,7 @@ from seqserve.models.bring.translation.contract import Place, TranslationContrac
 from seqserve.models.bring.translation.steps import Row, Steps
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.networks.decoding import Memory, State
+from seqserve.service.contract.padding import Array
 
 ATTENTIONS = (
     keras.layers.Attention,
@@ -26,6 +28,9 @@ ATTENTIONS = (
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
 )
+UNCHANGED = 1e-6
+"""Scores that an input changes by no more are not changed by it."""
+EXAMPLE = 'function = "load" of a file given by --import returns the encoder and one step of the decoder'
 Visit = Callable[[Any, Any, Any, int], list[Any]]
 """(operation, args, kwargs, how many outputs) -> the outputs."""
 
@@ -38,15 +43,19 @@ class _OfSource:
     """Stands, in a step of the decoder, for what the encoder has computed."""
 
 
-def cut(path: Path, network: keras.Model, contract: TranslationContract) -> Steps:
+def cut(path: Path, network: keras.Model, contract: TranslationContract, pieces: int) -> Steps:
     """Cut a model in two.
+
+    Args:
+        pieces: how many ids the target has.
 
     Raises:
         ConfigInvalid: it has other than two inputs, or a layer reads the whole target at once.
     """
-    source, target = _sides(path, network, contract)
+    scores = _scores(path, network, contract, pieces)
+    source, target = _sides(path, network, contract, scores)
     ports = [Port(x.name, tuple(x.shape), x.dtype) for x in network.inputs]
-    scores = _scores(path, network, contract)
+    longest = ports[target].shape[1]
     graph = keras.Model(list(network.inputs), network.outputs[scores])
 
     def fed(of_source: Any, of_target: Any) -> list[Any]:
@@ -62,15 +71,26 @@ def cut(path: Path, network: keras.Model, contract: TranslationContract) -> Step
         word = as_input(ids[:, None], ports[target])
         step = _Step(list(state), list(memory), word)
         (answer,) = walk(graph, fed(_OfSource(), word), step.visit)
-        return answer, tuple(step.new), step.weights
+        weights = {name: value for name, value in step.weights.items() if value is not answer}
+        return answer, tuple(step.new), weights
 
     def taught(ids: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
-        return graph(fed(as_input(ids, ports[source]), as_input(words, ports[target])), training=False)
+        given = as_input(ids, ports[source]), as_input(_filled(words, longest, graph), ports[target])
+        answer = graph(fed(*given), training=False)
+        return answer[:, : words.shape[1]] if len(answer.shape) == 3 else answer
 
     answer = Port(
         network.output_names[scores], tuple(network.outputs[scores].shape), network.outputs[scores].dtype
     )
-    return Steps(encode, advance, network, _table(ports, source, answer), (), taught, ports[source].shape[1])
+    table = _table(ports, source, answer)
+    return Steps(encode, advance, network, table, (), taught, ports[source].shape[1], longest)
+
+
+def _filled(words: tf.Tensor, longest: int | None, graph: keras.Model) -> tf.Tensor:
+    """Return target ids filled to a fixed axis: in front, where the last place alone is answered for."""
+    gap = (longest or words.shape[1]) - words.shape[1]
+    behind = len(graph.outputs[0].shape) == 3
+    return tf.pad(words, [[0, 0], [0, gap] if behind else [gap, 0]])
 
 
 def _table(ports: Sequence[Port], source: int, scores: Port) -> tuple[Row, ...]:
@@ -87,11 +107,14 @@ def as_input(ids: tf.Tensor, port: Port) -> tf.Tensor:
     return tf.cast(ids, port.dtype)
 
 
-def _scores(path: Path, network: keras.Model, contract: TranslationContract) -> int:
-    """Return which output scores the next piece."""
+def _scores(path: Path, network: keras.Model, contract: TranslationContract, pieces: int) -> int:
+    """Return which output scores the next piece: of several, the one that is as wide as the vocabulary."""
     place = contract.decoder.outputs.scores
     if place is not None:
         return _named("decoder.outputs.scores", place, network.output_names)
+    wide = [at for at, x in enumerate(network.outputs) if x.shape[-1] == pieces]
+    if len(network.outputs) != 1 and len(wide) == 1:
+        return wide[0]
     if len(network.outputs) != 1:
         names = ", ".join(map(repr, network.output_names))
         raise ConfigInvalid(f"decoder.outputs.scores: {path.name} has the outputs {names}; name one")
@@ -107,13 +130,14 @@ def _named(field: str, place: Place, names: Sequence[str]) -> int:
     return list(names).index(str(place))
 
 
-def _sides(path: Path, network: keras.Model, contract: TranslationContract) -> tuple[int, int]:
+def _sides(path: Path, network: keras.Model, contract: TranslationContract, scores: int) -> tuple[int, int]:
     """Return which input takes the source and which the target so far."""
     names = [x.name for x in network.inputs]
     if len(names) != 2:
         raise ConfigInvalid(
             f"{path.name} has the inputs {', '.join(map(repr, names))}; the source and the target so far are "
-            "expected. For an encoder and a decoder of their own files give [encoder] and [decoder]"
+            "expected. For an encoder and a decoder of their own files give [encoder] and [decoder]; a "
+            f"model that is called otherwise: {EXAMPLE}"
         )
     if contract.source.input is not None:
         at = _named("source.input", contract.source.input, names)
@@ -121,23 +145,29 @@ def _sides(path: Path, network: keras.Model, contract: TranslationContract) -> t
     if contract.target.input is not None:
         at = _named("target.input", contract.target.input, names)
         return 1 - at, at
-    follows = _follows(network)
-    return (0, 1) if follows is None else (1 - follows, follows)
+    written = _written_one(network, scores)
+    return 1 - written, written
 
 
-def _follows(network: keras.Model) -> int | None:
-    """Return the input whose time axis the output has; None where that does not tell them apart."""
-    lengths = [x.shape[1] or 5 - 2 * place for place, x in enumerate(network.inputs)]
-    if len(set(lengths)) == 1:
-        return None
-    given = [
-        tf.zeros((1, length, *x.shape[2:]), x.dtype)
-        for x, length in zip(network.inputs, lengths, strict=True)
-    ]
-    answer = keras.tree.flatten(network(given, training=False))[0]
-    if len(answer.shape) != 3 or answer.shape[1] not in lengths:
-        return None
-    return lengths.index(answer.shape[1])
+def _written_one(network: keras.Model, scores: int) -> int:
+    """Return the input whose last step does not change the answer to the first one: it is not written yet.
+
+    The second one where that does not tell them apart.
+    """
+    ports = [Port(x.name, tuple(x.shape), x.dtype) for x in network.inputs]
+    rows = [np.ones((1, port.shape[1] or 4), np.int32) for port in ports]
+
+    def first(rows: Sequence[Array]) -> Array:
+        given = [as_input(tf.constant(row), port) for row, port in zip(rows, ports, strict=True)]
+        return np.asarray(keras.tree.flatten(network(given, training=False))[scores])[:, 0]
+
+    last = [np.where(np.arange(row.shape[1]) == row.shape[1] - 1, 2, row) for row in rows]
+    try:
+        before = first(rows)
+        changes = [np.abs(first(pair) - before).max() for pair in ((last[0], rows[1]), (rows[0], last[1]))]
+    except Exception:  # whatever the model's own code raises: it is told of where the model is tried
+        return 1
+    return 0 if changes[0] <= UNCHANGED < changes[1] else 1
 
 
 def walk(network: Any, values: Sequence[Any], visit: Visit) -> list[Any]:
@@ -208,8 +238,10 @@ class _Encoding:
         """Run an operation, unless it depends on the target."""
         if not any(isinstance(value, _OfTarget) for value in keras.tree.flatten((args, kwargs))):
             outputs = list(keras.tree.flatten(operation(*args, **kwargs)))
+            outputs = [_another(value) if self._made.among(value) else value for value in outputs]
             self._made.add(outputs)
             return outputs
+        _check_own(operation)
         if isinstance(operation, keras.layers.Bidirectional):
             raise ConfigInvalid(
                 f"layer {operation.name!r} reads the target from both ends: it cannot be written word by word"
@@ -226,6 +258,27 @@ class _Encoding:
         if any(isinstance(part, _OfTarget) for part in keras.tree.flatten(state)):
             raise ConfigInvalid(f"layer {layer.name!r} begins with a state that depends on the target")
         return state
+
+
+def _another(value: tf.Tensor) -> tf.Tensor:
+    """Return the same value as one of its own: `Dropout` gives back what it is given."""
+    copy, mask = tf.identity(value), getattr(value, "_keras_mask", None)
+    if mask is not None:
+        copy._keras_mask = mask
+    return copy
+
+
+def _check_own(operation: Any) -> None:
+    """Refuse a layer of the user's own with a recurrent layer inside: its state cannot be reached."""
+    if isinstance(operation, keras.layers.RNN | keras.layers.Bidirectional):
+        return
+    layers = operation._flatten_layers(include_self=False) if isinstance(operation, keras.Layer) else ()
+    inner = next((layer.name for layer in layers if isinstance(layer, keras.layers.RNN)), None)
+    if inner is not None:
+        raise ConfigInvalid(
+            f"layer {operation.name!r} is a class of its own that holds {inner!r}: it cannot be run word by "
+            f"word from outside; {EXAMPLE}"
+        )
 
 
 class _Step:

@@ -1,7 +1,7 @@
 """An encoder and one step of the decoder, each a model or signature of its own, joined by shape and name."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
@@ -41,6 +41,11 @@ def join(
     """
     taken, given = _taken(encoder, roles[0]), _given(decoder, roles[1], pieces)
     from_encoder = roles[1].initial == "encoder"
+    taken = replace(
+        taken,
+        states=taken.states if from_encoder else (),
+        memory=taken.memory if given.memory or roles[0].outputs.memory else (),
+    )
     _check_seam(encoder, decoder, taken, given, from_encoder)
 
     def encode(ids: tf.Tensor) -> tuple[State, Memory]:
@@ -169,8 +174,8 @@ def _is_sequence(port: Port) -> bool:
 def _given(decoder: Callee, roles: Decoder, pieces: int) -> _Given:
     inputs, outputs = decoder.inputs, decoder.outputs
     named = roles.inputs
-    mask = None if named.mask is None else place_of("decoder.inputs.mask", named.mask, inputs)
-    word = _word(inputs, named.word, pieces)
+    mask = _mask(inputs, named.mask)
+    word = _word(inputs, named.word, pieces, mask)
     rest = [at for at in range(len(inputs)) if at not in (word, mask)]
     states = tuple(at for at in rest if len(inputs[at].shape) == 2)
     memory = tuple(at for at in rest if len(inputs[at].shape) > 2)
@@ -190,21 +195,33 @@ def _given(decoder: Callee, roles: Decoder, pieces: int) -> _Given:
     return _Given(word, states, memory, mask, scores, after, weights)
 
 
-def _word(inputs: Ports, named: Place | None, pieces: int) -> int:
+def _mask(inputs: Ports, named: Place | None) -> int | None:
+    """Return the input that takes the mask of the source: the one of booleans, where none is named."""
+    if named is not None:
+        return place_of("decoder.inputs.mask", named, inputs)
+    fitting = [at for at, port in enumerate(inputs) if port.dtype == "bool" and len(port.shape) == 2]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _word(inputs: Ports, named: Place | None, pieces: int, mask: int | None) -> int:
     if named is not None:
         return place_of("decoder.inputs.word", named, inputs)
-    fitting = [
-        at
-        for at, port in enumerate(inputs)
-        if len(port.shape) == 1
-        or (len(port.shape) == 2 and port.shape[1] in (None, 1))
-        or (len(port.shape) == 3 and port.shape[1] in (None, 1) and port.shape[2] == pieces)
-    ]
+    fitting = [at for at, port in enumerate(inputs) if at != mask and _is_word(port, pieces)]
     if len(fitting) != 1:
         raise ConfigInvalid(
-            f"decoder.inputs.word: which input takes the last word? The decoder has {_shown(inputs)}"
+            "decoder.inputs.word: which input takes the last word, (batch), (batch, 1) or one-hot "
+            f"(batch, 1, {pieces})? The decoder has {_shown(inputs)}"
         )
     return fitting[0]
+
+
+def _is_word(port: Port, pieces: int) -> bool:
+    shape = port.shape
+    return (
+        len(shape) == 1
+        or (len(shape) == 2 and shape[1] in (None, 1))
+        or (len(shape) == 3 and shape[1] in (None, 1) and shape[2] == pieces)
+    )
 
 
 def _scored(outputs: Ports, named: Place | None, pieces: int) -> int:
@@ -212,9 +229,16 @@ def _scored(outputs: Ports, named: Place | None, pieces: int) -> int:
     if named is not None:
         at = place_of("decoder.outputs.scores", named, outputs)
     else:
-        widths = (pieces, None)
-        fitting = [at for at, p in enumerate(outputs) if len(p.shape) > 1 and p.shape[-1] in widths]
-        at = fitting[0] if fitting else 0
+        wide = [at for at, port in enumerate(outputs) if len(port.shape) > 1 and port.shape[-1] == pieces]
+        open_ended = [at for at, port in enumerate(outputs) if port.shape[-1:] == (None,)]
+        of_step = [at for at in wide if len(outputs[at].shape) == 3]  # states have two axes
+        fitting = of_step if len(of_step) == 1 else wide or open_ended or [0]
+        if len(fitting) > 1:
+            raise ConfigInvalid(
+                f"decoder.outputs.scores: which output scores the next piece? {_shown(outputs)} of the "
+                f"decoder may, as the target has {pieces} pieces"
+            )
+        at = fitting[0]
     if outputs[at].shape[-1] not in (pieces, None):
         raise ConfigInvalid(
             f"target: the vocabulary has {pieces} entries, the decoder's output {outputs[at]} "

@@ -230,7 +230,8 @@ def _variants(alone: Alone, wrong: Sequence[Expected]) -> Iterator[tuple[str, Al
 def _with(alone: Alone, **changes: Any) -> Alone:
     source: Source = alone.contract.source.model_copy(update=changes)
     contract = alone.contract.model_copy(update={"source": source})
-    return replace(alone, contract=contract, reading=replace(alone.reading, reverse=source.reverse))
+    reading = replace(alone.reading, reverse=source.reverse, left=source.padding == "left")
+    return replace(alone, contract=contract, reading=reading)
 
 
 def _starts(alone: Alone, target: Target) -> Iterator[Piece]:

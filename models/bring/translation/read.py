@@ -10,12 +10,10 @@ import tensorflow as tf
 from seqserve.models.bring.keras_file import Port, load_network
 from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.translation.contract import Part, TranslationContract, beside
-from seqserve.models.bring.translation.joint import cut
+from seqserve.models.bring.translation.joint import EXAMPLE, cut
 from seqserve.models.bring.translation.pairs import Callee, join
 from seqserve.models.bring.translation.steps import Steps
 from seqserve.models.config import ConfigInvalid
-
-EXAMPLE = 'function = "load" of a file given by --import returns the two (docs/bring.md)'
 
 
 def read_steps(
@@ -43,7 +41,7 @@ def read_steps(
             f"{path} is a folder: give [encoder] and [decoder], each with a signature of the SavedModel; or "
             f'{EXAMPLE}; or source.kind = "none" for one that takes and returns strings'
         )
-    return cut(path, load_network(path, defined), contract)
+    return cut(path, load_network(path, defined), contract, pieces)
 
 
 def _from_function(model: Path, name: str, defined: Mapping[str, Any]) -> Steps:
@@ -77,8 +75,10 @@ def _callee(name: str, part: Part, path: Path, model: Path, defined: Mapping[str
             f"{name}: its file, or layer = one of {_inner(network)} of {path.name}, is missing"
         )
 
+    flat = keras.Model(list(network.inputs), list(network.outputs))  # whatever nests its own call takes
+
     def call(inputs: list[tf.Tensor]) -> list[tf.Tensor]:
-        return list(keras.tree.flatten(network(inputs if len(inputs) > 1 else inputs[0], training=False)))
+        return list(keras.tree.flatten(flat(inputs, training=False)))
 
     inputs = tuple(Port(x.name, tuple(x.shape), x.dtype) for x in network.inputs)
     names = _names(network)

@@ -1,6 +1,7 @@
 """What every form of a user's translator is read into, and its way into the loops of `networks.decoding`."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ class Steps:
     `keep`: what holds their variables.
     `taught`: source ids and target ids (batch, time) -> scores of each next piece, (batch, time, pieces): the
     model as it was trained, where there is one.
-    `length`: of a fixed source axis.
+    `length`, `longest`: of a fixed source axis, and of a fixed target axis.
     """
 
     encode: Encode
@@ -36,19 +37,22 @@ class Steps:
     notes: tuple[str, ...] = ()
     taught: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
     length: int | None = None
+    longest: int | None = None
 
     def portable(self) -> "Steps":
         """Return the same, whose recurrent layers are traced as plain loops: one graph for CPU and GPU."""
 
-        def encode(ids: tf.Tensor) -> tuple[State, Memory]:
-            with without_cudnn():
-                return self.encode(ids)
+        def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*given: Any) -> Any:
+                with without_cudnn(), warnings.catch_warnings():
+                    # Keras', of attention to a source of one piece
+                    warnings.filterwarnings("ignore", "You are using a softmax over axis")
+                    return function(*given)
 
-        def advance(ids: tf.Tensor, state: State, memory: Memory) -> Any:
-            with without_cudnn():
-                return self.advance(ids, state, memory)
+            return call
 
-        return replace(self, encode=encode, advance=advance)
+        taught = None if self.taught is None else plainly(self.taught)
+        return replace(self, encode=plainly(self.encode), advance=plainly(self.advance), taught=taught)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,14 @@ class Reading:
     """How a translator's numbers are read.
 
     `pad`: fills the rows of the source.
-    `reverse`: the model reads its source from the end.
+    `reverse`: the model reads its source from the end; `left`: the padding is in front of it.
     `scores`: are probabilities, and their logarithm is taken.
     `weights`: the name of those that are the alignment; None: there is none.
     """
 
     pad: int
     reverse: bool = False
+    left: bool = False
     probabilities: bool = False
     weights: str | None = None
 
@@ -71,13 +76,12 @@ def loops(steps: Steps, reading: Reading) -> tuple[Encode, Advance]:
     """Return the two functions that `networks.decoding` takes."""
 
     def encode(ids: tf.Tensor) -> tuple[State, Memory]:
-        lengths = _lengths(ids, reading.pad)  # (batch)
-        given = from_end(ids, reading.pad) if reading.reverse else ids
-        state, memory = steps.encode(given)
-        return _as_tensors(state), (_as_tensors(memory), lengths)
+        places = backwards(ids, reading.pad, reading.left) if reading.reverse else ()
+        state, memory = steps.encode(tf.gather(ids, places, batch_dims=1) if reading.reverse else ids)
+        return _as_tensors(state), (_as_tensors(memory), places)
 
     def advance(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
-        own, lengths = memory
+        own, places = memory
         scores, new, weights = steps.advance(ids, state, own)
         logits = tf.cast(_of_step(scores), tf.float32)  # (batch, pieces)
         logits = tf.math.log(logits) if reading.probabilities else logits
@@ -86,21 +90,21 @@ def loops(steps: Steps, reading: Reading) -> tuple[Encode, Advance]:
             return logits, new, tf.zeros((tf.shape(ids)[0], 1))  # for the loops, which keep some
         attended = over_source(weights[reading.weights])  # (batch, source)
         if reading.reverse:
-            attended = tf.reverse_sequence(attended, lengths, seq_axis=1)
+            attended = tf.gather(attended, places, batch_dims=1)
         return logits, new, attended
 
     return encode, advance
 
 
-def _lengths(ids: tf.Tensor, pad: int) -> tf.Tensor:
-    """Return how long each row is without the padding behind it, int32 (batch)."""
-    places = tf.range(1, tf.shape(ids)[1] + 1)
-    return tf.reduce_max(tf.where(ids != pad, places, 0), axis=1)
-
-
-def from_end(ids: tf.Tensor, pad: int) -> tf.Tensor:
-    """Return rows read from their end, the padding still behind."""
-    return tf.reverse_sequence(ids, _lengths(ids, pad), seq_axis=1)
+def backwards(ids: tf.Tensor, pad: int, left: bool) -> tf.Tensor:
+    """Return the places of rows read from their end, the padding where it was: int32 (batch, source)."""
+    length = tf.shape(ids)[1]
+    places, real = tf.range(length), ids != pad
+    if left:
+        first = tf.reduce_min(tf.where(real, places, length), axis=1, keepdims=True)  # (batch, 1)
+        return tf.where(places >= first, first + length - 1 - places, places)
+    end = tf.reduce_max(tf.where(real, places + 1, 0), axis=1, keepdims=True)  # (batch, 1)
+    return tf.where(places < end, end - 1 - places, places)
 
 
 def _as_tensors(nest: Any) -> Any:
@@ -115,6 +119,8 @@ def _of_step(scores: tf.Tensor) -> tf.Tensor:
 def over_source(weights: tf.Tensor) -> tf.Tensor:
     """Return weights (batch, source) of (batch, [heads,] [1,] source [, 1]): heads are averaged."""
     weights = tf.cast(weights, tf.float32)
+    if weights.shape.rank == 4 and weights.shape[-1] == 1:  # (batch, 1, source, 1)
+        weights = weights[:, -1]
     if weights.shape.rank == 3 and weights.shape[-1] == 1:  # (batch, source, 1)
         return weights[..., 0]
     if weights.shape.rank == 4:  # (batch, heads, 1, source)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.pairs import width_advice
-from seqserve.models.bring.translation.steps import Reading, Steps, from_end, over_source
+from seqserve.models.bring.translation.steps import Reading, Steps, backwards, over_source
 from seqserve.models.bring.translation.vocabularies import Read
 from seqserve.models.config import ConfigInvalid
 from seqserve.service.contract.padding import Array
@@ -46,20 +46,21 @@ def try_steps(
         ConfigInvalid: the model fails, or its numbers are not what the contract says.
     """
     noted = _Noted()
+    pad, left = source.special.pad, contract.source.padding == "left"
     for row in rows:
-        ids = tf.constant(row[None], tf.int32)
-        given = from_end(ids, source.special.pad) if contract.source.reverse else ids
-        written = _written(steps, given, row != source.special.pad, target, noted)
+        given = tf.constant(row[None], tf.int32)
+        if contract.source.reverse:
+            given = tf.gather(given, backwards(given, pad, left), batch_dims=1)
+        written = _written(steps, given, _real(row, pad, left), target, noted)
         if steps.taught is not None:
-            _compare(steps, given, [target.special.start or 0, *written])
+            _compare(steps, given, [target.special.start or 0, *written][: steps.longest])
     probabilities = _are_probabilities(contract, noted.scores)
     weights, notes = _weights(contract, noted.sums)
-    reading = Reading(source.special.pad, contract.source.reverse, probabilities, weights)
-    return reading, notes
+    return Reading(pad, contract.source.reverse, left, probabilities, weights), notes
 
 
 def _written(steps: Steps, ids: tf.Tensor, real: Array, target: Read, noted: _Noted) -> list[int]:
-    """Write greedily; returns the pieces."""
+    """Write greedily, but no padding: some layers take such a word for none; returns the pieces."""
     state, memory = _run("encoder", steps.encode, ids)
     written: list[int] = []
     last = target.special.start or 0
@@ -69,9 +70,18 @@ def _written(steps: Steps, ids: tf.Tensor, real: Array, target: Read, noted: _No
         _check_state(state, new)
         state = new
         _note_sums(weights, real, noted.sums)
-        last = int(noted.scores[-1].argmax())
+        best = noted.scores[-1].argsort()[::-1]
+        last = int(best[best != target.special.pad][0])
         written.append(last)
     return written
+
+
+def _real(row: Array, pad: int, left: bool) -> Array:
+    """Return where a row has its text, in which pieces may be the padding's: bool (source)."""
+    text, places = np.flatnonzero(row != pad), np.arange(len(row))
+    if not len(text):
+        return np.ones(len(row), bool)
+    return np.asarray(places >= text[0] if left else places <= text[-1])
 
 
 def _run(part: str, function: Any, *given: Any) -> Any:
@@ -96,6 +106,8 @@ def _scores(scores: Any, pieces: int) -> Array:
             f"target: the vocabulary has {pieces} entries, the decoder {values.shape[-1]} scores; "
             f"{width_advice(pieces, values.shape[-1])}"
         )
+    if not np.isfinite(values).all():
+        raise ConfigInvalid("decoder: its scores are not finite: are its weights those of training?")
     return np.asarray(values.reshape(-1, pieces)[-1], np.float64)
 
 
@@ -153,14 +165,15 @@ def _weights(contract: TranslationContract, sums: Mapping[str, list[float]]) -> 
 def _compare(steps: Steps, ids: tf.Tensor, words: list[int]) -> None:
     """Refuse a model that scores a target otherwise step by step than as a whole."""
     assert steps.taught is not None
-    wanted = np.asarray(steps.taught(ids, tf.constant([words], tf.int32)))[0]  # (time, pieces), or (pieces)
+    wanted = np.asarray(_run("decoder", steps.taught, ids, tf.constant([words], tf.int32)))[0]
+    wanted = wanted.reshape(-1, wanted.shape[-1])  # (time, pieces), or (1, pieces) of the last word alone
+    first = len(words) - len(wanted)
     state, memory = steps.encode(ids)
     for place, word in enumerate(words):
         scores, state, _ = steps.advance(tf.constant([word]), state, memory)
-        whole = wanted[place] if wanted.ndim == 2 else wanted if place == len(words) - 1 else None
-        got = np.asarray(scores).reshape(-1, np.asarray(scores).shape[-1])[-1]
-        if whole is not None and not np.allclose(got, whole, rtol=SAME, atol=SAME):
-            off = float(np.abs(got - whole).max())
+        got = np.asarray(scores).reshape(-1, wanted.shape[-1])[-1]
+        if place >= first and not np.allclose(got, wanted[place - first], rtol=SAME, atol=SAME):
+            off = float(np.abs(got - wanted[place - first]).max())
             raise ConfigInvalid(
                 f"decoder: at piece {place + 1} of a translation the scores are off by {off:.3g} from those "
                 "that the model gives for the whole target so far: a layer on the target's side reads more "

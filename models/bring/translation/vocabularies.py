@@ -20,18 +20,30 @@ MARKS = (
     ("[START]", "[END]"),
     ("[start]", "[end]"),
     ("<start>", "<end>"),
+    ("<START>", "<END>"),
     ("<s>", "</s>"),
     ("<sos>", "<eos>"),
     ("<bos>", "<eos>"),
+    ("<go>", "<eos>"),
+    ("[SOS]", "[EOS]"),
     ("[BOS]", "[EOS]"),
     ("<SOS>", "<EOS>"),
+    ("<BOS>", "<EOS>"),
+    ("<GO>", "<EOS>"),
     ("sos", "eos"),
+    ("bos", "eos"),
     ("startseq", "endseq"),
     ("START_", "_END"),
     ("start_", "_end"),
+    ("_START_", "_END_"),
+    ("_start_", "_end_"),
     ("\t", "\n"),
 )
 """How the start and the end of a target are usually written."""
+UNBRACKETED = ("start", "end")
+"""What a Keras Tokenizer makes of `<start>` and `<end>`: its usual filters take the brackets off."""
+PICKLE = b"\x80"
+"""What a pickle begins with, and no text in UTF-8."""
 KERAS_SPECIAL = ["", "[UNK]"]
 """What the vocabulary of a TextVectorization begins with: padding, and whatever it does not know."""
 
@@ -93,6 +105,12 @@ class _Entries:
         if not self._path.is_file():
             raise ConfigInvalid(f"{side}.file: {self._path} is not there")
         self._data = self._path.read_bytes()
+        if self._data.startswith(PICKLE):
+            raise ConfigInvalid(
+                f"{side}.file: {self._path.name} is a pickle, and reading one runs code: write what it "
+                f"holds as JSON, open('{side}.json', 'w').write(tokenizer.to_json()) of a Tokenizer, or "
+                f"json.dump(words, open('{side}.json', 'w')) of an index or a list of words"
+            )
         self._processor: Any = None
         self._table: dict[str, Any] = {}
         if words.kind == "sentencepiece":
@@ -159,15 +177,21 @@ class _Entries:
             return lines[:-1] if lines[-1] == "" else lines
         plain = self._json()
         if isinstance(plain, dict):
-            ordered = sorted(plain.items(), key=lambda item: item[1])
-            if [number for _, number in ordered] != list(range(len(plain))):
-                raise ConfigInvalid(
-                    f"{self._side}.file: the ids of {self._path.name} are not 0 to {len(plain) - 1}"
-                )
-            return [entry for entry, _ in ordered]
+            return self._in_order(plain, what)
         if not isinstance(plain, list) or not all(isinstance(entry, str) for entry in plain):
             raise ConfigInvalid(f"{self._side}.file: {self._path.name} is not a list of {what}, nor an index")
         return plain
+
+    def _in_order(self, index: dict[str, Any], what: str) -> list[str]:
+        """Return the entries of an index; one that begins at 1 leaves 0 for padding."""
+        entries = {number: entry for entry, number in index.items()}
+        first = min((number for number in entries if isinstance(number, int)), default=0)
+        if first not in (0, 1) or set(entries) != set(range(first, first + len(index))):
+            raise ConfigInvalid(
+                f"{self._side}.file: {self._path.name} is not an index of {what}: each has an id of its own, "
+                f"0 to {len(index) - 1}, or 1 to {len(index)} where 0 is padding"
+            )
+        return [""] * first + [entries[number] for number in sorted(entries)]
 
     def _text(self) -> str:
         try:
@@ -230,6 +254,8 @@ class _Entries:
             if min(pair) >= 0:
                 return pair
         found = [pair for pair in MARKS if set(pair) <= self._ids.keys()]
+        if not found and set(UNBRACKETED) <= self._ids.keys():
+            found = [UNBRACKETED]
         if len(found) != 1:
             shown = " and ".join(map(str, found)) or "none of the usual pairs"
             raise ConfigInvalid(
