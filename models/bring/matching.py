@@ -175,7 +175,7 @@ def _check_all_fed(matching: Matching, file: ModelFile) -> None:
         )
 
 
-def _check_one_time(contract: Contract, file: KerasFile) -> None:
+def _check_one_time(contract: Contract, file: ModelFile) -> None:
     """Refuse a translator as it was taught: its inputs may differ in length, and its output follows one."""
     ports = [port for port in file.inputs if len(port.shape) > 1 and port.shape[1] is None]
     if len(ports) < 2 or not any(isinstance(head, Softmax) for head in contract.heads.values()):
