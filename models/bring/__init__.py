@@ -13,11 +13,13 @@ import tensorflow as tf
 from seqserve.models.bring.advice import likely_collisions, matched_parts, notes, unused_masking
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.contract import Contract
-from seqserve.models.bring.keras_file import Port, load_keras
+from seqserve.models.bring.keras2_file import load_keras_2
+from seqserve.models.bring.keras_file import KERAS_2, Port, imported, load_keras
 from seqserve.models.bring.manifest import contract_manifest
 from seqserve.models.bring.matching import Matching, match_contract
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.bring.saved_model import load_saved_model
+from seqserve.models.bring.stored import keras_version
 from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.trial import masking_feature, try_model
@@ -73,6 +75,9 @@ def _load(model: Path, contract: Contract, imports: Sequence[Path]) -> ModelFile
     if not model.is_dir():
         if contract.signature is not None:
             raise ConfigInvalid(f"signature: {contract.signature!r}, but {model} is no SavedModel's folder")
+        version = keras_version(model) if model.is_file() else ""
+        if version.startswith(KERAS_2):
+            return load_keras_2(model, version, imported(imports))
         return load_keras(model, imports)
     if imports:
         raise ConfigInvalid(
