@@ -90,6 +90,9 @@ async def test_a_list_in_is_a_list_out_and_each_item_has_its_own_fate(
             answered = await request
             assert (answered.model, answered.version) == ("totals", 1)
             assert [i.error.reason if isinstance(i, FailedItem) else "" for i in answered.items] == reasons
+            pointers = [i.error.pointer for i in answered.items if isinstance(i, FailedItem)]
+            wanted = [("sequences", n, *path) for n, (_, reason, path) in enumerate(items) if reason]
+            assert pointers == wanted
             good = {i.heads["total"].value for i in answered.items if isinstance(i, Prediction)}
             assert good == {total([1, 2, 3])}
             end = ("OK", "")
