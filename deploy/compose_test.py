@@ -82,7 +82,10 @@ def start(compose: Composition, grafana: bool) -> float:
 
 
 def timed_start(compose: Composition, *arguments: str) -> float:
-    """Start the gateway's container by a command, and return the seconds until it answers."""
+    """Start the gateway's container by a command, and return the seconds until it answers.
+
+    The time for which it waited for a core does not count: that is the machine's other work.
+    """
     starting = compose.start(*arguments)
     until = time.monotonic() + 60
     while call(compose.url("REST_PORT", "/healthz"), seconds=1) is None:
@@ -92,12 +95,17 @@ def timed_start(compose: Composition, *arguments: str) -> float:
     answered = time.time()
     if starting.wait(timeout=60):
         raise Failed(f"docker-compose {' '.join(arguments)}: exit {starting.returncode}")
-    began = datetime.fromisoformat(compose.inspected("gateway")["State"]["StartedAt"]).timestamp()
+    container = compose.inspected("gateway")
+    began = datetime.fromisoformat(container["State"]["StartedAt"]).timestamp()
+    schedule = docker("exec", container["Id"], "cat", "/proc/1/schedstat").split()
+    ran, waiting = (int(nanoseconds) / 1e9 for nanoseconds in schedule[:2])
+    taken = max(ran, answered - began - waiting)  # some of the wait may have come after the answer
     require(
-        answered - began <= MOST_START_SECONDS,
-        f"the gateway answers {answered - began:.2f} s after its start, of at most {MOST_START_SECONDS}",
+        taken <= MOST_START_SECONDS,
+        f"the gateway answers {taken:.2f} s after its start, of at most {MOST_START_SECONDS}"
+        f" ({waiting:.2f} s beside, for which it waited for a core)",
     )
-    return answered - began
+    return taken
 
 
 def check_confined(compose: Composition) -> None:

@@ -70,7 +70,8 @@ def build_manifest(
     Raises:
         pydantic.ValidationError: the parts contradict each other.
     """
-    parts.setdefault("limits", Limits(sequence_steps=identity.buckets[-1]))
+    if "limits" not in parts:
+        parts["limits"] = Limits(sequence_steps=identity.buckets[-1])
     own = Signature(inputs={}, outputs=MANIFEST_OUTPUTS)
     return Manifest(
         task="translation" if "decode" in parts else "sequence",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.doors import Both
     from tests.tfserving.reload import ModelServer
 
-SLOW = {"trained", "model_server"}
+SLOW = {"trained", "translators", "model_server"}
 """Fixtures that train or start a program: what uses one, itself or through another, is marked `slow`."""
 
 settings.register_profile("seqserve", deadline=None)  # the machine may be busy
@@ -165,6 +165,14 @@ def kinds(trained: Trained, data_of: dict[str, Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def translators(trained: Trained) -> Path:
+    """A root with the translators of docs/bring.md, trained in seconds, exported by the page's commands."""
+    from tests.translators import STYLES
+
+    return trained(*STYLES)
+
+
+@pytest.fixture(scope="session")
 def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ModelServer]":
     """A model server for the whole run; each test tells it what to serve by `serve`."""
     from tests.tfserving.reload import ModelServer, config_file
@@ -185,10 +193,10 @@ async def both(root: Path) -> "AsyncIterator[Both]":
 
 
 @pytest.fixture(scope="session")
-def refused_too(root: Path, kinds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of each kind, and one refused for each reason that a version can be."""
+def refused_too(root: Path, kinds: Path, translators: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of each kind, translators of others, and one refused for each reason that there is."""
     folder = tmp_path_factory.mktemp("parity")
-    for version in (*root.glob("*/1"), *kinds.glob("*/1")):
+    for version in (*root.glob("*/1"), *kinds.glob("*/1"), *translators.glob("*/1")):
         shutil.copytree(version, folder / version.parent.name / "1")
     for name in ("golden", "bare", "invalid", "flipped"):
         shutil.copytree(root / "en-de" / "1", folder / name / "1")

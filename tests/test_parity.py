@@ -36,6 +36,7 @@ from tests.tfserving.reload import ModelServer
 
 HOURS = {"hours": [[1.5, -3.0, 101.0], [0.5, -2.0, 90.0]]}
 WAVE = {"signal": [[0.1, 8.0], [0.9, 6.5], [0.7, 3.0]]}
+DATES = ["Feb 15, 1983", "June 9, 2031"]
 PAUSES = {"minutes": [0, 0.5, 12]}
 STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
 ROWS = [
@@ -50,6 +51,12 @@ ROWS = [
     translate(label="stable"),
     predict(label="stable"),
     translate(texts=[TEXT, "", "x" * 300, "two"]),
+    translate(model="dates-attention", texts=[*DATES, "", TEXT], beam_size=4, n_best=2, alignment=True),
+    translate(model="dates-attention", texts=DATES, sampling={"seed": 3, "temperature": 0.7}, tokens=True),
+    translate(model="dates-checkpoint", texts=[*DATES, "August 1 2 3 4 5 6 7 8"], beam_size=3),
+    translate("OPTION_OUT_OF_RANGE", model="dates-checkpoint", texts=DATES, alignment=True),
+    translate(model="dates-characters", texts=[*DATES, "\u00e9t\u00e9"], length_penalty=0.0),
+    translate("TEXT_TOO_LONG", model="dates-characters", texts=["9" * 14]),
     predict(),
     predict(top_k=3),
     predict(heads=["minutes_to_next"]),
@@ -132,6 +139,7 @@ ELSEWHERE = {
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",
+    "ANSWERS_DIFFER": "tests/models: the proof of a translator of somebody else's",
     "ANSWERS_VARY": "tests/models: certification",
     "GRAPH_DIFFERS": "tests/models: certification",
     "PADDING_LEAK": "tests/models: certification",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from seqserve.models.cli import train_model
 from seqserve.models.config import Config, read_config
@@ -31,6 +31,21 @@ GENERATIONS = 3
 """How many states of the sources keep their models, the latest used."""
 
 
+class Kept(Protocol):
+    """A model that can be made, and is kept by the content of what makes it."""
+
+    @property
+    def name(self) -> str:
+        """Its folder in a model root."""
+
+    @property
+    def key(self) -> str:
+        """The content of what makes it beside the sources, as a file name."""
+
+    def make(self, root: Path) -> None:
+        """Write version 1 of it to a model root."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A model: its configuration, and the file or folder that it is trained on."""
@@ -39,11 +54,21 @@ class Wanted:
     data: Path
 
     @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.name
+
+    @property
     def key(self) -> str:
         """The content of both, as a file name."""
         hashed = hashlib.sha256(self.config.model_dump_json().encode())
-        _update(hashed, self.data)
+        update(hashed, self.data)
         return hashed.hexdigest()[:16]
+
+    def make(self, root: Path) -> None:
+        """Train it by the real command."""
+        train_model(self.config, self.data, root, resume=False)
+        shutil.rmtree(root / ".training")
 
 
 def wanted(table: dict[str, Any], data: Path) -> Wanted:
@@ -52,32 +77,31 @@ def wanted(table: dict[str, Any], data: Path) -> Wanted:
 
 
 Trained = Callable[..., Path]
-"""Models, each Wanted -> a model root of one's own with version 1 of each."""
+"""Models, each Kept -> a model root of one's own with version 1 of each."""
 
 
-def provide(root: Path, *models: Wanted) -> Path:
-    """Copy version 1 of each model to a model root, trained by the real command unless it is kept."""
+def provide(root: Path, *models: Kept) -> Path:
+    """Copy version 1 of each model to a model root, made by the real command unless it is kept."""
     generation = STORE / _sources()
     generation.mkdir(parents=True, exist_ok=True)
     os.utime(generation)
-    # first what no other process is about to train
-    waited = [model for model in models if not _train(model, generation, wait=False)]
+    # first what no other process is about to make
+    waited = [model for model in models if not _make(model, generation, wait=False)]
     for model in waited:
-        _train(model, generation, wait=True)
+        _make(model, generation, wait=True)
     _forget()
     for model in models:
-        shutil.copytree(generation / model.key / model.config.name, root / model.config.name)
+        shutil.copytree(generation / model.key / model.name, root / model.name)
     return root
 
 
-def _train(model: Wanted, generation: Path, wait: bool) -> bool:
+def _make(model: Kept, generation: Path, wait: bool) -> bool:
     """See to it that a model is there; False where another process has begun with it."""
     kept = generation / model.key
     with _locked(generation / f"{model.key}.lock", wait) as locked:
         if locked and not kept.exists():
             with tempfile.TemporaryDirectory(dir=generation) as scratch:
-                train_model(model.config, model.data, Path(scratch) / "root", resume=False)
-                shutil.rmtree(Path(scratch) / "root/.training")
+                model.make(Path(scratch) / "root")
                 (Path(scratch) / "root").rename(kept)
         return locked
 
@@ -107,7 +131,8 @@ def _sources() -> str:
     return hashed.hexdigest()[:16]
 
 
-def _update(hashed: Any, data: Path) -> None:
+def update(hashed: Any, data: Path) -> None:
+    """Add the content of a file, or of a folder's files."""
     for path in sorted(data.iterdir()) if data.is_dir() else [data]:
         hashed.update(f"{path.name}\n".encode())
         hashed.update(path.read_bytes())

@@ -3,6 +3,7 @@
 Both are functions that TensorFlow can trace; state and memory may be any nests of tensors (batch, …).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,10 @@ def load(folder: Path) -> tuple[Any, Any]:
         return logits[:, 0], state, model.decoder.attention.last_attention_weights[:, 0]
 
     return encode, advance
+
+
+def source_ids(folder: Path, texts: Sequence[str]) -> tf.RaggedTensor:
+    """Return the ids that the model was trained on: export compares those of the contract with them."""
+    words = (folder / "source.txt").read_text("utf-8").split("\n")[:-1]
+    layer = keras.layers.TextVectorization(standardize=attention.standardize, ragged=True, vocabulary=words)
+    return layer(tf.constant(texts))

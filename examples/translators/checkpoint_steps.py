@@ -4,6 +4,7 @@ Both are functions that TensorFlow can trace; state and memory may be any nests 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,10 @@ def load(folder: Path) -> tuple[Any, Any]:
         return logits, hidden, weights[..., 0]
 
     return encode, advance
+
+
+def source_ids(folder: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids that the model was trained on: export compares those of the contract with them."""
+    words = json.loads((folder / "source_words.json").read_text("utf-8"))
+    sentences = [checkpoint.preprocess_sentence(text).split(" ") for text in texts]
+    return [[words[word] for word in sentence if word in words] for sentence in sentences]

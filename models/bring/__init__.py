@@ -1,4 +1,4 @@
-"""A user's own model and its contract file, made into a version.
+"""A user's own model, a Keras file or a SavedModel, and its contract file, made into a version.
 
 What does not fit is refused before anything is written, with the contract's field and the model's input or
 output.
@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from seqserve.models.bring.advice import likely_collisions, matched_parts, notes, unused_masking
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.contract import Contract
-from seqserve.models.bring.keras_file import KerasFile, Port, load_keras
+from seqserve.models.bring.keras2_file import load_keras_2
+from seqserve.models.bring.keras_file import KERAS_2, Port, imported, load_keras
 from seqserve.models.bring.manifest import contract_manifest
 from seqserve.models.bring.matching import Matching, match_contract
+from seqserve.models.bring.model_file import ModelFile
+from seqserve.models.bring.saved_model import load_saved_model
+from seqserve.models.bring.stored import keras_version
 from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.trial import masking_feature, try_model
@@ -44,13 +47,14 @@ def bring(
     """
     if isinstance(contract, TranslationContract):
         return bring_translator(model, contract, version, imports, expect)
-    file = load_keras(model, imports)
+    file = _load(model, contract, imports)
     matching = match_contract(contract, file)
-    manifest, function = contract_manifest(contract, version, file, matching), _function(file, matching)
-    _check_examples(contract, manifest)
-    masking = contract.mask_from
-    if masking is None and matching.mask is None and file.maybe_masks():
-        masking = masking_feature(manifest, function, contract.examples)
+    function = _function(file, matching)
+    manifests = [contract_manifest(contract, version, file, matching, pad) for pad in file.pads()]
+    _check_examples(contract, manifests[0])
+    manifest, masking = manifests[-1], None
+    if matching.mask is None and (file.maybe_masks() or contract.mask_from is not None):
+        manifest, masking = _masking(manifests, function, contract)
     if masking is not None:
         manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
         _check_labels_kept(manifest, masking)
@@ -67,7 +71,36 @@ def bring(
     return Brought(draft, table, notes(manifest, made_up=not contract.examples), warnings)
 
 
-def _function(file: KerasFile, matching: Matching) -> Any:
+def _load(model: Path, contract: Contract, imports: Sequence[Path]) -> ModelFile:
+    if not model.is_dir():
+        if contract.signature is not None:
+            raise ConfigInvalid(f"signature: {contract.signature!r}, but {model} is no SavedModel's folder")
+        version = keras_version(model) if model.is_file() else ""
+        if version.startswith(KERAS_2):
+            return load_keras_2(model, version, imported(imports))
+        return load_keras(model, imports)
+    if imports:
+        raise ConfigInvalid(
+            f"--import {imports[0]}: a SavedModel has all of its code in its graph; leave it out"
+        )
+    return load_saved_model(model, contract.signature)
+
+
+def _masking(manifests: Sequence[Manifest], function: Any, contract: Contract) -> tuple[Manifest, str | None]:
+    """Return the first manifest by whose pad value the model drops a step, and that value's feature.
+
+    Where the contract says which feature it is, that one; where there is no such manifest, the last.
+    """
+    if contract.mask_from is not None and len(manifests) == 1:
+        return manifests[0], contract.mask_from
+    for manifest in manifests:
+        masking = masking_feature(manifest, function, contract.examples)
+        if masking is not None and contract.mask_from in (None, masking):
+            return manifest, masking
+    return manifests[-1], contract.mask_from
+
+
+def _function(file: ModelFile, matching: Matching) -> Any:
     """Return the graph function: features and mask by name in, heads by name out."""
     given = {port.name: name for name, port in matching.features.items()}
     if matching.mask is not None and matching.mask_name is not None:
@@ -75,7 +108,7 @@ def _function(file: KerasFile, matching: Matching) -> Any:
 
     def predict(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         fed = [_shaped(inputs[given[port.name]], port) for port in file.inputs]
-        outputs = keras.tree.flatten(file.network(fed, training=False))
+        outputs = file.call(fed)
         return {name: _answered(outputs[place]) for name, place in matching.heads.items()}
 
     return predict

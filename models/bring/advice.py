@@ -1,8 +1,8 @@
 """What the user of an exported model should know: what was matched with what, and which warnings apply."""
 
 from seqserve.models.bring.contract import Contract
-from seqserve.models.bring.keras_file import KerasFile
 from seqserve.models.bring.matching import Matching
+from seqserve.models.bring.model_file import ModelFile
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
 
 FAR = 100.0
@@ -31,7 +31,7 @@ def likely_collisions(manifest: Manifest) -> list[str]:
     ]
 
 
-def unused_masking(file: KerasFile, masking: str | None) -> list[str]:
+def unused_masking(file: ModelFile, masking: str | None) -> list[str]:
     """Warn of `Masking` layers where no feature's pad value makes the model drop a step."""
     if masking is not None or not file.masked_values():
         return []
@@ -39,7 +39,7 @@ def unused_masking(file: KerasFile, masking: str | None) -> list[str]:
     return [f"mask: the model has {layers}, but no feature's pad value alone makes it drop a step"]
 
 
-def matched_parts(contract: Contract, file: KerasFile, matching: Matching) -> list[tuple[str, str, str]]:
+def matched_parts(contract: Contract, file: ModelFile, matching: Matching) -> list[tuple[str, str, str]]:
     """Return a row for each input and output: Keras' part, its shape, and the contract's part."""
     rows = [
         (f"input {port.name}", str(port.shape), f"features.{name}")
@@ -60,11 +60,13 @@ def matched_parts(contract: Contract, file: KerasFile, matching: Matching) -> li
 
 def notes(manifest: Manifest, made_up: bool) -> list[str]:
     """Say how the model is masked and padded, and whether its examples were made up."""
+    examples = ["examples: drawn from the features; give [[examples]] of real ones"] if made_up else []
+    if manifest.is_raw:
+        return ["text goes to the model as it is; nothing is padded", *examples]
     mask = (
         f"derived from {manifest.masking_input}"
         if manifest.masking_input
         else str(manifest.mask_input or "none")
     )
     buckets = ", ".join(map(str, manifest.buckets))
-    examples = ["examples: drawn from the features; give [[examples]] of real ones"] if made_up else []
     return [f"mask: {mask}; padding: {manifest.padding}; buckets: {buckets}", *examples]

@@ -1,4 +1,4 @@
-"""The contract file of a Keras model that was not trained here: what its inputs and outputs mean, in TOML.
+"""The contract file of a model that was not trained here: what its inputs and outputs mean, in TOML.
 
 Features and heads are the manifest's own, each with the Keras input or output that it belongs to. What the
 model itself shows (time axis, padding value, mask) may be left out.
@@ -156,6 +156,7 @@ class Contract(Section):
     task: Literal["sequence"] = "sequence"
     features: Annotated[dict[FeatureName, AnyFeature], Field(min_length=1)]
     heads: Annotated[dict[FeatureName, AnyHead], Field(min_length=1)]
+    signature: str | None = None  # of a SavedModel; serving_default, or the only one, if absent
     mask_from: str | None = None  # the feature whose pad value the model masks; by trial if absent
     mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
     padding: Literal["right", "left"] | None = None  # right; must be given where the time axis is fixed

@@ -14,8 +14,11 @@ from typing import Any
 import keras
 from keras.src.ops.operation import Operation
 
+from seqserve.models.bring.stored import keras_version
 from seqserve.models.config import ConfigInvalid
 
+KERAS_2 = ("1.", "2.")
+"""How the versions begin that Keras 3 does not read."""
 WRAP = "save a Functional model instead: x = keras.Input(…); keras.Model(x, model(x)).save(…)"
 
 
@@ -39,6 +42,11 @@ class KerasFile:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
+    def call(self, fed: Sequence[Any]) -> list[Any]:
+        """Return the outputs, in order, for the inputs, in order."""
+        outputs: list[Any] = keras.tree.flatten(self.network(list(fed), training=False))
+        return outputs
+
     def layers(self) -> Iterator[keras.layers.Layer]:
         """Yield every layer, nested ones too."""
         yield from self.network._flatten_layers(include_self=False)
@@ -58,6 +66,10 @@ class KerasFile:
         """Return the value that each `Masking` layer masks, by the layer's name."""
         masking = (layer for layer in self.layers() if isinstance(layer, keras.layers.Masking))
         return {layer.name: float(layer.mask_value) for layer in masking}
+
+    def pads(self) -> list[float]:
+        """Return the value that the first `Masking` layer masks, else 0."""
+        return [next(iter(self.masked_values().values()), 0.0)]
 
 
 def _masks(layer: keras.layers.Layer, kinds: tuple[type, ...]) -> bool:
@@ -89,6 +101,12 @@ def load_network(path: Path, custom: Mapping[str, Any]) -> keras.Model:
     """
     if path.suffix not in (".keras", ".h5", ".hdf5") or not path.is_file():
         raise ConfigInvalid(f"{path}: a file that Keras saved is expected, MODEL.keras (or .h5)")
+    version = keras_version(path)
+    if version.startswith(KERAS_2):
+        raise ConfigInvalid(
+            f"{path}: saved by Keras 2 ({version}): give a part of a translator as a SavedModel, by "
+            'model.save(FOLDER, save_format="tf"), or load it in a function of the --import file'
+        )
     own = dict(custom) if path.suffix == ".keras" else {**_operations(), **custom}
     try:
         model = keras.saving.load_model(path, custom_objects=own, compile=False)

@@ -1,8 +1,9 @@
 """The manifest of a user's own model, by its contract and by the Keras inputs and outputs matched with it."""
 
 from seqserve.models.bring.contract import Contract, ContractCategories, ContractText
-from seqserve.models.bring.keras_file import KerasFile, Port
+from seqserve.models.bring.keras_file import Port
 from seqserve.models.bring.matching import Matching, list_ports
+from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.manifest import AHEAD, Identity, build_manifest, input_tensor, output_tensor, row_tensor
 from seqserve.service.contract.manifest import (
@@ -20,8 +21,13 @@ CHARACTERS = 2000
 """The longest text, unless the contract says otherwise."""
 
 
-def contract_manifest(contract: Contract, version: int, file: KerasFile, matching: Matching) -> Manifest:
+def contract_manifest(
+    contract: Contract, version: int, file: ModelFile, matching: Matching, pad: float
+) -> Manifest:
     """Return the manifest; it has no mask unless the model takes one as an input.
+
+    Args:
+        pad: fills the padding of features other than categories, unless the contract says what does.
 
     Raises:
         ConfigInvalid: time axis, buckets, padding or limits contradict each other.
@@ -34,7 +40,7 @@ def contract_manifest(contract: Contract, version: int, file: KerasFile, matchin
         raise ConfigInvalid(
             f"limits.sequence_steps: {steps} is above the last bucket, {longest}; the model has {shown}"
         )
-    inputs = {name: _input(contract, name, port, file) for name, port in matching.features.items()}
+    inputs = {name: _input(contract, name, port, pad) for name, port in matching.features.items()}
     if matching.mask is not None and matching.mask_name is not None:
         inputs[matching.mask_name] = _mask_tensor(matching.mask)
     heads = contract.manifest_heads()
@@ -102,11 +108,11 @@ def _mask_tensor(port: Port) -> Tensor:
     return Tensor(dtype="bool", axes=("batch", "time")) if is_mask else row_tensor("int32")
 
 
-def _input(contract: Contract, name: str, port: Port, file: KerasFile) -> Tensor:
+def _input(contract: Contract, name: str, port: Port, likely: float) -> Tensor:
     feature = contract.features[name]
     pad = feature.pad_value
     if pad is None and not isinstance(feature, ContractCategories):
-        pad = next(iter(file.masked_values().values()), 0.0)
+        pad = likely
     return input_tensor(feature, pad or 0, has_columns=len(port.shape) == 3)
 
 

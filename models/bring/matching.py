@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractText
-from seqserve.models.bring.keras_file import KerasFile, Port
+from seqserve.models.bring.keras_file import Port
+from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.config import RESERVED, ConfigInvalid
 from seqserve.models.manifest import AHEAD
 from seqserve.service.contract.features import LARGEST
@@ -37,7 +38,7 @@ class Matching:
         return _identifier(self.mask.name) if self.mask is not None else None
 
 
-def match_contract(contract: Contract, file: KerasFile) -> Matching:
+def match_contract(contract: Contract, file: ModelFile) -> Matching:
     """Match every input and every head.
 
     Raises:
@@ -59,7 +60,7 @@ def _identifier(name: str) -> str:
 # --- inputs ---------------------------------------------------------------------------------------
 
 
-def _match_features(contract: Contract, file: KerasFile) -> dict[str, Port]:
+def _match_features(contract: Contract, file: ModelFile) -> dict[str, Port]:
     ports = {port.name: port for port in file.inputs}
     matched: dict[str, Port] = {}
     for name, feature in contract.features.items():
@@ -145,7 +146,7 @@ def _check_ids(field: str, feature: ContractCategories, port: Port) -> None:
             )
 
 
-def _mask_port(contract: Contract, file: KerasFile) -> Port | None:
+def _mask_port(contract: Contract, file: ModelFile) -> Port | None:
     if contract.mask_input is None:
         return None
     for port in file.inputs:
@@ -158,7 +159,7 @@ def _mask_port(contract: Contract, file: KerasFile) -> Port | None:
     )
 
 
-def _check_all_fed(matching: Matching, file: KerasFile) -> None:
+def _check_all_fed(matching: Matching, file: ModelFile) -> None:
     fed = {port.name for port in matching.features.values()}
     for port in file.inputs:
         if port == matching.mask and port.name in fed:
@@ -174,7 +175,7 @@ def _check_all_fed(matching: Matching, file: KerasFile) -> None:
         )
 
 
-def _check_one_time(contract: Contract, file: KerasFile) -> None:
+def _check_one_time(contract: Contract, file: ModelFile) -> None:
     """Refuse a translator as it was taught: its inputs may differ in length, and its output follows one."""
     ports = [port for port in file.inputs if len(port.shape) > 1 and port.shape[1] is None]
     if len(ports) < 2 or not any(isinstance(head, Softmax) for head in contract.heads.values()):
@@ -207,7 +208,7 @@ def _zeros(port: Port, lengths: Mapping[str, int]) -> tf.Tensor:
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def _match_heads(contract: Contract, file: KerasFile) -> dict[str, int]:
+def _match_heads(contract: Contract, file: ModelFile) -> dict[str, int]:
     names = [port.name for port in file.outputs]
     matched: dict[str, int] = {}
     for name, given in contract.heads.items():

@@ -45,8 +45,9 @@ async def check_eager(
             if changed is not None:
                 output, off = changed
                 raise GraphDiffers(
-                    f"output {output!r} of {name!r} is off {amount(off)} from what Keras gives when it "
-                    f"runs the layers one by one, for a row of {row.length} steps: a layer does not work "
+                    f"output {output!r} of {name!r} is off {amount(off)} from what the model gives when "
+                    f"it is called as it is, for a row of {row.length} steps: a part of it does not work "
                     "when it is traced with open axes"
                 )
-    return f"signature {name!r}: the graph answers {sum(map(len, groups.values()))} rows as Keras does"
+    count = sum(map(len, groups.values()))
+    return f"signature {name!r}: the graph answers {count} rows as the model does when it is called"

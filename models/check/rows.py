@@ -129,7 +129,9 @@ def _same_ids(wanted: Outputs, got: Outputs) -> bool:
 
 def _real(manifest: Manifest, outputs: Outputs, name: str, axes: Sequence[str], row: Row) -> Array:
     """Cut an output to what is real: decoded steps, source steps, or a sequence's own steps."""
-    value = np.asarray(outputs[name])  # a text is plain bytes
+    value = outputs[name]
+    if isinstance(value, bytes):  # NumPy's strings end at their last byte that is not 0
+        value = np.array(value, np.object_)
     for place, axis in enumerate(axes):
         moved = np.moveaxis(value, place, 0)
         if axis == "time" and manifest.decode is not None:

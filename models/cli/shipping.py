@@ -1,4 +1,4 @@
-"""`seqserve export`, `check` and `publish`: make a version of a Keras model, certify, copy it."""
+"""`seqserve export`, `check` and `publish`: make a version of a model, certify, copy it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,9 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="a Keras model's file, a SavedModel, or a folder")],
+    model: Annotated[
+        Path, typer.Argument(help="a Keras model's file, a SavedModel, or a folder of a model's parts")
+    ],
     contract: Annotated[Path, typer.Option("--contract", help="what its inputs and outputs mean: TOML")],
     out: RootOption,
     version: Annotated[
@@ -108,13 +110,14 @@ def check(
     """
     with errors_shown():
         from seqserve.models.check import check_version
-        from seqserve.models.check.pipeline import Server
+        from seqserve.models.check.pipeline import Server, name_and_version
 
         host, _, port = (tfserving or ":").rpartition(":")
         if tfserving is not None and not (host and port.isdecimal() and 0 < int(port) < 65536):
             raise ConfigInvalid(f"--tfserving: {tfserving!r} is not HOST:PORT with a port of 1 to 65535")
         if device not in ("cpu", "gpu"):
             raise ConfigInvalid(f"--device: {device!r} is neither cpu nor gpu")
+        name_and_version(folder)
         for line in check_version(folder, Server(tfserving, device) if tfserving is not None else None):
             ok(line)
 

@@ -11,6 +11,7 @@ from seqserve.service.contract.wire import fields
 
 FOOTER_BYTES, MAGIC = 48, bytes.fromhex("57fb808b247547db")
 NUM_SHARDS = 1  # in the header
+MOST_SHARDS = 99_999  # their names have five digits
 SHARD, OFFSET, SIZE = 3, 4, 5  # in an entry
 
 
@@ -25,6 +26,8 @@ def data_sizes(index: Path) -> Mapping[str, int]:
         shards = int(dict(fields(entries.pop(b"")))[NUM_SHARDS])
     except KeyError:
         raise ValueError("it has no header") from None
+    if not 0 < shards <= MOST_SHARDS:
+        raise ValueError(f"it names {shards} data files, of 1 to {MOST_SHARDS}")
     sizes = dict.fromkeys(range(shards), 0)
     for value in entries.values():
         entry = {number: int(content) for number, content in fields(value) if isinstance(content, int)}

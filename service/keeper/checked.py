@@ -19,7 +19,13 @@ from seqserve.service.keeper.readable import Reader, numbered
 from seqserve.tfserving.config_pb2 import ModelConfig, ModelServerConfig, ServableVersionPolicy
 
 Reason = Literal[
-    "CONFIG_INVALID", "FIELD_UNKNOWN", "NO_VERSION", "VERSION_UNREADABLE", "LABEL_NOWHERE", "KEEPER_FAILED"
+    "CONFIG_INVALID",
+    "FIELD_UNKNOWN",
+    "NO_VERSION",
+    "VERSION_UNREADABLE",
+    "LABEL_NOWHERE",
+    "LABEL_WAITS",
+    "KEEPER_FAILED",
 ]
 HEADER = "# A checked copy: what it lacks cannot be had, and the keeper's log says why. Edit the original.\n"
 
@@ -69,7 +75,7 @@ def check(
     Raises:
         ValueError: the text is no model config file.
     """
-    original = parse_model_config(text)
+    original = parsed(text)
     copy = ModelServerConfig()
     copy.model_config_list.SetInParent()
     versions: dict[str, frozenset[int]] = {}
@@ -85,6 +91,19 @@ def check(
     return Checked(HEADER + text_format.MessageToString(copy), versions, (*faults, *_unknown(text)))
 
 
+def parsed(text: str) -> ModelServerConfig:
+    """Return what a file's text says.
+
+    Raises:
+        ValueError: it is no model config file, or one that TensorFlow Serving refuses whole.
+    """
+    config = parse_model_config(text)
+    for model in config.model_config_list.config:
+        if not model.model_platform:
+            raise ValueError(f'{model.name}: model_platform is empty; it has to be "tensorflow"')
+    return config
+
+
 def _folder(config: ModelConfig, root: Path | None) -> Path | None:
     """Return a model's folder; none where it lies in a store of objects, into which nobody looks here."""
     if "://" in config.base_path:
@@ -95,24 +114,54 @@ def _folder(config: ModelConfig, root: Path | None) -> Path | None:
 def _check_model(config: ModelConfig, folder: Path | None, reader: Reader, held: frozenset[int]) -> _Model:
     if folder is None:
         return _Model(config, frozenset(), ())
-    entry, folders = entry_of(config), numbered(folder)
+    try:
+        folders = numbered(folder)
+        if not folders and _is_empty(folder.parent):
+            # every model has gone at once: more likely the storage than somebody's wish
+            return _unseen(config, held, f"{folder.parent} is empty or not there")
+    except OSError as error:
+        return _unseen(config, held, f"{error.filename}: {error.strerror}")
+    entry = entry_of(config)
     good, bad = _choose(entry, folders, reader, held)
     faults = [
         Fault("VERSION_UNREADABLE", f"{entry.name} version {n} cannot be read: {why}", entry.name, str(n))
         for n, why in bad.items()
     ]
     if not good:
-        why = f"{entry.name} is left out: {_why_none(folder, folders, bad)}"
-        return _Model(None, frozenset(), (*faults, Fault("NO_VERSION", why, entry.name)))
+        return _left_out(entry.name, _why_none(folder, folders, bad), faults)
+    is_usual = good == entry.kept(sorted(folders, reverse=True))
+    return _copied(config, good, is_usual, faults)
+
+
+def _is_empty(root: Path) -> bool:
+    return not root.is_dir() or not any(root.iterdir())
+
+
+def _unseen(config: ModelConfig, held: frozenset[int], why: str) -> _Model:
+    """Return a model whose folder cannot be looked at: what a running server has of it stays as it is."""
+    name = config.name
+    if not held:
+        return _left_out(name, why, [])
+    fault = Fault("KEEPER_FAILED", f"{name} stays as it is: {why}", name)
+    return _copied(config, sorted(held, reverse=True), False, [fault])
+
+
+def _left_out(name: str, why: str, faults: list[Fault]) -> _Model:
+    fault = Fault("NO_VERSION", f"{name} is left out: {why}", name)
+    return _Model(None, frozenset(), (*faults, fault))
+
+
+def _copied(config: ModelConfig, good: list[int], is_usual: bool, faults: list[Fault]) -> _Model:
+    """Return a model that serves these versions, newest first; `is_usual`: its policy chooses the same."""
     copy = ModelConfig()
     copy.CopyFrom(config)
-    if good != entry.kept(sorted(folders, reverse=True)):
+    if not is_usual:
         specific = ServableVersionPolicy.Specific(versions=sorted(good))
         copy.model_version_policy.CopyFrom(ServableVersionPolicy(specific=specific))
-    for fault in _astray(entry, good):
+    astray = list(_astray(entry_of(config), good))
+    for fault in astray:
         del copy.version_labels[fault.label]
-        faults.append(fault)
-    return _Model(copy, frozenset(good), tuple(faults))
+    return _Model(copy, frozenset(good), (*faults, *astray))
 
 
 def _choose(

@@ -56,8 +56,9 @@ def keep(
     hold_seconds: Annotated[
         float,
         typer.Option(
-            help="seconds for which a version is left out once it has become whole; more than TensorFlow "
-            "Serving's --model_config_file_poll_wait_seconds"
+            help="seconds for which a version is left out once it has become whole, and for which a label "
+            "waits for a version that only this file brings; more than TensorFlow Serving's "
+            "--model_config_file_poll_wait_seconds"
         ),
     ] = 30.0,
 ) -> None:
@@ -69,6 +70,7 @@ def keep(
     from prometheus_client import CollectorRegistry, start_http_server
 
     from seqserve.service.keeper.keeper import Keeper, Report
+    from seqserve.service.keeper.moves import Moves
     from seqserve.service.keeper.readable import Reader
     from seqserve.service.logs import configure_logging
     from seqserve.service.metrics import KeeperMetrics
@@ -77,7 +79,8 @@ def keep(
     registry, stop = CollectorRegistry(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    keeper = Keeper(file, out, root, Report(KeeperMetrics(registry)), Reader(hold_seconds))
+    report = Report(KeeperMetrics(registry))
+    keeper = Keeper(file, out, root, report, Reader(hold_seconds), Moves(hold_seconds))
     server, thread = start_http_server(metrics_port, host, registry)
     log.info("metrics on http://%s:%d/metrics", host, server.server_port)
     keeper.look()

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from seqserve.service.backend.model_config import parse_model_config
-from seqserve.service.keeper.checked import Fault, check
+from seqserve.service.keeper.checked import Fault, check, parsed
+from seqserve.service.keeper.moves import Moves
 from seqserve.service.keeper.readable import Reader
 from seqserve.service.metrics import KeeperMetrics
 
@@ -49,36 +49,44 @@ class Keeper:
         out: the folder of the copy, shared with the model servers.
         root: where the models' folders lie here; absent: at their base_path.
         reader: judges the versions.
+        moves: says when a label moves.
     """
 
-    def __init__(self, config: Path, out: Path, root: Path | None, report: Report, reader: Reader) -> None:
+    def __init__(
+        self, config: Path, out: Path, root: Path | None, report: Report, reader: Reader, moves: Moves
+    ) -> None:
         self._config = config
         self._copy = out / COPY
         self._root = root
         self._report = report
         self._reader = reader
+        self._moves = moves
         self._valid = _valid(self._copy)
         self._held: Mapping[str, frozenset[int]] = {}
+        self._found: tuple[Fault, ...] = ()  # by the last look that did not fail
 
     def look(self) -> None:
         """Check, write the copy where it differs, answer who asked, and report."""
         asks = sorted(self._copy.parent.glob(ASKS))
         faults = self._read()
         try:
-            faults += self._renew(starting=bool(asks))
-            for ask in asks:
-                ask.unlink(missing_ok=True)
-                log.info("a model server starts, on a copy just checked", extra={"fields": {"ask": ask.stem}})
-        except OSError as error:
-            faults.append(
-                Fault("KEEPER_FAILED", f"the models cannot be looked at, or no copy written: {error}")
-            )
-        self._report(faults)
+            self._found = self._renew(starting=bool(asks))
+            self._answer(asks)
+        except Exception as error:  # whatever it is, the last copy stands, and the next look may do better
+            failure = "the models cannot be looked at, or no copy written"
+            faults.append(Fault("KEEPER_FAILED", f"{failure}: {type(error).__name__}: {error}"))
+        self._report([*faults, *self._found])
+
+    def _answer(self, asks: Iterable[Path]) -> None:
+        on = "on a copy just checked" if self._valid is not None else "unchecked: no file was valid yet"
+        for ask in asks:
+            ask.unlink(missing_ok=True)
+            log.info("a model server starts, %s", on, extra={"fields": {"ask": ask.stem}})
 
     def _read(self) -> list[Fault]:
         try:
             text = self._config.read_text()
-            parse_model_config(text)
+            parsed(text)
         except (OSError, ValueError) as error:
             return [Fault("CONFIG_INVALID", f"{self._config} is not followed: {error}")]
         self._valid = text
@@ -89,15 +97,18 @@ class Keeper:
             return ()
         if starting:
             self._reader.release()
+            self._moves.forget()
         checked = check(self._valid, self._reader, self._root, {} if starting else self._held)
+        checked = self._moves.paced(checked)
         self._reader.forget_gone()
-        self._held = checked.versions
-        if not self._copy.exists() or self._copy.read_text() != checked.text:
+        data = checked.text.encode()
+        if not self._copy.exists() or self._copy.read_bytes() != data:
             aside = self._copy.with_suffix(".new")
-            aside.write_text(checked.text)
+            aside.write_bytes(data)
             os.replace(aside, self._copy)  # a server that reads meanwhile reads one or the other, whole
             served = {model: sorted(numbers) for model, numbers in checked.versions.items()}
             log.info("%s is written", self._copy, extra={"fields": {"versions": served}})
+        self._held = checked.versions
         return checked.faults
 
 
@@ -105,7 +116,7 @@ def _valid(copy: Path) -> str | None:
     """Return the text of a copy that was left; none where there is none, or it names no model."""
     try:
         text = copy.read_text()
-        parse_model_config(text)
+        parsed(text)
     except (OSError, ValueError):
         return None
     return text

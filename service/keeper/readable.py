@@ -9,6 +9,7 @@ there, is not.
 import hashlib
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Hashable
@@ -23,7 +24,7 @@ GRAPH, TEXT_GRAPH, WARMUP = "saved_model.pb", "saved_model.pbtxt", "assets.extra
 INDEX = "variables/variables.index"
 META_GRAPHS = 2  # in SavedModel
 RECORD_FRAME = 16  # bytes of a TFRecord beside its data: length (8), its checksum, the data's checksum
-NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+NUMBER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)  # what its safe_strto64 takes
 LARGEST = 2**63 - 1
 
 
@@ -62,16 +63,22 @@ class Reader:
                 self._known[folder] = (stamp, why_unreadable(folder))
         except OSError as error:  # a file went while it was looked at, or may not be read
             return f"{error.filename}: {error.strerror}"
+        except Exception as error:  # spoilt in a way not thought of: the other versions still count
+            return f"reading it fails: {error!r}"
         return self._known[folder][1]
 
     def forget_gone(self) -> None:
-        """Forget the folders that are there no more."""
-        self._known = {folder: seen for folder, seen in self._known.items() if folder.exists()}
-        self._spoilt = {folder: since for folder, since in self._spoilt.items() if folder.exists()}
+        """Forget the folders that are there no more, or cannot be looked at."""
+        self._known = {folder: seen for folder, seen in self._known.items() if os.path.exists(folder)}
+        self._spoilt = {folder: since for folder, since in self._spoilt.items() if os.path.exists(folder)}
 
 
 def numbered(folder: Path) -> dict[int, Path]:
-    """Return what TensorFlow Serving takes for a model's versions, files and `007` too, by number."""
+    """Return what TensorFlow Serving takes for a model's versions, files and `007` too, by number.
+
+    Raises:
+        OSError: the folder cannot be looked at.
+    """
     if not folder.is_dir():
         return {}
     children = sorted(folder.iterdir(), key=lambda path: path.name)

@@ -33,6 +33,8 @@ CAPTION = (
 MOST_LEGENDS = 9
 LETTER = 5.6
 """A legend's letter, in pixels."""
+TABLE_LETTER, COLUMN_GAP = 8.0, 24
+"""A table's letter and what is between its columns, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +143,16 @@ def _shown(panel: Panel, value: float) -> tuple[str, str]:
 
 
 def _table(canvas: Canvas, panel: Panel, answers: Answers, marks: list[Mark]) -> None:
-    left, top, width, _ = _title(canvas, panel)
+    left, top, _, _ = _title(canvas, panel)
     order = panel.transformations[0]["options"]["indexByName"]
-    columns = sorted(order, key=lambda name: order[name])
-    starts = [left + 4, left + width * 0.14, left + width * 0.26]
-    for x, name in zip(starts, columns, strict=True):
+    lines = [labels for _, labels, _ in sorted(answers[panel.title], key=lambda series: str(series[1]))]
+    x = left + 4
+    for name in sorted(order, key=lambda name: order[name]):
+        cells = [labels.get(name, "") for labels in lines]  # Prometheus leaves an empty label out
         canvas.text(x, top + 8, name, 8, PALE)
-    for line, (_, labels, _) in enumerate(sorted(answers[panel.title], key=lambda series: str(series[1])), 1):
-        for x, name in zip(starts, columns, strict=True):
-            canvas.text(x, top + 8 + line * 20, labels[name], 8.5)
+        for line, cell in enumerate(cells, 1):
+            canvas.text(x, top + 8 + line * 20, cell, 8.5)
+        x += COLUMN_GAP + TABLE_LETTER * max(map(len, (name, *cells)))
 
 
 def _graph(canvas: Canvas, panel: Panel, answers: Answers, marks: list[Mark]) -> None:

@@ -75,7 +75,7 @@ async def service(models: Path, folder: Path) -> AsyncIterator[Callers]:
     config.write_text(model_config(models))
     with (
         keeping(config, folder / "keeper") as kept,
-        serving(config, monitoring_config_file=DEPLOY / "tfserving/monitoring.config") as server,
+        serving(kept.copied(), monitoring_config_file=DEPLOY / "tfserving/monitoring.config") as server,
     ):
         async with (
             gateway(server.address, config) as (rest_address, grpc_address),

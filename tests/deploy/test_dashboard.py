@@ -22,8 +22,9 @@ OF_PROMETHEUS = {"instance", "job"}
 
 
 def own() -> list[MetricWrapperBase]:
-    """Return the gateway's families."""
-    return [f for f in vars(Metrics(CollectorRegistry())).values() if isinstance(f, MetricWrapperBase)]
+    """Return the families of the gateway and of its keeper."""
+    metrics = (Metrics(CollectorRegistry()), KeeperMetrics(CollectorRegistry()))
+    return [f for part in metrics for f in vars(part).values() if isinstance(f, MetricWrapperBase)]
 
 
 def families() -> dict[str, set[str]]:
@@ -37,8 +38,6 @@ def known() -> dict[str, set[str]]:
     for family in own():
         for name in families()[family._name]:
             samples[name] = {*family._labelnames, *OF_PROMETHEUS}
-    faults = KeeperMetrics(CollectorRegistry()).faults
-    samples[faults._name] = {*faults._labelnames, *OF_PROMETHEUS}
     for process in _registry().collect():
         samples.update({sample.name: {*sample.labels, *OF_PROMETHEUS} for sample in process.samples})
     for name, (endings, labels) in TFSERVING.items():
@@ -127,7 +126,7 @@ def test_the_provider_shows_the_folder_of_boards() -> None:
     assert (provider["type"], provider["options"]["path"]) == ("file", "/var/lib/grafana/dashboards")
 
 
-def test_every_metric_of_the_gateway_is_on_the_board_or_not_worth_a_panel() -> None:
+def test_every_metric_of_ours_is_on_the_board_or_not_worth_a_panel() -> None:
     """A new family gets a panel, or its name here."""
     shown = {name for target in read_board().targets for name, _ in selectors(target.expr)}
     unshown = {name for name, samples in families().items() if not shown & samples}

@@ -7,7 +7,7 @@ from PIL import Image
 from tests.deploy.board import Panel, read_board
 from tests.deploy.drawing import WIDTH, Answers, Mark, draw
 
-LABELS = dict.fromkeys(("model", "version", "digest", "reason"), "x")
+LABELS = dict.fromkeys(("model", "version", "label", "digest", "reason"), "x")
 
 
 def answers(panels: list[Panel], value: float) -> Answers:

@@ -22,6 +22,7 @@ SHOWN: dict[str, set[str]] = {
     "Models ready": {"en-de", "shop", "golden"},
     "Versions that can be called": {"en-de", "shop", "1"},
     "Refused versions": {"golden", "GOLDEN_FAILED", "bare", "MANIFEST_MISSING", "MANIFEST_INVALID"},
+    "Left out by the keeper": {"flipped", "1", "VERSION_UNREADABLE", "NO_VERSION"},
     "Requests per second": {"en-de", "shop", "_other", "translate", "predict"},
     "Latency by stage (mean)": {"validate", "encode", "queue", "pad", "backend", "decode"},
     "Errors by reason": {"EMPTY_TEXT", "MODEL_NOT_FOUND", "WRONG_TASK", "NOT_READY", "NEGATIVE_ELAPSED"},

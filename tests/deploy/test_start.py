@@ -159,6 +159,19 @@ def test_a_restart_survives_what_would_end_it(kept: Kept, tmp_path: Path) -> Non
         copy_slowly(client, kept, root)
 
 
+def test_one_edit_may_bring_a_version_and_move_a_label_to_it(kept: Kept, tmp_path: Path) -> None:
+    """TensorFlow Serving by itself would refuse that file for ever, for the version is not loaded."""
+    only = "model_version_policy {{ specific {{ versions: {0} }} }}"
+    models = {"good": TWO, "two": TWO}
+    with model_server() as client:
+        for number in (1, 2):
+            models["two"] = only.format(number) + label("stable", number)
+            (tmp_path / "models.config").write_text(config(tmp_path / "models", models))
+            answers(client, number, model="two", label="stable")
+        client.until("two", lambda versions: versions[1].state == State.END)
+    assert kept.reported() == ["LABEL_WAITS"]
+
+
 def copy_slowly(client: Client, kept: Kept, root: Path) -> None:
     """Copy a version without its end, on which the server fails, then the rest: in the end it answers."""
     whole = write_version(root / ".aside", 3)

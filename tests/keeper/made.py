@@ -26,11 +26,12 @@ def spoil(folder: Path) -> None:
 
 def config(root: Path, models: Mapping[str, str]) -> str:
     """Return a model config file; `models` has more fields by the model's name."""
-    entries = (f'  config {{ name: "{n}" base_path: "{root / n}" {more} }}\n' for n, more in models.items())
-    return "model_config_list {\n" + "".join(entries) + "}\n"
+    platform = 'model_platform: "tensorflow"'
+    entries = (f'name: "{n}" base_path: "{root / n}" {platform} {more}' for n, more in models.items())
+    return "model_config_list {\n" + "".join(f"  config {{ {entry} }}\n" for entry in entries) + "}\n"
 
 
-TWO = 'model_platform: "tensorflow" model_version_policy { latest { num_versions: 2 } }'
+TWO = "model_version_policy { latest { num_versions: 2 } }"
 
 
 def label(name: str, number: int) -> str:

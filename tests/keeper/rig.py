@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seqserve.service.keeper.keeper import COPY
 from tests.conformance.calls import until
 
 HOLD = 2.5
@@ -26,6 +27,10 @@ class Kept:
     out: Path
     log: Path
     process: subprocess.Popen[bytes]
+
+    def copied(self) -> Path:
+        """Return the copy, once it is there."""
+        return until(lambda: self.out / COPY, Path.exists)[-1]
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what it has logged."""

@@ -1,5 +1,6 @@
 """What the checked copy leaves out, and what it says of it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_folders_may_lie_elsewhere(tmp_path: Path) -> None:
 
 def test_a_store_of_objects_is_not_looked_into(tmp_path: Path) -> None:
     """A base path that is a URI is copied as it is."""
-    text = 'model_config_list { config { name: "demo" base_path: "s3://models/demo" } }'
+    fields = 'name: "demo" base_path: "s3://models/demo" model_platform: "tensorflow"'
+    text = f"model_config_list {{ config {{ {fields} }} }}"
     assert check(text, Reader()).text == text
 
 
@@ -140,3 +142,89 @@ def test_what_is_no_config_is_refused(text: str) -> None:
     """As the gateway refuses it."""
     with pytest.raises(ValueError, match=r"name|Expected|base_path"):
         check(text, Reader())
+
+
+def test_a_model_without_a_platform_is_refused(tmp_path: Path) -> None:
+    """TensorFlow Serving refuses the whole file for it, and at a start it ends."""
+    version(tmp_path, "demo", 1)
+    text = config(tmp_path, {"demo": TWO}).replace('model_platform: "tensorflow"', "")
+    with pytest.raises(ValueError, match="demo: model_platform is empty"):
+        check(text, Reader())
+
+
+def test_two_names_may_share_a_folder(tmp_path: Path) -> None:
+    """Each gets the versions of its own policy."""
+    for number in (1, 2):
+        version(tmp_path, "demo", number)
+    spoil(version(tmp_path, "demo", 3))
+    text = config(tmp_path, {"demo": TWO, "newest": ""}).replace(str(tmp_path / "newest"), f"{tmp_path}/demo")
+    checked = check(text, Reader())
+    assert checked.versions == {"demo": frozenset({1, 2}), "newest": frozenset({2})}
+    assert reasons(checked) == [
+        ("VERSION_UNREADABLE", "demo", "3", ""),
+        ("VERSION_UNREADABLE", "newest", "3", ""),
+    ]
+
+
+def test_a_folder_that_cannot_be_looked_at_concerns_no_other_model(tmp_path: Path) -> None:
+    """What a running server has of it stays as it is; for a start it is left out."""
+    name = "x" * 300  # longer than a file's name may be, so that even root cannot look
+    version(tmp_path, "demo", 1)
+    text = config(tmp_path, {"demo": TWO, name: TWO + label("stable", 2) + label("old", 1)})
+    for held in ({}, {"demo": frozenset({1})}):
+        checked = check(text, Reader(), held=held)
+        assert set(copied(checked)) == {"demo"}
+        assert reasons(checked) == [("NO_VERSION", name, "", "")]
+        assert "File name too long" in checked.faults[0].why
+    checked = check(text, Reader(), held={name: frozenset({2, 3})})
+    model = copied(checked)[name]
+    assert list(model.model_version_policy.specific.versions) == [2, 3]
+    assert dict(model.version_labels) == {"stable": 2}
+    assert checked.versions[name] == {2, 3}
+    assert reasons(checked) == [("KEEPER_FAILED", name, "", ""), ("LABEL_NOWHERE", name, "1", "old")]
+
+
+def test_storage_that_goes_takes_no_model_from_a_running_server(tmp_path: Path) -> None:
+    """Where all folders are missing it keeps what it has, as by itself; one removed alone is left out."""
+    for model in ("demo", "other"):
+        version(tmp_path, model, 1)
+    text, held = (
+        config(tmp_path, {"demo": TWO, "other": TWO}),
+        dict.fromkeys(("demo", "other"), frozenset({1})),
+    )
+    shutil.rmtree(tmp_path / "demo")
+    assert reasons(check(text, Reader(), held=held)) == [("NO_VERSION", "demo", "", "")]
+    shutil.rmtree(tmp_path / "other")
+    for root in (tmp_path, tmp_path / "unmounted"):
+        checked = check(text.replace(f"{tmp_path}/", f"{root}/"), Reader(), held=held)
+        assert checked.versions == held
+        assert set(copied(checked)) == set(held)
+        assert [(f.reason, f.model) for f in checked.faults] == [("KEEPER_FAILED", m) for m in held]
+    assert copied(check(text, Reader())) == {}
+
+
+def test_a_version_may_lie_elsewhere(tmp_path: Path) -> None:
+    """A link to its folder is followed, changes there too; one that leads nowhere is no version."""
+    elsewhere = version(tmp_path, "store", 7)
+    version(tmp_path, "demo", 1)
+    (tmp_path / "demo" / "2").symlink_to(elsewhere)
+    (tmp_path / "demo" / "3").symlink_to(tmp_path / "nowhere")
+    reader, text = Reader(), config(tmp_path, {"demo": TWO})
+    assert check(text, reader).versions == {"demo": frozenset({1, 2})}
+    spoil(elsewhere)
+    checked = check(text, reader)
+    assert checked.versions == {"demo": frozenset({1})}
+    assert [(f.version, f.why.partition(": ")[2]) for f in checked.faults] == [
+        ("3", "3 is no folder"),
+        ("2", "saved_model.pb: it is cut short, or no message"),
+    ]
+
+
+def test_a_version_beside_which_its_copy_is_being_made(tmp_path: Path) -> None:
+    """An empty folder of a number beside N.tmp: the number alone counts, and cannot be read."""
+    version(tmp_path, "demo", 1)
+    (tmp_path / "demo" / "2").mkdir()
+    version(tmp_path, "demo", "2.tmp")
+    checked = check(config(tmp_path, {"demo": TWO}), Reader())
+    assert list(copied(checked)["demo"].model_version_policy.specific.versions) == [1]
+    assert reasons(checked) == [("VERSION_UNREADABLE", "demo", "2", "")]

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from seqserve.service.keeper.keeper import COPY, Keeper, Report
+from seqserve.service.keeper.moves import Moves
 from seqserve.service.keeper.readable import Reader
 from seqserve.service.metrics import KeeperMetrics
 from tests.keeper.made import TWO, config, label, spoil, version
@@ -31,8 +32,8 @@ class Rig:
     def start(self) -> None:
         """Start a keeper, in place of the one before."""
         self.registry = CollectorRegistry()
-        reader = Reader(HOLD, lambda: self.now)
-        self.keeper = Keeper(self.file, self.out, None, Report(KeeperMetrics(self.registry)), reader)
+        reader, moves = Reader(HOLD, lambda: self.now), Moves(HOLD, lambda: self.now)
+        self.keeper = Keeper(self.file, self.out, None, Report(KeeperMetrics(self.registry)), reader, moves)
         self.keeper.look()
 
     def write(self, demo: str, **others: str) -> None:
@@ -52,9 +53,13 @@ class Rig:
 
     def said(self) -> list[str]:
         """Return the warnings, and what ended, since the last call."""
-        lines = [r.getMessage() for r in self._caplog.records if not r.getMessage().endswith("is written")]
+        lines = [message for message in self.messages() if not message.endswith("is written")]
         self._caplog.clear()
         return [line.split(":")[0] + ":" + line.split(":")[1][:10] for line in lines if ":" in line]
+
+    def messages(self) -> list[str]:
+        """Return every message since the last call of `said`."""
+        return [record.getMessage() for record in self._caplog.records]
 
     def metric(self) -> dict[str, float]:
         """Return the metric by reason."""
@@ -158,3 +163,112 @@ def test_a_copy_that_cannot_be_written_leaves_who_asks_waiting(rig: Rig) -> None
     assert rig.look() == rig.file.read_text()
     assert not (rig.out / "a.ask").exists()
     assert rig.metric() == {}
+
+
+ONE = "model_version_policy { specific { versions: 1 } }" + label("stable", 1)
+OTHER = "model_version_policy { specific { versions: 2 } }" + label("stable", 2)
+
+
+def test_a_label_moves_once_its_version_has_been_served(rig: Rig) -> None:
+    """One edit brings a version and moves a label to it: the old one and its label stay for a while."""
+    rig.write(ONE)
+    assert rig.look() == rig.file.read_text()
+    rig.write(OTHER)
+    for rig.now in (1.0, HOLD):
+        copy = rig.look()
+        assert "versions: 2\n        versions: 1\n" in copy
+        assert 'key: "stable"\n      value: 1\n' in copy
+    assert rig.metric() == {"LABEL_WAITS": 1}
+    rig.now += 1.0
+    assert rig.look() == rig.file.read_text()
+    assert rig.said() == ["LABEL_WAITS: demo", "no longer so: LABEL_WAI"]
+
+
+def test_a_label_moves_at_once_where_its_version_is_served(rig: Rig) -> None:
+    """As it does where the policy brings versions by itself, and to a server that starts."""
+    rig.write(TWO + label("stable", 1))
+    rig.look()
+    rig.write(TWO + label("stable", 2))
+    assert rig.look() == rig.file.read_text()
+    rig.write(ONE)
+    rig.look()
+    rig.write(OTHER)
+    (rig.out / "a.ask").touch()
+    assert rig.look() == rig.file.read_text()
+    assert rig.said() == []
+
+
+def test_a_label_in_a_store_of_objects_moves_at_once(rig: Rig) -> None:
+    """Which versions there are is not known there."""
+    for fields in (ONE, OTHER):
+        rig.write(TWO, far=fields)
+        rig.file.write_text(rig.file.read_text().replace(str(rig.root / "far"), "s3://models/far"))
+        assert rig.look() == rig.file.read_text()
+
+
+def test_a_label_waits_beside_a_version_that_is_left_out(rig: Rig) -> None:
+    """Then it is the keeper that brings the new version, by a policy of its own."""
+    spoil(version(rig.root, "demo", 3))
+    rig.write(TWO + label("stable", 1))
+    rig.look()
+    version(rig.root, "demo", 4)
+    rig.now = 1.0
+    rig.write(TWO + label("stable", 4))
+    copy = rig.look()
+    assert "versions: 2\n        versions: 4\n        versions: 1\n" in copy
+    assert 'key: "stable"\n      value: 1\n' in copy
+    rig.now += HOLD
+    copy = rig.look()
+    assert "versions: 2\n        versions: 4\n      }" in copy
+    assert 'key: "stable"\n      value: 4\n' in copy
+
+
+def test_a_copy_that_is_spoilt_is_written_anew(rig: Rig) -> None:
+    """Bytes that are no text, as a disk may leave them."""
+    for start in (lambda: None, rig.start):
+        (rig.out / COPY).write_bytes(b"\xff\xfe\x80")
+        start()
+        assert rig.look() == rig.file.read_text()
+    assert rig.metric() == {}
+
+
+def test_what_a_failing_look_did_not_see_is_still_so(rig: Rig) -> None:
+    """While no copy can be written, a fault from before is neither ended nor reported once more."""
+    spoil(version(rig.root, "demo", 3))
+    rig.look()
+    (rig.out / "models.new").mkdir()
+    rig.write(TWO + label("stable", 1))
+    rig.look()
+    assert rig.metric() == {"VERSION_UNREADABLE": 1, "KEEPER_FAILED": 1}
+    (rig.out / "models.new").rmdir()
+    rig.look()
+    assert rig.said() == [
+        "VERSION_UNREADABLE: demo vers",
+        "KEEPER_FAILED: the model",
+        "no longer so: KEEPER_FA",
+    ]
+
+
+def test_a_look_that_fails_in_an_unknown_way_is_not_the_last(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reported, the copy stands, and the next look goes on."""
+    before = rig.copy
+    rig.write(TWO + label("stable", 1))
+    with monkeypatch.context() as patched:
+        patched.setattr("seqserve.service.keeper.keeper.check", lambda *_: 1 / 0)
+        assert rig.look() == before
+    assert rig.metric() == {"KEEPER_FAILED": 1}
+    assert rig.look() == rig.file.read_text()
+    assert rig.metric() == {}
+
+
+def test_a_start_without_any_valid_file_is_answered(rig: Rig) -> None:
+    """And the log does not say that a copy was checked."""
+    (rig.out / COPY).unlink()
+    rig.file.write_text("")
+    rig.start()
+    (rig.out / "a.ask").touch()
+    rig.keeper.look()
+    assert list(rig.out.iterdir()) == []
+    assert "a model server starts, unchecked: no file was valid yet" in rig.messages()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seqserve.service.keeper.bundle import data_sizes
+from seqserve.service.keeper.bundle import MAGIC, data_sizes
 from seqserve.service.keeper.readable import Reader, numbered, why_unreadable
 from tests.conformance.modules import write_version
 from tests.keeper.made import spoil, version
@@ -73,6 +73,41 @@ def test_a_manifest_covers_every_file(copy: Path, file: str) -> None:
     assert file in why_unreadable(copy)
 
 
+def test_a_manifest_that_is_nested_too_deeply_is_no_end_of_the_reader(copy: Path) -> None:
+    """Nor is anything else that reading a version stumbles over; the others can be read on."""
+    (copy / "assets").mkdir(exist_ok=True)
+    (copy / MANIFEST).write_text("[" * 100_000)
+    assert "reading it fails: RecursionError" in Reader().why_not(copy)
+
+
+@pytest.mark.parametrize("count", [0, 2**60])
+def test_an_index_names_as_many_data_files_as_can_be(tmp_path: Path, count: int) -> None:
+    """A number that no index has is not counted up to."""
+    (tmp_path / "variables.index").write_bytes(index_of(count))
+    with pytest.raises(ValueError, match=f"it names {count} data files"):
+        data_sizes(tmp_path / "variables.index")
+
+
+def index_of(shards: int) -> bytes:
+    """Return a checkpoint's index that has a header alone."""
+    header = b"\x08" + varint(shards)
+    data = block(b"", header)
+    top = block(b"z", bytes([0, len(data)]))
+    footer = bytes([0, 0, len(data) + 5, len(top)])
+    return data + bytes(5) + top + bytes(5) + footer.ljust(40, b"\0") + MAGIC
+
+
+def block(key: bytes, value: bytes) -> bytes:
+    """Return a block of one entry, and where its only restart is."""
+    return bytes([0, len(key), len(value)]) + key + value + bytes(4) + (1).to_bytes(4, "little")
+
+
+def varint(value: int) -> bytes:
+    """Write a number as protobuf does."""
+    low, high = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + varint(high) if high else bytes([low])
+
+
 def nothing(folder: Path) -> None:
     """Leave a folder empty."""
     shutil.rmtree(folder)
@@ -98,12 +133,13 @@ def test_what_is_no_version_is_said(tmp_path: Path, change: Callable[[Path], Non
 
 
 def test_numbers_are_read_as_the_server_reads_them(tmp_path: Path) -> None:
-    """Leading zeros and files count, other names do not."""
+    """Leading zeros, blanks around it and files count, other names do not."""
     for name in ("007", "3", "v4", ".5", "5.aside", "6 "):
         version(tmp_path, "demo", name)
     (tmp_path / "demo" / "9").write_text("")
     assert {number: path.name for number, path in numbered(tmp_path / "demo").items()} == {
         3: "3",
+        6: "6 ",
         7: "007",
         9: "9",
     }

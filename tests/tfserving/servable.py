@@ -20,6 +20,7 @@ from tests.tfserving.status import CODES, StatusError, failed_precondition, inva
 DEFAULT_SIGNATURE = "serving_default"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 MOST_WARMUP_RECORDS = 1000
+TEXT_OPERATIONS = (b"NormalizeUTF8", b"TFText>")
 
 
 class Servable:
@@ -61,6 +62,7 @@ class Servable:
 
     def _load(self, folder: Path) -> dict[str, Any]:
         path, start = str(folder), time.perf_counter()
+        _register_text_operations(folder)
         try:
             with self._session.graph.as_default():
                 meta = tf.compat.v1.saved_model.load(self._session, ["serve"], path)
@@ -166,6 +168,13 @@ def _wanted(signature: Any, output_filter: Sequence[str]) -> list[str]:
 
 def _braced(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
+
+
+def _register_text_operations(folder: Path) -> None:
+    """Register tensorflow_text's operations, which TensorFlow Serving has built in, for a graph of them."""
+    graph = folder / "saved_model.pb"
+    if graph.exists() and any(name in graph.read_bytes() for name in TEXT_OPERATIONS):
+        import tensorflow_text  # noqa: F401
 
 
 def _load_error(error: Exception, folder: Path) -> StatusError:

@@ -12,9 +12,10 @@ from seqserve.models.bring.keras_file import imported
 from seqserve.models.bring.translation.alone import Alone
 from seqserve.models.bring.translation.compare import Ids, compare_ids, draw_texts
 from seqserve.models.bring.translation.contract import TranslationContract
-from seqserve.models.bring.translation.proof import compare, read_expected
+from seqserve.models.bring.translation.proof import NOT_COMPARED, compare, read_expected
 from seqserve.models.bring.translation.read import read_steps
 from seqserve.models.bring.translation.steps import Reading
+from seqserve.models.bring.translation.strings import bring_strings
 from seqserve.models.bring.translation.trial import try_steps
 from seqserve.models.bring.translation.vocabularies import Read, read_source, read_target
 from seqserve.models.config import ConfigInvalid
@@ -25,7 +26,6 @@ from seqserve.models.translator import Plan, clear_rows
 from seqserve.service.errors import SeqserveError
 
 BUCKETS = (8, 16, 32, 64, 128)
-NOT_COMPARED = "not compared with your model's own answers"
 LEAK = (
     "; give source.length, the length that training sources were padded to, and source.padding; or "
     "--allow-leak, if your own loop pads nothing"
@@ -48,6 +48,8 @@ def bring_translator(
     """
     if not any(model.parent.glob(f"{glob.escape(model.name)}*")):  # a checkpoint's name is but a prefix
         raise ConfigInvalid(f"{model}: there is no such file or folder")
+    if contract.source.kind == "none":
+        return bring_strings(model, contract, version, imports, expect)
     defined = imported(imports)
     source, target = read_source(contract.source, model), read_target(contract.target, model)
     expected = read_expected(contract.examples, expect)
@@ -71,7 +73,7 @@ def bring_translator(
     proof = partial(compare, expected=expected, alone=alone)
     shown = [*_found(alone), *filter(None, compared), *notes]
     if not expected:
-        shown.append(f"{NOT_COMPARED}: give expected in [[examples]], or --expect FILE")
+        shown.append(NOT_COMPARED)
     advice = LEAK if contract.source.length is None else ""
     return Brought(draft, list(steps.table), shown, [], proof if expected else None, advice)
 

@@ -18,6 +18,7 @@ from seqserve.service.errors import FailedPrecondition, SeqserveError
 
 TIE = 1e-5
 """Of log p: two pieces so close may change places on another device."""
+NOT_COMPARED = "not compared with your model's own answers: give expected in [[examples]], or --expect FILE"
 TRIED, SHOWN = 6, 3
 """Differences that an explanation has to explain, and those that are shown."""
 

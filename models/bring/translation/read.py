@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from seqserve.models.bring.keras_file import Port, load_network
+from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.translation.contract import Part, TranslationContract, beside
 from seqserve.models.bring.translation.joint import EXAMPLE, cut
 from seqserve.models.bring.translation.pairs import Callee, join
@@ -111,24 +112,7 @@ def _layer(name: str, layer: str, network: keras.Model, path: Path) -> keras.Mod
 
 
 def _signature(name: str, part: Part, path: Path) -> Callee:
-    loaded = tf.saved_model.load(str(path))
-    signatures = dict(loaded.signatures)
-    if part.signature not in signatures:
-        raise ConfigInvalid(
-            f"{name}.signature: {part.signature!r} is none of {sorted(signatures)}, those of {path}"
-        )
-    function = signatures[part.signature]
-    given = function.structured_input_signature[1]
-
-    def call(inputs: list[tf.Tensor]) -> list[tf.Tensor]:
-        answer = function(**dict(zip(sorted(given), inputs, strict=True)))
-        return [answer[key] for key in sorted(answer)]
-
-    inputs, outputs = (_ports(specs) for specs in (given, function.structured_outputs))
-    return Callee(name, inputs, outputs, call, loaded)
-
-
-def _ports(specs: Any) -> tuple[Port, ...]:
-    return tuple(
-        Port(name, tuple(spec.shape.as_list()), spec.dtype.name) for name, spec in sorted(specs.items())
-    )
+    if part.signature is None:
+        raise ConfigInvalid(f"{name}.signature: which signature of {path}?")
+    file = load_saved_model(path, part.signature)
+    return Callee(name, file.inputs, file.outputs, file.call, file.network)
