@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from seqserve.models.data.layout import LogFile, NumbersFile
 from seqserve.service.errors import Code, SeqserveError
 
 LONGEST_OUTPUT = 512
@@ -71,9 +72,10 @@ class TranslationData(Section):
 
 
 class EventsData(Section):
-    """`log`: a CSV of CaseID, ActivityID, CompleteTimestamp. `journeys`: generated shop journeys."""
+    """`log`: a CSV file of cases, events and times. `journeys`: generated shop journeys."""
 
     kind: Literal["log", "journeys"]
+    file: LogFile = LogFile()
     event: FeatureName = "activity"  # what callers name the two features
     elapsed: FeatureName = "elapsed"
     unit: Literal["seconds", "minutes", "hours", "days"] = "days"
@@ -121,6 +123,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class ForecasterData(Section):
     """A CSV table: a time, and one number a column; the rows evenly spaced, `train` of them first."""
 
+    file: NumbersFile = NumbersFile()
     time: str = "date"  # the column of times, which is not a series
     feature: FeatureName = "history"  # what callers name the window, and the answer
     head: FeatureName = "forecast"
@@ -211,6 +214,7 @@ class TaggerData(Section):
     """`log`, `journeys`: as for events. The tags are the events; the model sees their times alone."""
 
     kind: Literal["log", "journeys"]
+    file: LogFile = LogFile()
     elapsed: FeatureName = "elapsed"  # what callers name the time since the previous event
     head: FeatureName = "activity"
     unit: Literal["seconds", "minutes", "hours", "days"] = "minutes"
@@ -337,8 +341,20 @@ def load_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
         raise ConfigInvalid(f"{path}: {error}") from error
+
+
+def unreadable(path: Path, error: OSError) -> ConfigInvalid:
+    """Return the error of a file that cannot be opened: which, and why."""
+    why = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError):
+        why = f"there is no such file, seen from {Path.cwd()}"
+    elif isinstance(error, IsADirectoryError):
+        why = "it is a folder; a file is expected"
+    return ConfigInvalid(f"{path}: {why}")
 
 
 def read_config(table: dict[str, Any], source: str) -> Config:

@@ -7,7 +7,8 @@ only when it is complete.
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def export_version(
 
     Raises:
         VersionExists: the number is taken.
+        ConfigInvalid: the root cannot be written.
         AnswersVary, GraphDiffers, PaddingLeak, GoldenFailed, DeviceOnlyOp, ManifestInvalid: the
             certification refuses it.
     """
@@ -60,10 +62,8 @@ def export_version(
     target = root / manifest.name / str(manifest.version)
     if target.exists():
         raise VersionExists(f"{target} exists already")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # beside the target, so that the last step is a rename within one file system
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as aside:
-        staged = Path(aside) / manifest.name / target.name
+    with _aside(target, ".export-") as aside:
+        staged = aside / manifest.name / target.name
         _save_graph(draft, staged)
         try:
             lines = _finish(draft, manifest, staged, measure)
@@ -101,18 +101,39 @@ def publish(source: Path, root: Path, version: int | None = None) -> Path:
     Raises:
         FileChanged, ManifestMissing: the source is not as exported.
         VersionExists: the number is taken.
+        ConfigInvalid: the root cannot be written, or there is no room in it.
     """
     source, name, _ = name_and_version(source)
     target = root / name / str(version or next_version(root, name))
     if target.exists():
         raise VersionExists(f"{target} exists already")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".publish-", dir=target.parent) as aside:
-        copy = Path(aside) / target.name
-        shutil.copytree(source, copy)
+    with _aside(target, ".publish-") as aside:
+        copy = aside / target.name
+        try:
+            shutil.copytree(source, copy)
+        except OSError as error:
+            first = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror
+            raise ConfigInvalid(f"{source} cannot be copied to {target.parent}: {first}") from error
         check_digests(copy)
         copy.rename(target)
     return target
+
+
+@contextmanager
+def _aside(target: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder beside the target, so that the last step is a rename within one file system.
+
+    Raises:
+        ConfigInvalid: the root cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent)
+    except OSError as error:
+        advice = "give a root that this user may write to"
+        raise ConfigInvalid(f"{target.parent} cannot be written: {error.strerror}; {advice}") from error
+    with aside as path:
+        yield Path(path)
 
 
 class _Module(tf.Module):

@@ -1,6 +1,7 @@
 """Both doors of a running service, and rows: REST's request and the message that asks the same."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -239,7 +240,17 @@ def as_rest(result: Any, member: str) -> dict[str, Any]:
         info = error_details_pb2.ErrorInfo()
         assert result.error.details[0].Unpack(info)
         code = next(code for code in grpc.StatusCode if code.value[0] == result.error.code)
-        return {"error": {"code": code.name, "reason": info.reason, "message": result.error.message}}
+        bad = error_details_pb2.BadRequest()
+        assert result.error.details[1].Unpack(bad)
+        (violation,) = bad.field_violations
+        return {
+            "error": {
+                "code": code.name,
+                "reason": info.reason,
+                "message": result.error.message,
+                "pointer": pointer_of(violation.field),
+            }
+        }
     item = MessageToDict(
         getattr(result, member), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -248,6 +259,11 @@ def as_rest(result: Any, member: str) -> dict[str, Any]:
     if "heads" in item:
         item["heads"] = {name: head_as_rest(kind) for name, kind in item["heads"].items()}
     return item
+
+
+def pointer_of(field: str) -> str:
+    """Return `sequences[0].features["event"].values[2]` as `#/sequences/0/event/2`."""
+    return "#/" + "/".join(re.findall(r"\w+", re.sub(r"\.(features|values)\b", "", field)))
 
 
 def head_as_rest(kind: dict[str, Any]) -> Any:

@@ -110,7 +110,8 @@ def name_and_version(folder: Path) -> tuple[Path, str, int]:
     """
     folder = Path(os.path.abspath(folder))
     if not folder.name.isdecimal() or not folder.is_dir():
-        raise ConfigInvalid(f"{folder} is not a version directory: MODEL/NUMBER is expected")
+        why = "is not a version directory" if folder.exists() else "does not exist"
+        raise ConfigInvalid(f"{folder} {why}: MODEL/NUMBER is expected")
     return folder, folder.parent.name, int(folder.name)
 
 

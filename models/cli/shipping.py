@@ -110,13 +110,14 @@ def check(
     """
     with errors_shown():
         from seqserve.models.check import check_version
-        from seqserve.models.check.pipeline import Server
+        from seqserve.models.check.pipeline import Server, name_and_version
 
         host, _, port = (tfserving or ":").rpartition(":")
         if tfserving is not None and not (host and port.isdecimal() and 0 < int(port) < 65536):
             raise ConfigInvalid(f"--tfserving: {tfserving!r} is not HOST:PORT with a port of 1 to 65535")
         if device not in ("cpu", "gpu"):
             raise ConfigInvalid(f"--device: {device!r} is neither cpu nor gpu")
+        name_and_version(folder)
         for line in check_version(folder, Server(tfserving, device) if tfserving is not None else None):
             ok(line)
 

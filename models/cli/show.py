@@ -42,6 +42,10 @@ def errors_shown() -> Iterator[None]:
         yield
     except SeqserveError as error:
         raise _failed(getattr(error, "reason", error.code.value), error.message) from None
+    except OSError as error:  # a folder that may not be written, a disk that is full
+        raise _failed(
+            "error", f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        ) from None
 
 
 def _failed(reason: str, message: str) -> typer.Exit:

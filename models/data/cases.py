@@ -1,17 +1,16 @@
 """Event sequences: cases read from a log, each its labels and their times."""
 
-import csv
-import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from seqserve.models.config import ConfigInvalid
+from seqserve.models.data.delimited import Delimited
+from seqserve.models.data.layout import LogFile
+from seqserve.models.data.stamps import Read, in_order, instant, reader_of
 
-COLUMNS = ("CaseID", "ActivityID", "CompleteTimestamp")
-AUTUMN_SECONDS = 3600.0
+AUTUMN = 3_600_000_000
+"""Microseconds that clocks are set back by in autumn."""
 END = "[END]"
 """The label of what follows a sequence's last event."""
 
@@ -24,46 +23,96 @@ class Case:
     seconds: tuple[float, ...]
 
 
-def read_log(path: Path) -> list[Case]:
-    """Read an event log: CaseID, ActivityID, CompleteTimestamp, a case's events contiguous, in order.
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One row of a log; `time` is in microseconds since 1970."""
+
+    label: str
+    time: int
+    line: int
+
+
+def read_log(path: Path, file: LogFile | None = None) -> list[Case]:
+    """Read an event log, a CSV file; the rows of a case need not stand together.
+
+    Times go on within a case, as serving wants them: a row that goes back is refused, or the rows are sorted
+    where `file.order` says so. `delimited` and `stamps` say which separators, encodings and times are
+    recognized. Cases come in the order of their first rows.
+
+    Args:
+        file: how it is written.
 
     Raises:
-        ConfigInvalid: the file or a column is missing, a row cannot be read, or time runs backwards.
+        ConfigInvalid: the file or a column is missing, a row cannot be read, or time runs backwards; the
+            message names the line, and the setting that helps.
     """
-    cases: dict[str, tuple[list[str], list[float]]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
-            rows = csv.DictReader(file)
-            for row in rows:
-                _read_row(row, cases, f"{path} line {rows.line_num}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigInvalid(f"{path}: {error}") from error
+    file = file or LogFile()
+    log = _Log(path, file)
+    cases: dict[str, list[_Event]] = {}
+    for line, case, label, stamp in log.rows():
+        events = cases.setdefault(case, [])
+        events.append(_Event(label, log.time(line, case, stamp, events), line))
     if not cases:
         raise ConfigInvalid(f"{path}: it holds no case")
-    timed = ((events, _seconds(times, f"{path} case {key}")) for key, (events, times) in cases.items())
-    return [Case(tuple(events), seconds) for events, seconds in timed]
+    return [_case(events, file) for events in cases.values()]
 
 
-def _read_row(row: dict[str, str], cases: dict[str, tuple[list[str], list[float]]], where: str) -> None:
-    for column in COLUMNS:
-        if not row.get(column):
-            raise ConfigInvalid(f"{where}: {column} is missing; the columns are {', '.join(COLUMNS)}")
-    case, event, stamp = (row[column] for column in COLUMNS)
-    try:
-        time = datetime.datetime.fromisoformat(stamp)
-    except ValueError as error:
-        raise ConfigInvalid(f"{where}: CompleteTimestamp: {error}") from error
-    events, times = cases.setdefault(case, ([], []))
-    events.append(event)
-    # a stamp without an offset is local time: only differences count
-    times.append((time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp())
+def _case(events: list[_Event], file: LogFile) -> Case:
+    ordered = sorted(events, key=lambda event: event.time) if file.order == "time" else events
+    first = ordered[0].time
+    return Case(tuple(event.label for event in ordered), tuple((e.time - first) / 1e6 for e in ordered))
 
 
-def _seconds(times: Sequence[float], where: str) -> tuple[float, ...]:
-    """Return seconds from the first event. Time may run back by an hour, as in autumn; more is an error."""
-    seconds = np.asarray(times) - times[0]
-    steady = np.maximum.accumulate(seconds)
-    if (steady - seconds).max() > AUTUMN_SECONDS:
-        place = int((steady - seconds).argmax())
-        raise ConfigInvalid(f"{where}: event {place + 1} is earlier than one before it; order them by time")
-    return tuple(steady.tolist())
+class _Log:
+    """A log's rows, and what reads their times."""
+
+    def __init__(self, path: Path, file: LogFile) -> None:
+        self._path, self._file = path, file
+        columns = {"file.case": file.case, "file.event": file.event, "file.time": file.time}
+        self._opened = Delimited(path, file, columns, width=len(columns))
+        self._places = {name: self._opened.header.index(name) for name in columns.values()}
+        self._read: Read = reader_of(
+            ((line, stamp) for line, _, _, stamp in self.rows()), file, str(path), file.time
+        )
+
+    def rows(self) -> Iterator[tuple[int, str, str, str]]:
+        """Yield each row's line, case, label and time, none of them empty.
+
+        A label is taken as it stands: callers send it so.
+        """
+        last = max(self._places.values())
+        for line, cells in self._opened.rows():
+            row = cells if len(cells) > last else [*cells, *[""] * (last + 1 - len(cells))]
+            case, label, stamp = (row[place] for place in self._places.values())
+            case, stamp = case.strip(), stamp.strip()
+            if not (case and stamp and label.strip()):
+                name = next(name for name, place in self._places.items() if not row[place].strip())
+                advice = "fill it in, or drop the row"
+                raise ConfigInvalid(f"{self._path} line {line}: {name} is missing; {advice}")
+            yield line, case, label, stamp
+
+    def time(self, line: int, case: str, stamp: str, before: list[_Event]) -> int:
+        """Return a row's time; it follows the others of its case.
+
+        Raises:
+            ConfigInvalid: it cannot be read, or is earlier than the one before and rows are not sorted.
+        """
+        where = f"{self._path} line {line}"
+        try:
+            written = self._read(stamp)
+        except ValueError as error:
+            raise ConfigInvalid(f"{where}: {self._file.time} {stamp[:60]!r}: {error}") from error
+        if self._file.order == "time" or not before:
+            return instant(written)
+        time = instant(in_order(written, before[-1].time))
+        if time < before[-1].time:
+            is_autumn = written.tzinfo is None and before[-1].time - time <= AUTUMN
+            shown = " ".join(case.split())[:60]
+            raise ConfigInvalid(f"{where}: case {shown}: {_backwards(stamp, before, is_autumn)}")
+        return time
+
+
+def _backwards(stamp: str, before: list[_Event], is_autumn: bool) -> str:
+    event = f"event {len(before) + 1} is earlier than the one before it, on line {before[-1].line}: {stamp}"
+    zone = ', or data.file.timezone, as "Europe/Berlin", if clocks were set back' if is_autumn else ""
+    return f'{event}; give data.file.order = "time" to sort each case{zone}'

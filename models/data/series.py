@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, unreadable
 from seqserve.service.contract.padding import Array
 
 
@@ -30,8 +30,10 @@ def read_series(path: Path) -> list[Series]:
     """
     try:
         lines = enumerate(path.read_text("utf-8-sig").splitlines(), 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path}: {error}") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(f"{path}: {error}; save it as UTF-8") from error
     labels: tuple[str, ...] = ()
     rows: list[Series] = []
     for number, line in ((number, line.strip()) for number, line in lines):

@@ -1,6 +1,7 @@
 """Parallel texts: files in two languages whose lines say the same."""
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,13 @@ def read_pairs(folder: Path, split: str, source: str, target: str) -> list[Pair]
 def _lines(folder: Path, name: str) -> list[str]:
     for path in (folder / f"{name}.gz", folder / name):
         if path.exists():
-            packed = path.read_bytes()
-            text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8")
+            try:
+                packed = path.read_bytes()
+                text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8")
+            except (OSError, EOFError, zlib.error) as error:
+                raise ConfigInvalid(f"{path}: it cannot be read or unpacked: {error}") from error
+            except UnicodeDecodeError as error:
+                raise ConfigInvalid(f"{path}: {error}; save it as UTF-8") from error
             # splitlines() would also cut at characters that stand inside a line
             return [line.strip() for line in text.removesuffix("\n").split("\n")]
     raise ConfigInvalid(f"{folder}: neither {name}.gz nor {name} exists")

@@ -68,7 +68,7 @@ def to_measure(config: ForecasterConfig, path: Path | None, card: Mapping[str, A
     """
     if path is None:
         raise ConfigInvalid("a forecaster is measured on a table: give --data FILE.csv")
-    table = read_table(path, config.data.time)
+    table = read_table(path, config.data.time, config.data.file)
     if sha256(path.read_bytes()) == card.get("data_sha256"):
         return held_out(config, path)
     first = _after(table, card["last_row"])

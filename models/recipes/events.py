@@ -54,7 +54,7 @@ def read_cases(data: EventsData | TaggerData, path: Path | None, split: str) -> 
         return journeys(*((TRAINING_JOURNEYS, 1) if split == "train" else (HELD_OUT_JOURNEYS, 2)))
     if path is None:
         raise ConfigInvalid("data.kind is log: give --data FILE.csv")
-    cases = read_log(path)
+    cases = read_log(path, data.file)
     first = int(len(cases) * (1 - VALIDATION_SHARE))
     return cases[:first] if split == "train" else cases[first:]
 

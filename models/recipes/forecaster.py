@@ -44,7 +44,7 @@ def read_series(data: ForecasterData, path: Path | None, split: str) -> Table:
     """
     if path is None:
         raise ConfigInvalid("a forecaster is trained on a table: give --data FILE.csv")
-    table = read_table(path, data.time)
+    table = read_table(path, data.time, data.file)
     end = data.train + data.validation
     if len(table.times) < end:
         raise ConfigInvalid(f"{path}: {len(table.times)} rows; data.train and data.validation are {end}")

@@ -24,6 +24,8 @@ from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.models.translator import Plan, Searches, clear_rows
 from seqserve.service.contract.manifest import SpecialIds, Tokens
+from seqserve.service.contract.vocabulary.base import Vocabulary
+from seqserve.service.contract.vocabulary.familiar import letters_per_piece
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
 TOKENIZER = "tokenizer.model"
@@ -65,7 +67,7 @@ class TranslationRecipe:
         if not self._rows:
             raise ConfigInvalid("no training text is within serving.buckets and the limits")
         self._examples_kept = self._examples()  # before training, so that a fault costs nothing
-        self._profile = _profile(self._pairs, self._rows)
+        self._profile = _profile(self._codec, self._pairs, self._rows)
         self._network = self._build()
 
     @cached_property
@@ -187,12 +189,18 @@ def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
     return (source, shifted), target, (target != SPECIAL.pad).astype(np.float32)
 
 
-def _profile(pairs: Sequence[Pair], rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def _profile(
+    vocabulary: Vocabulary, pairs: Sequence[Pair], rows: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, Any]:
     """Describe the training texts, for live traffic to be measured against."""
     lengths = np.array([len(source) for source, _ in rows])
     words = sum(len(pair.source.split()) for pair in pairs)
+    letters = [letters_per_piece(vocabulary, pair.source) for pair in pairs]
+    long = [value for value in letters if value is not None]
     return {
         "texts": len(rows),
         "source_pieces": length_percentiles(lengths),
         "pieces_per_word": round(float(lengths.sum()) / max(1, words), 3),
+        "pieces_out_per_piece": round(float(np.median([len(out) / len(source) for source, out in rows])), 3),
+        **({"letters_per_piece": {"p1": round(float(np.percentile(long, 1)), 3)}} if long else {}),
     }

@@ -14,9 +14,9 @@ from pathlib import Path
 from seqserve.service import errors
 from seqserve.service.backend import session
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
-from seqserve.service.backend.folders import ModelFolders, stamp_of, version_folders
+from seqserve.service.backend.folders import ModelFolders, Stamps, version_folders
 from seqserve.service.backend.model_config import ModelConfigFile
-from seqserve.service.contract.digest import check_digests, digest_of
+from seqserve.service.contract.digest import check_assets, check_digests, digest_of, read_manifest
 from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
 from seqserve.service.contract.padding import Array
 
@@ -64,6 +64,7 @@ class EmbeddedBackend:
         self._check_files = check_files
         self._pool = ThreadPoolExecutor(threads, "embedded")
         self._versions: dict[Key, Loaded | Failed] = {}
+        self._stamps = Stamps()
 
     @property
     def slots(self) -> int:
@@ -94,6 +95,7 @@ class EmbeddedBackend:
                 states.append(await self._state((model, last_good), folders[last_good]))
         for gone in [key for key in self._versions if key[0] == model and key[1] not in kept]:
             del self._versions[gone]
+            self._stamps.forget_gone()
         return states
 
     async def label(self, model: str, label: str) -> int:
@@ -141,7 +143,7 @@ class EmbeddedBackend:
         return loaded
 
     async def _state(self, key: Key, folder: Path) -> VersionState:
-        stamp = await asyncio.to_thread(stamp_of, folder)
+        stamp = await asyncio.to_thread(self._stamps.of, folder)
         known = self._versions.get(key)
         if known is None or known.stamp != stamp:
             self._versions.pop(key, None)  # not to be called while the new content is loaded
@@ -164,5 +166,7 @@ class EmbeddedBackend:
 def _load(folder: Path, stamp: Hashable, check_files: bool) -> Loaded:
     if check_files:
         check_digests(folder)
-    model, path = session.load(folder), folder / "assets" / FILE_NAME
-    return Loaded(model, digest_of(path.read_bytes()) if path.exists() else "", stamp)
+    check_assets(folder)
+    has_manifest = (folder / "assets" / FILE_NAME).exists()
+    digest = digest_of(read_manifest(folder)) if has_manifest else ""
+    return Loaded(session.load(folder), digest, stamp)

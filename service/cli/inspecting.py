@@ -28,7 +28,8 @@ def inspect(
         data = path.read_bytes()
         manifest = parse_manifest(data)
     except OSError as error:
-        raise failed(f"MANIFEST_MISSING: {error}") from None
+        advice = "give a version directory, ROOT/NAME/NUMBER"
+        raise failed(f"MANIFEST_MISSING: {path}: {error.strerror}; {advice}") from None
     except SeqserveError as error:
         raise failed(f"{error.reason}: {error.message}") from None
     table = Table(show_header=False)

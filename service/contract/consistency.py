@@ -4,16 +4,24 @@ Each part checks its own fields in `manifest`. Here a field that another one con
 nothing, is refused with its name, so that a manifest does not say what the model does not do.
 """
 
+import math
+import reprlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from seqserve.service.contract.bounds import EXACT_IN_FLOAT32, FLOAT32, INT32, INT64, ROW_NUMBERS
 
 if TYPE_CHECKING:  # `manifest` checks itself by this module
-    from seqserve.service.contract.manifest import Decode, Feature, Manifest, Signature, Tensor
+    from seqserve.service.contract.manifest import Categories, Decode, Feature, Manifest, Signature, Tensor
 
 NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
 """Of what has pieces or steps; raw text has characters alone."""
 DECODED = ("ids", "lengths", "scores")
 """The outputs of every decoding signature; `attention` is a further one, for alignment."""
+MOST_PIECES = 1_000_000
+"""Pieces of a word, on average."""
+_LARGEST = {"int32": INT32, "int64": INT64, "float32": EXACT_IN_FLOAT32}
+"""The largest id, by dtype."""
 
 
 def check_consistency(manifest: "Manifest") -> None:
@@ -35,6 +43,7 @@ def _faults(manifest: "Manifest") -> Iterator[str]:
     yield from _faults_of_options(manifest)
     yield from _faults_of_profile(manifest)
     yield from _faults_of_limits(manifest)
+    yield from _faults_of_sizes(manifest)
     if manifest.decode is not None:
         yield from (f"decode.{fault}" for fault in _faults_of_decode(manifest, manifest.decode))
 
@@ -105,11 +114,60 @@ def _faults_of_options(manifest: "Manifest") -> Iterator[str]:
 def _faults_of_profile(manifest: "Manifest") -> Iterator[str]:
     profile = manifest.profile or {}
     pieces, ranges = profile.get("pieces_per_word"), profile.get("ranges")
-    is_number = isinstance(pieces, int | float) and not isinstance(pieces, bool)
-    if pieces is not None and not (is_number and pieces > 0):
-        yield f"profile.pieces_per_word: a number above 0, not {pieces!r}"
+    if pieces is not None and not (_is_number(pieces) and 0 < pieces <= MOST_PIECES):
+        yield f"profile.pieces_per_word: a number above 0, at most {MOST_PIECES}, not {_shown(pieces)}"
     if ranges is not None and not isinstance(ranges, dict):
         yield "profile.ranges: an object by feature, each with a [lowest, highest] a column"
+    for name, columns in ranges.items() if isinstance(ranges, dict) else ():
+        pairs = [pair for pair in columns if isinstance(pair, list)] if isinstance(columns, list) else []
+        beyond = next(
+            (n for pair in pairs for n in pair if _is_number(n) and FLOAT32 < abs(n) < math.inf), None
+        )
+        if beyond is not None:
+            yield f"profile.ranges.{_shown(name)}: {beyond} is further from 0 than the limit of {FLOAT32}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(value)
+
+
+def _faults_of_sizes(manifest: "Manifest") -> Iterator[str]:
+    """Yield what does not fit its tensor: ids, options, and a row that is padded to the last bucket."""
+    for place, signature in manifest.signatures.items():
+        for name, tensor in signature.inputs.items():
+            where = f"signatures.{place}.inputs.{name} is {tensor.dtype}"
+            feature, option = manifest.features.get(name), manifest.options.get(name)
+            if feature is not None and feature.kind == "categories" and not _fits(_ids(feature), tensor):
+                yield f"features.{name}: ids of {' to '.join(map(str, _ids(feature)))}, {where}"
+            is_whole = tensor.dtype in ("int32", "int64")
+            if option is not None and is_whole and not _fits((option.minimum, option.maximum), tensor):
+                yield f"options.{name}: {option.minimum} to {option.maximum}, {where}"
+    yield from _faults_of_row(manifest)
+
+
+def _fits(bounds: tuple[float, float], tensor: "Tensor") -> bool:
+    largest = _LARGEST.get(tensor.dtype, math.inf)
+    return -largest - 1 <= bounds[0] and bounds[1] <= largest
+
+
+def _ids(feature: "Categories") -> tuple[int, int]:
+    ids = [feature.first_id, feature.first_id + len(feature.labels) - 1]
+    ids += [feature.unknown_id] if feature.unknown_id is not None else []
+    return min(ids), max(ids)
+
+
+def _faults_of_row(manifest: "Manifest") -> Iterator[str]:
+    widths = {
+        name: feature.width if feature.kind == "numbers" else 1 for name, feature in manifest.features.items()
+    }
+    longest, width = max(manifest.buckets, default=0), sum(widths.values())
+    if longest * width > ROW_NUMBERS:
+        numbers = f"{longest} steps of {width} numbers are {longest * width} numbers a row"
+        yield f"buckets.{len(manifest.buckets) - 1}: {numbers}, above the limit of {ROW_NUMBERS}"
 
 
 def _faults_of_limits(manifest: "Manifest") -> Iterator[str]:

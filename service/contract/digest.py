@@ -1,10 +1,12 @@
 """A version's digest: its manifest lists the SHA-256 of every other file, and its own stands for them all."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from seqserve.service import errors
+from seqserve.service.contract.bounds import ASSET_BYTES, MANIFEST_BYTES
 from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
 
 
@@ -25,16 +27,57 @@ def changed_files(manifest: Manifest, hashes: Mapping[str, str]) -> Iterable[str
             yield path
 
 
-def version_files(folder: Path) -> list[Path]:
-    """Return every file of a version's directory, in order of path."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def version_files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """Yield every file of a version's directory, if it is there; folders that are links are passed over."""
+    if not os.path.isdir(folder):
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from version_files(entry.path)
+            elif entry.is_file():
+                yield entry
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a version but its manifest, by relative path."""
-    manifest = folder / "assets" / FILE_NAME
-    files = (path for path in version_files(folder) if path != manifest)
-    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in files}
+    manifest = f"assets/{FILE_NAME}"
+    paths = sorted(Path(entry.path).relative_to(folder).as_posix() for entry in version_files(folder))
+    return {path: _file_hash(folder / path) for path in paths if path != manifest}
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:  # not all of it in memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> bytes:
+    """Return the bytes of a version's manifest.
+
+    Raises:
+        ManifestMissing: there is none.
+        ManifestInvalid: it is larger than a manifest may be.
+    """
+    path = folder / "assets" / FILE_NAME
+    if not path.exists():
+        raise errors.ManifestMissing(f"{folder.name}: assets/{FILE_NAME} is not there")
+    _check_size(f"assets/{FILE_NAME}", path.stat().st_size, MANIFEST_BYTES)
+    return path.read_bytes()
+
+
+def check_assets(folder: Path) -> None:
+    """Check the sizes of what a graph reads whole to give its contract.
+
+    Raises:
+        ManifestInvalid: a file in assets/ is too large.
+    """
+    for entry in version_files(folder / "assets"):
+        _check_size(Path(entry.path).relative_to(folder).as_posix(), entry.stat().st_size, ASSET_BYTES)
+
+
+def _check_size(name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise errors.ManifestInvalid(f"{name}: {size} bytes are above the limit of {limit}")
 
 
 def check_digests(folder: Path) -> None:
@@ -44,8 +87,6 @@ def check_digests(folder: Path) -> None:
         ManifestMissing: there is no manifest.
         FileChanged: a file is missing, added, or not the one that was exported.
     """
-    path = folder / "assets" / FILE_NAME
-    if not path.exists():
-        raise errors.ManifestMissing(f"{folder.name}: assets/{FILE_NAME} is not there")
-    for name in changed_files(parse_manifest(path.read_bytes()), file_hashes(folder)):
+    manifest = parse_manifest(read_manifest(folder))
+    for name in changed_files(manifest, file_hashes(folder)):
         raise errors.FileChanged(f"{name} is not the file that was exported")

@@ -4,6 +4,7 @@ Training data and requests are encoded by the same functions.
 """
 
 import datetime
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from seqserve.service import errors
+from seqserve.service.contract.items import WarningDetail
 from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, Tensor
 from seqserve.service.contract.padding import NUMPY_TYPES, Array, Row
 from seqserve.service.contract.texts import Text, text_input, words_in
@@ -21,6 +23,11 @@ UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
 UNIT_SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
 LARGEST = {"int32": 2**31 - 1, "int64": 2**53, "float32": float(np.finfo(np.float32).max)}
 """The largest number that is accepted, by dtype; for int64, the last up to which doubles are exact."""
+
+MOST_DETAILS = 10
+"""How many steps of a sequence are named for each warning."""
+Places = Sequence[tuple[int, str]]
+"""Steps, each with the value that is worth a warning."""
 
 _LONGEST_SHOWN = 60
 _RFC_3339 = re.compile(
@@ -32,10 +39,15 @@ _YEARS_1_TO_9999 = (-62_135_596_800.0, 253_402_300_800.0)  # in seconds, as goog
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A row, and what is worth warning the caller about."""
+    """A row, and what is worth warning the caller about: the first steps at which it was seen."""
 
     row: Row
-    warnings: tuple[str, ...] = ()
+    details: tuple[WarningDetail, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Each warning once."""
+        return tuple(dict.fromkeys(detail.warning for detail in self.details))
 
 
 class SequenceEncoder:
@@ -68,17 +80,19 @@ class SequenceEncoder:
         inputs = {name: self._text(name, features[name]) for name in self._texts}
         if length is None:
             length = sum(map(words_in, inputs.values()))
-        warned = dict.fromkeys((UNSEEN_EVENT_TYPE, OUT_OF_RANGE), False)
+        seen: dict[str, list[WarningDetail]] = {UNSEEN_EVENT_TYPE: [], OUT_OF_RANGE: []}
         for name, encode in self._encoders.items():
             try:
                 values, unseen = encode(features[name])
                 inputs[name] = _cast(values, self._inputs[name])
             except errors.InvalidArgument as error:
                 raise error.at(name) from None
-            warned[UNSEEN_EVENT_TYPE] |= unseen
-            warned[OUT_OF_RANGE] |= self._is_outside(name, values)
+            found = {UNSEEN_EVENT_TYPE: unseen, OUT_OF_RANGE: self._outside(name, values)}
+            for warning, places in found.items():
+                seen[warning] += [WarningDetail(warning, name, *place) for place in places]
         self._check_collision(inputs)
-        return Encoded(Row(inputs, length), tuple(warning for warning, is_so in warned.items() if is_so))
+        details = [detail for each in seen.values() for detail in each[:MOST_DETAILS]]
+        return Encoded(Row(inputs, length), tuple(details))
 
     def _text(self, name: str, value: Any) -> Array:
         try:
@@ -98,12 +112,17 @@ class SequenceEncoder:
         encoded, _ = self._encoders[name](np.maximum(bounds, 0) if is_time else bounds)
         return np.sort(encoded.reshape(2, -1), axis=0)
 
-    def _is_outside(self, name: str, values: Array) -> bool:
+    def _outside(self, name: str, values: Array) -> Places:
+        """Return the first steps with a value outside the usual bounds, and that value in its own unit."""
         bounds = self._usual.get(name)
         if bounds is None:
-            return False
+            return ()
         table = values.reshape(len(values), -1)  # (time, columns)
-        return bool(((table < bounds[0]) | (table > bounds[1])).any())
+        outside = (table < bounds[0]) | (table > bounds[1])
+        steps = np.flatnonzero(outside.any(axis=1))[:MOST_DETAILS].tolist()
+        natural = _natural(self._manifest.features[name], table[steps])
+        columns = outside[steps].argmax(axis=1).tolist()
+        return [(step, f"{row[at]:g}") for step, row, at in zip(steps, natural, columns, strict=True)]
 
     def _checked_length(self, features: Mapping[str, Any]) -> int:
         """Check what costs nothing, before any value is looked at; returns the number of steps."""
@@ -162,7 +181,9 @@ def _cast(values: Array, tensor: Tensor) -> Array:
     over = ~(np.abs(flat) <= largest).all(axis=1)
     if over.any():
         step = int(over.argmax())
-        raise errors.NotFinite(f"step {step} is too large for the model's {tensor.dtype}", path=(step,))
+        value = float(flat[step][~(np.abs(flat[step]) <= largest)][0])
+        message = f"step {step} becomes {value:g}, too large for the model's {tensor.dtype}"
+        raise errors.NotFinite(message, path=(step,))
     shape = (len(values),) if len(tensor.axes) == 2 else flat.shape
     return flat.astype(NUMPY_TYPES[tensor.dtype]).reshape(shape)
 
@@ -187,7 +208,8 @@ def _ranges(manifest: Manifest) -> dict[str, Array]:
     return ranges
 
 
-Encoder = Callable[[Any], tuple[Array, bool]]  # values to (time, …) and whether an unknown label was mapped
+Encoder = Callable[[Any], tuple[Array, Places]]
+"""Values to (time, …), and the first steps whose unknown label was mapped."""
 
 
 def _encoder(feature: Feature) -> Encoder:
@@ -195,9 +217,9 @@ def _encoder(feature: Feature) -> Encoder:
         case Categories():
             return _categories(feature)
         case Numbers():
-            return lambda values: (_standardized(values, feature), False)
+            return lambda values: (_standardized(values, feature), ())
         case Elapsed():
-            return lambda values: (_elapsed(values, feature), False)
+            return lambda values: (_elapsed(values, feature), ())
     raise errors.ManifestInvalid(f"features: kind {feature.kind!r} is not one of a sequence model")
 
 
@@ -207,13 +229,14 @@ def _encoder(feature: Feature) -> Encoder:
 def _categories(feature: Categories) -> Encoder:
     ids = {label: feature.first_id + place for place, label in enumerate(feature.labels)}
 
-    def encode(values: Any) -> tuple[Array, bool]:
+    def encode(values: Any) -> tuple[Array, Places]:
         labels = [_label(value, step) for step, value in enumerate(_column(values))]
         encoded = [ids.get(label, feature.unknown_id) for label in labels]
         if None in encoded:
             step = encoded.index(None)
-            raise errors.UnknownCategory(f"unknown label {_shown(labels[step])}", path=(step,))
-        return np.array(encoded, np.int64), any(label not in ids for label in labels)
+            raise errors.UnknownCategory(f"step {step}: unknown label {_shown(labels[step])}", path=(step,))
+        unseen = ((step, _cut(label)) for step, label in enumerate(labels) if label not in ids)
+        return np.array(encoded, np.int64), tuple(itertools.islice(unseen, MOST_DETAILS))
 
     return encode
 
@@ -233,7 +256,8 @@ def _label(value: Any, step: int) -> str:
         return value
     if _is_number(value) and _finite(value, step).is_integer():
         return str(int(value))
-    raise errors.WrongType(f"step {step} is not a label: a string or an integer is wanted", path=(step,))
+    message = f"step {step} is {_given(value)}, not a label: a string or an integer is wanted"
+    raise errors.WrongType(message, path=(step,))
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -261,7 +285,8 @@ def _array_table(values: Array, width: int) -> Array:
         raise _wrong_width(0, table.shape[1], width)
     wrong = ~np.isfinite(table).all(axis=1)
     if wrong.any():
-        raise _not_finite(int(wrong.argmax()))
+        step = int(wrong.argmax())
+        raise _not_finite(step, table[step][~np.isfinite(table[step])][0].item())
     return table
 
 
@@ -269,8 +294,9 @@ def _row(value: Any, step: int, width: int) -> list[float]:
     row = value if isinstance(value, list) else [value]
     if len(row) != width:
         raise _wrong_width(step, len(row), width)
-    if not all(_is_number(number) for number in row):
-        raise errors.WrongType(f"step {step} is not a number", path=(step,))
+    wrong = [number for number in row if not _is_number(number)]
+    if wrong:
+        raise errors.WrongType(f"step {step} is {_given(wrong[0])}, not a number", path=(step,))
     return [_finite(number, step) for number in row]
 
 
@@ -282,18 +308,29 @@ def _finite(value: Any, step: int) -> float:
     try:
         number = float(value)
     except OverflowError:
-        raise _not_finite(step) from None
+        raise _not_finite(step, value) from None
     if not math.isfinite(number):
-        raise _not_finite(step)
+        raise _not_finite(step, number)
     return number
 
 
-def _not_finite(step: int) -> errors.NotFinite:
-    return errors.NotFinite(f"step {step} is NaN, infinite, or beyond a double", path=(step,))
+def _not_finite(step: int, value: Any) -> errors.NotFinite:
+    message = f"step {step} is {_given(value)}: NaN, infinite, or beyond a double"
+    return errors.NotFinite(message, path=(step,))
 
 
 def _wrong_width(step: int, columns: int, width: int) -> errors.WrongWidth:
     return errors.WrongWidth(f"step {step} has {columns} columns, the model {width}", path=(step,))
+
+
+def _natural(feature: Feature, encoded: Array) -> Array:
+    """Return encoded values (steps, columns) in the feature's own unit."""
+    if isinstance(feature, Numbers):
+        natural: Array = encoded * np.array(feature.scale) + np.array(feature.mean)
+        return natural
+    assert isinstance(feature, Elapsed)  # a range is of one or the other
+    times: Array = encoded * feature.scale
+    return np.expm1(times) if feature.transform == "log1p" else times
 
 
 # --- elapsed time ---------------------------------------------------------------------------------
@@ -318,7 +355,9 @@ def _between(stamps: Any, feature: Elapsed) -> Array:
         steps = np.diff(instants, prepend=instants[:1])
         if (steps < 0).any():
             step = int((steps < 0).argmax())
-            raise errors.NegativeElapsed(f"timestamp {step} is before the one it follows", path=(step,))
+            after, before = (f"{np.datetime64(int(at), 'us')}Z" for at in instants[step - 1 : step + 1])
+            message = f"timestamp {step}, {before}, is before the one it follows, {after}"
+            raise errors.NegativeElapsed(message, path=(step,))
     except errors.InvalidArgument as error:
         raise error.at("timestamps") from None
     elapsed = steps if feature.origin == "previous" else instants[-1] - instants
@@ -337,7 +376,8 @@ def _from_seconds(seconds: Array) -> Array:
     outside = (seconds < _YEARS_1_TO_9999[0]) | (seconds >= _YEARS_1_TO_9999[1])
     if outside.any():
         step = int(outside.argmax())
-        raise errors.WrongType(f"timestamp {step} is outside the years 1 to 9999", path=(step,))
+        message = f"timestamp {step}, {seconds[step]:g} s since 1970, is outside the years 1 to 9999"
+        raise errors.WrongType(message, path=(step,))
     return np.rint(seconds * 1e6).astype(np.int64)
 
 
@@ -345,11 +385,34 @@ def _from_text(stamp: Any, step: int) -> int:
     try:
         if not _RFC_3339.fullmatch(stamp):
             raise ValueError
-        return (datetime.datetime.fromisoformat(stamp.upper()) - _EPOCH) // datetime.timedelta(microseconds=1)
+        return microseconds(datetime.datetime.fromisoformat(stamp.upper()))
     except (TypeError, ValueError):
-        message = f"timestamp {step} is not RFC 3339 with an offset, as 2026-05-01T09:30:00+02:00"
+        form = "RFC 3339 with an offset, as 2026-05-01T09:30:00+02:00"
+        message = f"timestamp {step} is {_given(stamp)}, not {form}"
         raise errors.WrongType(message, path=(step,)) from None
 
 
+def microseconds(time: datetime.datetime) -> int:
+    """Return whole microseconds since 1970 of a time with an offset, in requests and in training data."""
+    return (time - _EPOCH) // datetime.timedelta(microseconds=1)
+
+
 def _shown(name: str) -> str:
-    return repr(name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 3] + "...")
+    return repr(_cut(name))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def _given(value: Any) -> str:
+    """Return a caller's value for a message; what may be long, or may refuse to be written, by its type."""
+    if isinstance(value, str):
+        return _shown(value)
+    if value is None or isinstance(value, bool | float | np.number) or _is_short(value):
+        return str(value)
+    return f"of type {type(value).__name__}" if not isinstance(value, int) else "an integer of many digits"
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() <= 64

@@ -99,8 +99,10 @@ def _log(probabilities: Array) -> Array:
 
 def _labels(head: Sigmoid, scores: Array) -> LabelsAnswer:
     probabilities = sigmoid_probabilities(head, _shaped(scores, (), len(head.labels), ()))
-    chosen = [i for i in np.argsort(-probabilities, kind="stable") if probabilities[i] >= head.thresholds[i]]
-    return LabelsAnswer(tuple(Labelled(head.labels[i], float(probabilities[i])) for i in chosen))
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    every = {i: Labelled(head.labels[i], float(probabilities[i])) for i in order}
+    chosen = (every[i] for i in order if probabilities[i] >= head.thresholds[i])
+    return LabelsAnswer(tuple(chosen), tuple(every.values()))
 
 
 def sigmoid_probabilities(head: Sigmoid, scores: Array) -> Array:

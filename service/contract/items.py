@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainSerializer, TypeAdapter
+
+from seqserve.service.errors import Path, json_pointer
 
 
 class Body(BaseModel):
@@ -101,9 +103,10 @@ class ClassAnswer:
 
 @dataclass(frozen=True, slots=True)
 class LabelsAnswer:
-    """Every label whose probability reaches its threshold."""
+    """The labels whose probability reaches its threshold, and `all` of them, each most probable first."""
 
     labels: tuple[Labelled, ...]
+    all: tuple[Labelled, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +156,32 @@ HeadAnswer = ClassAnswer | LabelsAnswer | ValueAnswer | StepsAnswer | HorizonAns
 
 
 @dataclass(frozen=True, slots=True)
+class WarningDetail:
+    """Where a warning comes from: a step of a feature, and the value there in the feature's own unit."""
+
+    warning: str
+    feature: str
+    step: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction(Item):
     """One predicted sequence: an answer for each head."""
 
     heads: dict[str, HeadAnswer]
     warnings: tuple[str, ...] = ()
+    warning_details: tuple[WarningDetail, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an item failed: google.rpc code name, stable reason, message."""
+    """Why an item failed: google.rpc code name, stable reason, message, and where in the request."""
 
     code: str
     reason: str
     message: str
+    pointer: Annotated[Path, PlainSerializer(json_pointer, return_type=str)]
 
 
 @dataclass(frozen=True, slots=True)

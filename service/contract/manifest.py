@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, Field, ValidationError, model_serializer, model_validator
 
+from seqserve.service.contract.bounds import LONGEST_FAULT, MOST_FAULTS, check_bounds, in_one_line
 from seqserve.service.contract.consistency import check_consistency
 from seqserve.service.contract.part import Part
 from seqserve.service.contract.texts import Text, TextHead
@@ -369,21 +370,21 @@ def parse_manifest(data: bytes) -> Manifest:
     """Read a manifest from its JSON.
 
     Raises:
-        ManifestInvalid: not JSON, or not a manifest; the message names each field at fault.
+        ManifestInvalid: not JSON, past a bound, or not a manifest; the message names the fields at fault.
     """
+    check_bounds(data, FILE_NAME)
     try:
-        orjson.loads(data)  # JSON has no NaN and no Infinity; pydantic would let them in where any value goes
         return Manifest.model_validate_json(data)
-    except orjson.JSONDecodeError as error:
-        raise ManifestInvalid(f"{FILE_NAME}: not JSON: {error}") from error
     except ValidationError as error:
         raise ManifestInvalid(f"{FILE_NAME}: {name_faults(error, 'manifest')}") from error
 
 
 def name_faults(error: ValidationError, whole: str) -> str:
-    """Return each fault with its field, or `whole` where no single field is at fault."""
-    faults = (f"{'.'.join(str(p) for p in e['loc']) or whole}: {e['msg']}" for e in error.errors())
-    return "; ".join(faults)
+    """Return the faults, each with its field, or `whole` where no single field is at fault."""
+    shown = error.errors(include_url=False, include_input=False)[:MOST_FAULTS]
+    faults = [f"{'.'.join(str(p) for p in e['loc']) or whole}: {e['msg']}"[:LONGEST_FAULT] for e in shown]
+    more = error.error_count() - len(faults)
+    return in_one_line("; ".join([*faults, f"and {more} more"] if more else faults))
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

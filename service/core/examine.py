@@ -5,6 +5,7 @@ import logging
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Backend, State, VersionState
+from seqserve.service.contract.bounds import FILE_BYTES
 from seqserve.service.contract.digest import digest_of, sha256
 from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
 from seqserve.service.core.golden import TRANSIENT, run_examples
@@ -64,12 +65,16 @@ def make_served(name: str, number: int, files: dict[str, bytes], tasks: Tasks = 
     """Build what can be called from a version's contract files, by path relative to assets/.
 
     Raises:
-        ManifestMissing; ManifestInvalid, also where its task is not among `tasks`; FileChanged, naming a
-        contract file that is not as exported.
+        ManifestMissing; ManifestInvalid, also where its task is not among `tasks` or a file is too large;
+        FileChanged, naming a contract file that is not as exported.
     """
     if FILE_NAME not in files:
         raise errors.ManifestMissing(f"{name} version {number} carries no {FILE_NAME}")
     manifest = parse_manifest(files[FILE_NAME])
+    for path, content in files.items():
+        if path != FILE_NAME and len(content) > FILE_BYTES:
+            message = f"assets/{path}: {len(content)} bytes are above the limit of {FILE_BYTES}"
+            raise errors.ManifestInvalid(message)
     for path, content in files.items():
         listed = manifest.files.get(f"assets/{path}")
         if path != FILE_NAME and listed is not None and listed != sha256(content):

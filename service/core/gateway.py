@@ -225,8 +225,8 @@ def _settled(member: str, outcomes: Sequence[Outcome]) -> tuple[Item, ...]:
     if len(faults) == len(outcomes):
         raise faults[0].among(tuple(violation for fault in faults for violation in fault.violations))
     return tuple(
-        FailedItem(Fault(outcome.code.value, outcome.reason, outcome.message))
-        if isinstance(outcome, SeqserveError)
-        else outcome
-        for outcome in outcomes
+        FailedItem(Fault(item.code.value, item.reason, item.message, (member, place, *item.path)))
+        if isinstance(item, SeqserveError)
+        else item
+        for place, item in enumerate(outcomes)
     )

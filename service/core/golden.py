@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from seqserve.service import errors
+from seqserve.service.contract.bounds import in_one_line
 from seqserve.service.contract.items import Body, answers_as_json
+from seqserve.service.core.doubts import JUDGED
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.types import Served
 from seqserve.service.errors import SeqserveError
@@ -21,6 +23,10 @@ TRANSIENT = (
     errors.VersionNotFound,
 )
 """Errors that say nothing about the version: it is examined again later."""
+NEWER = frozenset({"all", "warning_details"})
+"""Members that answers have gained: an example that was recorded without one holds as it did."""
+LONGEST_SHOWN, LONGEST_MESSAGE = 200, 1000
+"""Characters of a recorded value, and of why an example fails."""
 
 
 async def run_examples(served: Served, runner: ItemRunner, deadline: float, device: str = "cpu") -> None:
@@ -30,13 +36,17 @@ async def run_examples(served: Served, runner: ItemRunner, deadline: float, devi
         device: the class of device whose tolerance counts, `cpu` or `gpu`.
 
     Raises:
-        GoldenFailed: an answer is not the recorded one, or the model failed on an example.
+        GoldenFailed: there is no example, one is too long for the queue, an answer is not the recorded one,
+            or the model failed on an example.
         TRANSIENT: nothing can be concluded now.
     """
+    if not any(example.items for example in served.manifest.examples):
+        raise errors.GoldenFailed("examples: none with an item; a version needs one that shows its answer")
     tolerance = float(getattr(served.manifest.tolerance, device))
     for number, example in enumerate(served.manifest.examples):
         got = await answers(served, runner, example.request, deadline)
-        difference = first_difference(example.items, got, tolerance)
+        wanted, got = _unjudged(example.items), _unjudged(as_recorded(example.items, got))
+        difference = first_difference(wanted, got, tolerance)
         if difference:
             raise errors.GoldenFailed(f"examples.{number}: {difference}")
 
@@ -51,20 +61,42 @@ async def answers(
         TRANSIENT: nothing can be concluded now.
     """
     try:
-        outcomes = await runner.run(served, body_of(served, request), deadline)
+        body = body_of(served, request)
+        if (why := runner.too_large(served, body)) is not None:
+            raise errors.GoldenFailed(f"examples: {why}")
+        outcomes = await runner.run(served, body, deadline)
         failed = next((outcome for outcome in outcomes if isinstance(outcome, SeqserveError)), None)
         if failed is not None:
             raise failed
-    except TRANSIENT:
+    except (*TRANSIENT, errors.GoldenFailed):
         raise
     except (SeqserveError, ValidationError) as error:
-        raise errors.GoldenFailed(f"examples: {error}") from error
+        raise errors.GoldenFailed(in_one_line(f"examples: {error}")[:LONGEST_MESSAGE]) from error
     return answers_as_json([outcome for outcome in outcomes if not isinstance(outcome, SeqserveError)])
 
 
 def body_of(served: Served, request: dict[str, Any]) -> Body:
     """Read a REST body as the one that the version's task answers; raises pydantic's ValidationError."""
     return served.task.body.model_validate(request)
+
+
+def _unjudged(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the warnings that are this program's judgement, and no answer of the version's."""
+    return [
+        item
+        | {name: [one for one in item[name] if one not in JUDGED] for name in ("warnings",) if name in item}
+        for item in items
+    ]
+
+
+def as_recorded(wanted: Any, got: Any) -> Any:
+    """Return an answer without the members that answers have gained since another one was recorded."""
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        old = {key: value for key, value in got.items() if key in wanted or key not in NEWER}
+        return {key: as_recorded(wanted.get(key), value) for key, value in old.items()}
+    if isinstance(wanted, list) and isinstance(got, list) and len(wanted) == len(got):
+        return [as_recorded(*pair) for pair in zip(wanted, got, strict=True)]
+    return got
 
 
 def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items") -> str | None:
@@ -78,7 +110,9 @@ def first_difference(wanted: Any, got: Any, tolerance: float, path: str = "items
             return f"{path} has {len(got)} entries, recorded {len(wanted)}"
         pairs = [(place, *pair) for place, pair in enumerate(zip(wanted, got, strict=True))]
     else:
-        return None if _close(wanted, got, tolerance) else f"{path} is {got!r}, recorded {wanted!r}"
+        return (
+            None if _close(wanted, got, tolerance) else f"{path} is {_shown(got)}, recorded {_shown(wanted)}"
+        )
     differences = (first_difference(w, g, tolerance, f"{path}.{key}") for key, w, g in pairs)
     return next(filter(None, differences), None)
 
@@ -90,3 +124,7 @@ def _close(wanted: Any, got: Any, tolerance: float) -> bool:
     if isinstance(wanted, numbers) and isinstance(got, numbers):
         return abs(wanted - got) <= tolerance * (1 + abs(wanted))
     return bool(wanted == got)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:LONGEST_SHOWN]

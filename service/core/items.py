@@ -12,6 +12,7 @@ from time import perf_counter
 from prometheus_client import Histogram
 
 from seqserve.service.contract.items import Body
+from seqserve.service.contract.padding import padded_length
 from seqserve.service.core.queue import BatchKey, Caller, Entry
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.types import Encoded, Outcome, Plan, Served
@@ -57,6 +58,27 @@ class ItemRunner:
             except DeadlineExceeded as error:
                 return [error.at() if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def too_large(self, served: Served, body: Body) -> str | None:
+        """Return why an item's row could never be queued, with its cells and the queue's; None if all could.
+
+        Items that do not fit the model are left out.
+
+        Raises:
+            InvalidArgument: the options do not fit the model.
+        """
+        plan = served.codec.plan(body)
+        width = BatchKey(served, plan.signature, plan.batch_options).width
+        for item in plan.items:
+            try:
+                length = plan.encode(item).row.length
+            except SeqserveError:
+                continue
+            cells = padded_length(length, served.manifest) * width
+            if cells > self._scheduler.capacity:
+                limit = f"{self._scheduler.capacity}, which SEQSERVE_MAX_QUEUE_CELLS sets"
+                return f"a row of {cells} cells never fits the queue of {limit}"
+        return None
 
     def check_room(self, model: str, deadline: float) -> None:
         """Raise QueueFull if one more row, taken to be as long as the others, would be refused."""

@@ -65,7 +65,7 @@ class PredictPlan:
         """Return a sequence's row; see `SequenceEncoder.encode`."""
         encoded = self.encoder.encode(item)
         row = Row({**encoded.row.inputs, **self.row_options}, encoded.row.length)
-        return Encoded(row, warnings=encoded.warnings)
+        return Encoded(row, encoded.details, encoded.warnings)
 
     def decode(self, encoded: Encoded, outputs: Outputs) -> Prediction:
         """Return the answers of the heads asked for."""
@@ -77,4 +77,4 @@ class PredictPlan:
             }
         except ValueError as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
-        return Prediction(heads, encoded.warnings)
+        return Prediction(heads, encoded.warnings, encoded.source or None)

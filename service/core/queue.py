@@ -244,6 +244,11 @@ class Queue:
         self._used = 0.0  # of the model that had the last turn
         self.cells = 0
 
+    @property
+    def capacity(self) -> int:
+        """How many cells fit."""
+        return self._budget.queue_cells
+
     def append(self, entry: Entry, now: float) -> None:
         """Take a row in.
 

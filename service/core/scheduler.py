@@ -92,6 +92,11 @@ class Scheduler:
         self._quiet = 0
         self._schedule()
 
+    @property
+    def capacity(self) -> int:
+        """How many cells the queue holds at most; a row of more can never be answered."""
+        return self._queue.capacity
+
     def check_room(self, model: str, deadline: float) -> None:
         """Raise QueueFull where one more row, as long as others, would be refused."""
         self._queue.check_room(model, self._clock(), deadline - asyncio.get_running_loop().time())

@@ -15,31 +15,27 @@ from seqserve.service.contract.manifest import Decode, Manifest, Tokens
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.contract.vocabulary.base import Vocabulary, Words
 from seqserve.service.contract.vocabulary.load import load_vocabulary
-from seqserve.service.core.alignment import (
-    Table,
-    align_words,
+from seqserve.service.core.alignment import Table, align_words, replace_unknown
+from seqserve.service.core.doubts import (
+    HIGH_UNKNOWN,
+    LOW_COVERAGE,
+    REPETITION,
+    goes_round,
+    is_strange,
     leaves_out,
-    may_leave_out,
-    repeats,
-    replace_unknown,
-    said_twice,
+    runs,
+    says_twice,
 )
 from seqserve.service.core.options import Given, check_range, option_inputs
 from seqserve.service.core.types import BatchOptions, Encoded, Outputs
 
 TRUNCATED = "TRUNCATED"
-HIGH_UNKNOWN = "HIGH_UNKNOWN"
-UNKNOWN_FACTOR = 2.5
-"""A text with so many times the pieces per word of the training texts is unlike what the model knows."""
 
 KNOWN_WAYS = 64
 """How many combinations of options a version remembers as checked."""
 
 ATTENTION = "attention"
 """The output of the attention weights, which a model may lack."""
-
-REPETITION = "REPETITION"
-LOW_COVERAGE = "LOW_COVERAGE"
 WordsAnswer = tuple[tuple[str, ...] | None, tuple[str, ...] | None, Table | None]
 
 
@@ -197,9 +193,7 @@ class TranslatePlan:
         return Translation(best.text, score, warnings, alternatives or None, *words)
 
     def _source_warnings(self, text: str, pieces: int) -> tuple[str, ...]:
-        usual = (self.manifest.profile or {}).get("pieces_per_word")
-        words = max(1, len(text.split()))
-        return (HIGH_UNKNOWN,) if usual and pieces / words > UNKNOWN_FACTOR * usual else ()
+        return (HIGH_UNKNOWN,) if is_strange(self.text, text, pieces, self.manifest.profile or {}) else ()
 
     def _hypotheses(self, encoded: Encoded, outputs: Outputs) -> list["_Hypothesis"]:
         """Return the hypotheses asked for, best first, cut to their lengths.
@@ -242,14 +236,19 @@ class TranslatePlan:
 
     def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
         """Return the warnings about the output; words are worked out only where one is possible."""
-        warned = {TRUNCATED: self.target.special_ids.end not in (None, best.ids[-1])}
-        if best.weights is not None:
-            warned[REPETITION] = bool(said_twice(best.text.split())) and repeats(
-                best.weights, self._target(best)
-            )
-            warned[LOW_COVERAGE] = may_leave_out(best.weights) and leaves_out(
-                best.weights, self.text.source_words(encoded.source)
-            )
+        text, source_ids = encoded.source, encoded.row.inputs[self.source].tolist()
+        weights, profile = best.weights, self.manifest.profile or {}
+        words = partial(self.text.source_words, text)
+        warned = {
+            TRUNCATED: self.target.special_ids.end not in (None, best.ids[-1]),
+            REPETITION: goes_round(source_ids, best.ids)
+            or (
+                weights is not None
+                and any(runs(best.text.split()))
+                and says_twice(weights, self._target(best))
+            ),
+            LOW_COVERAGE: weights is not None and leaves_out(text, words, weights, profile),
+        }
         return tuple(name for name, is_so in warned.items() if is_so)
 
     def _words(self, encoded: Encoded, best: "_Hypothesis") -> WordsAnswer:

@@ -47,6 +47,9 @@ from seqserve.service.errors.base import (
 from seqserve.service.errors.base import (
     Violation as Violation,
 )
+from seqserve.service.errors.base import (
+    json_pointer as json_pointer,
+)
 
 # --- REST alone ---------------------------------------------------------------------------------
 

@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+from urllib.parse import quote
 
 Path = tuple[str | int, ...]
 """Where in the request the fault lies: `("texts", 3)`, `("sequences", 0, "minutes", 2)`."""
+
+
+def json_pointer(path: Path) -> str:
+    """Return a path as a JSON Pointer (RFC 6901) in its URI fragment form, as RFC 9457's examples have it."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "#" + "".join("/" + quote(part, safe="~!$&'()*+,;=:@") for part in parts)
 
 
 class Code(StrEnum):

@@ -2,12 +2,11 @@
 
 import math
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 from starlette.responses import Response
 
-from seqserve.service.errors import MethodNotAllowed, Path, SeqserveError
+from seqserve.service.errors import MethodNotAllowed, SeqserveError, json_pointer
 from seqserve.service.logs import REQUEST_ID
 from seqserve.service.status import http_status
 
@@ -56,15 +55,10 @@ def problem(error: SeqserveError) -> Response:
     }
     if error.violations:
         body["errors"] = [
-            {"pointer": pointer(v.path), "detail": v.message, "reason": v.reason} for v in error.violations
+            {"pointer": json_pointer(v.path), "detail": v.message, "reason": v.reason}
+            for v in error.violations
         ]
     return Response(orjson.dumps(body), body["status"], _headers(error), MEDIA_TYPE)
-
-
-def pointer(path: Path) -> str:
-    """Return a path as a JSON Pointer in its URI fragment form, as RFC 9457's examples have it."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
-    return "#" + "".join("/" + quote(part, safe="~!$&'()*+,;=:@") for part in parts)
 
 
 def _headers(error: SeqserveError) -> dict[str, str]:

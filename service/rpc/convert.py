@@ -138,7 +138,7 @@ def _inside(rest: Sequence[str | int]) -> str:
 def translate_response(answered: Answered) -> translation_pb2.TranslateResponse:
     """Return the translations, with each failed text's error in its place."""
     results = [
-        translation_pb2.TranslateResult(error=item_status(item.error))
+        translation_pb2.TranslateResult(error=item_status(item.error, translate_field))
         if isinstance(item, FailedItem)
         else translation_pb2.TranslateResult(translation=_translation(cast(items.Translation, item)))
         for item in answered.items
@@ -149,7 +149,7 @@ def translate_response(answered: Answered) -> translation_pb2.TranslateResponse:
 def predict_response(answered: Answered) -> sequence_pb2.PredictResponse:
     """Return the predictions, with each failed sequence's error in its place."""
     results = [
-        sequence_pb2.PredictResult(error=item_status(item.error))
+        sequence_pb2.PredictResult(error=item_status(item.error, predict_field))
         if isinstance(item, FailedItem)
         else sequence_pb2.PredictResult(prediction=_prediction(cast(items.Prediction, item)))
         for item in answered.items
@@ -178,7 +178,11 @@ def _translation(item: items.Translation) -> translation_pb2.Translation:
 
 def _prediction(item: items.Prediction) -> sequence_pb2.Prediction:
     heads = {name: _head(answer) for name, answer in item.heads.items()}
-    return sequence_pb2.Prediction(heads=heads, warnings=item.warnings)
+    details = [
+        sequence_pb2.WarningDetail(warning=one.warning, feature=one.feature, step=one.step, value=one.value)
+        for one in item.warning_details or ()
+    ]
+    return sequence_pb2.Prediction(heads=heads, warnings=item.warnings, warning_details=details)
 
 
 def _head(answer: items.HeadAnswer) -> sequence_pb2.HeadAnswer:
@@ -203,7 +207,8 @@ def _one(answer: items.ClassAnswer | items.LabelsAnswer | items.ValueAnswer) -> 
         case items.ClassAnswer():
             return {"class_answer": _class(answer)}
         case items.LabelsAnswer():
-            return {"labels_answer": sequence_pb2.LabelsAnswer(labels=_labelled(answer.labels))}
+            labels, every = _labelled(answer.labels), _labelled(answer.all)
+            return {"labels_answer": sequence_pb2.LabelsAnswer(labels=labels, all=every)}
         case items.ValueAnswer():
             return {"value_answer": _value(answer)}
 

@@ -45,10 +45,11 @@ def call_status(error: SeqserveError, field: Field) -> status_pb2.Status:
     return _status(grpc_status(error).value[0], error.message, details)
 
 
-def item_status(fault: Fault) -> status_pb2.Status:
+def item_status(fault: Fault, field: Field = dotted) -> status_pb2.Status:
     """Return the error that stands in an item's place."""
     info = error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN)
-    return _status(TABLE[Code(fault.code)][1].value[0], fault.message, [info])
+    fitting, _ = _fitting([Violation(fault.pointer, fault.message, fault.reason)], field)
+    return _status(TABLE[Code(fault.code)][1].value[0], fault.message, [info, fitting])
 
 
 def _fitting(violations: Sequence[Violation], field: Field) -> tuple[error_details_pb2.BadRequest, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqserve.service.backend.folders import ModelFolders, stamp_of, version_folders
+from seqserve.service.backend.folders import REST, ModelFolders, Stamps, stamp_of, version_folders
 from seqserve.service.backend.model_config import ModelConfigFile
 from tests.tfserving.reload import config_file
 
@@ -76,3 +76,21 @@ def test_a_stamp_changes_with_the_files(tmp_path: Path, change: Callable[[Path],
     assert stamp_of(tmp_path / "1") == before
     change(path)
     assert stamp_of(tmp_path / "1") != before
+
+
+def test_many_files_are_looked_at_the_more_rarely_the_longer_it_takes(tmp_path: Path) -> None:
+    """A look of two seconds is good for a hundred, unless the version's folder, manifest or graph changes."""
+    folder = make(tmp_path, "1/assets/deep") / "1"
+    data, graph = folder / "assets/deep/data", folder / "saved_model.pb"
+    data.write_text("data")
+    again = 2 + 2 * REST
+    times = iter((0, 2, again - 1, again, again + 2, again + 3, again + 4))
+    stamps = Stamps(lambda: next(times))
+    first = stamps.of(folder)
+    grow(data)
+    assert stamps.of(folder) == first
+    second = stamps.of(folder)
+    assert second == stamp_of(folder) != first
+    graph.write_text("graph")
+    assert stamps.of(folder) == stamp_of(folder) != second
+    assert next(times, None) is None

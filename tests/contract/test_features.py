@@ -266,8 +266,48 @@ def test_unknown_is_mapped() -> None:
     there = manifest(dict.fromkeys(names, feature), dict.fromkeys(names, tensor))
     encoded = encode(there, activity=["Wait", LONG, 7], other=["Wait", "Wait", "?"])
     assert encoded.warnings == (UNSEEN_EVENT_TYPE,)
+    assert [(detail.feature, detail.step, detail.value) for detail in encoded.details] == [
+        ("activity", 1, LONG[:57] + "..."),
+        ("activity", 2, "7"),
+        ("other", 2, "?"),
+    ]
     assert encoded.row.inputs["activity"].tolist() == [[2], [1], [1]]
     assert encode(there, activity=["Wait"] * 3, other=["Wait"] * 3).warnings == ()
+
+
+def test_few_of_many_unknown_labels_are_named() -> None:
+    """The answer does not grow with the caller's own bulk."""
+    feature = {"kind": "categories", "labels": ["Wait"], "first_id": 2, "unknown": "map", "unknown_id": 1}
+    there = manifest({"activity": feature}, limits={"sequence_steps": 1000}, buckets=[1000])
+    steps = 1000
+    given = {"activity": [str(n) for n in range(steps)], "amount": [[1, 2]] * steps, "minutes": [0] * steps}
+    encoded = encode(there, **given)
+    assert [(detail.step, detail.value) for detail in encoded.details] == [(n, str(n)) for n in range(10)]
+
+
+NAMED = [
+    ({"activity": ["Assign", "Wait", "Sleep"]}, ["step 2", "'Sleep'"]),
+    ({"activity": ["Assign", 7.5, "Wait"]}, ["step 1", "7.5"]),
+    ({"activity": ["Assign", None, "Wait"]}, ["step 1", "None"]),
+    ({"activity": [["Assign"], "Wait", "Wait"]}, ["step 0", "list"]),
+    ({"amount": [[1, 2], [3, "4"], [5, 6]]}, ["step 1", "'4'"]),
+    ({"amount": [[1, 2], [3, NAN], [5, 6]]}, ["step 1", "nan"]),
+    ({"amount": np.array([[1, 2], [3, 4], [INF, 6]])}, ["step 2", "inf"]),
+    ({"amount": [[1, 2], [3, 4], [5, HUGE]]}, ["step 2", "many digits"]),
+    ({"amount": [[1, 2], [1e39, 4], [5, 6]]}, ["step 1", "5e+38", "float32"]),
+    ({"amount": [[1, 2], [3], [5, 6]]}, ["step 1", "1 columns", "2"]),
+    ({"minutes": [0, 4, -0.5]}, ["step 2", "-0.5"]),
+    ({"minutes": {"timestamps": ["soon", *STAMPS[1:]]}}, ["timestamp 0", "'soon'"]),
+    ({"minutes": {"timestamps": STAMPS[::-1]}}, ["timestamp 1", "07:30:00.25", "07:31:00"]),
+    ({"minutes": {"timestamps": np.array([0, 1, 1e19])}}, ["timestamp 2", "1e+19"]),
+]
+
+
+@pytest.mark.parametrize(("features", "named"), NAMED)
+def test_a_fault_names_the_step_and_the_value(features: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        encode(manifest(), **features)
+    assert [part for part in named if part not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize(("axes", "shape"), [(["batch", "time"], (3,)), (["batch", "time", "unit"], (3, 1))])
@@ -319,12 +359,14 @@ def test_what_is_far_outside_the_training_range_is_warned_of(transform: str) -> 
     known = manifest(features, profile={"ranges": ranges})
     for amount, minutes in (([[-10, 15]] * 3, [0, 120, 0]), ([[20, -15]] * 3, [0, 0, 0])):
         assert encode(known, amount=amount, minutes=minutes).warnings == ()
-    for far in (
-        {"amount": [[0, 0], [20.1, 0], [0, 0]]},
-        {"amount": [[0, 0], [0, -15.1], [0, 0]]},
-        {"minutes": [0, 0, 120.1]},
+    for far, place in (
+        ({"amount": [[0, 0], [20.1, 0], [0, 0]]}, ("amount", 1, "20.1")),
+        ({"amount": [[0, 0], [0, -15.1], [0, 0]]}, ("amount", 1, "-15.1")),
+        ({"minutes": [0, 0, 120.1]}, ("minutes", 2, "120.1")),
     ):
-        assert encode(known, **far).warnings == (OUT_OF_RANGE,)
+        encoded = encode(known, **far)
+        assert encoded.warnings == (OUT_OF_RANGE,)
+        assert [(one.feature, one.step, one.value) for one in encoded.details] == [place]
 
 
 @pytest.mark.parametrize("given", [[[1]], [[1, 2]], ["a"], [[1, 2], [3, math.inf]], None])

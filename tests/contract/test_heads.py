@@ -89,9 +89,14 @@ def test_sigmoid(scores: Any) -> None:
     got = answer(head, values)
     assert [entry.label for entry in got.labels] == ["a", "b"]
     assert [entry.probability for entry in got.labels] == pytest.approx([0.75, 0.5])
+    assert [entry.label for entry in got.all] == ["a", "b", "c"]
+    assert [entry.probability for entry in got.all] == pytest.approx([0.75, 0.5, 0.5])
+    assert answer(head, values, top_k=1) == answer(head, values, top_k=9) == got
     at_threshold = Sigmoid(labels=("a",), scores="probabilities", thresholds=(0.5,))
-    assert answer(at_threshold, [0.5]) == answer(at_threshold, 0.5) == LabelsAnswer((Labelled("a", 0.5),))
-    assert answer(head, [0, 0, 0] if scores == "probabilities" else [-INF, -1000, -99]) == LabelsAnswer(())
+    both = LabelsAnswer((Labelled("a", 0.5),), (Labelled("a", 0.5),))
+    assert answer(at_threshold, [0.5]) == answer(at_threshold, 0.5) == both
+    none = answer(head, [0, 0, 0] if scores == "probabilities" else [-INF, -1000, -99])
+    assert (none.labels, len(none.all)) == ((), 3)
 
 
 def test_value() -> None:
@@ -166,8 +171,9 @@ def test_steps(padding: str, labels: list[str]) -> None:
 def test_steps_of_every_kind() -> None:
     """Labels and values are answered per step as well."""
     alarms = Sigmoid(labels=("late",), scores="probabilities", thresholds=(0.5,), per="step")
-    late = LabelsAnswer((Labelled("late", 0.75),))
-    assert answer(alarms, [[0.75], [0.25], [0.75]], 3) == StepsAnswer((late, LabelsAnswer(()), late))
+    likely, unlikely = Labelled("late", 0.75), Labelled("late", 0.25)
+    late, in_time = LabelsAnswer((likely,), (likely,)), LabelsAnswer((), (unlikely,))
+    assert answer(alarms, [[0.75], [0.25], [0.75]], 3) == StepsAnswer((late, in_time, late))
     waits = Numeric(unit="s", quantiles=(0.25, 0.5, 0.75), per="step")
     assert answer(waits, [[1, 2, 3], [0, 0, 0]], 1) == StepsAnswer(
         (ValueAnswer(2.0, "s", (Interval(0.5, 1.0, 3.0),)),)

@@ -169,6 +169,7 @@ def sequence_manifest(**changes: Any) -> dict[str, Any]:
         },
         "limits": {"sequence_steps": 16},
         "buckets": [4, 8, 16],
+        "examples": [example([1.0], 1.0)],
         **changes,
     }
 
@@ -248,6 +249,7 @@ def translation_manifest(**changes: Any) -> dict[str, Any]:
         },
         "limits": {"text_characters": 100, "text_pieces": 32},
         "buckets": [8, 16, 32],
+        "examples": [{"request": {"texts": ["a"]}, "items": [{"text": "a", "score": -3.0, "warnings": []}]}],
         **changes,
     }
 

@@ -7,12 +7,16 @@ import pytest
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors
+from seqserve.service.contract.bounds import FILE_BYTES
 from seqserve.service.contract.digest import sha256
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Tokens
 from seqserve.service.contract.padding import Array
+from seqserve.service.contract.vocabulary.pieces import SentencePieces
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.types import ModelRef
 from tests.core.fakes import (
     as_files,
+    echo,
     example,
     running,
     sequence_manifest,
@@ -31,6 +35,25 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "an example past a limit": (
         as_files(sequence_manifest(examples=[example([1.0] * 17, 1.0)])),
         "GOLDEN_FAILED",
+    ),
+    "no example": (as_files(sequence_manifest(examples=[])), "GOLDEN_FAILED"),
+    "an example of nothing": (
+        as_files(sequence_manifest(examples=[{"request": {"sequences": []}, "items": []}])),
+        "GOLDEN_FAILED",
+    ),
+    "an answer that no float holds": (version(2, answer=10**400), "MANIFEST_INVALID"),
+    "a row that the queue never holds": (
+        as_files(
+            sequence_manifest(
+                examples=[example([1.0], 2.0)], buckets=[200_000], limits={"sequence_steps": 200_000}
+            )
+        ),
+        "GOLDEN_FAILED",
+    ),
+    "buckets of a billion": (as_files(sequence_manifest(buckets=[10**9])), "MANIFEST_INVALID"),
+    "a file past its size": (
+        as_files(translation_manifest(), **{"en.model": b"\0" * (FILE_BYTES + 1)}),
+        "MANIFEST_INVALID",
     ),
     "no manifest": ({}, "MANIFEST_MISSING"),
     "no manifest signature": (errors.ManifestMissing("no signature"), "MANIFEST_MISSING"),
@@ -72,9 +95,14 @@ async def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_stays
         assert core.gateway.is_ready  # it was, once
 
 
+def both(spec: Spec, inputs: Tensors) -> dict[str, Array]:
+    """Answer for versions of both tasks."""
+    return (weights if spec.signature == PREDICT_SIGNATURE else echo)(spec, inputs)
+
+
 async def test_a_version_for_another_task_never_answers(tokenizer: bytes) -> None:
     """Not while it is examined either; what it refuses and shows is in the metrics."""
-    async with running(weights) as core:
+    async with running(both) as core:
         core.backend.put("totals", 1, version(1))
         await core.catalog.refresh()
         core.backend.put("totals", 2, as_files(translation_manifest(), **{"en.model": tokenizer}))
@@ -88,7 +116,7 @@ async def test_a_version_for_another_task_never_answers(tokenizer: bytes) -> Non
 @pytest.mark.parametrize("wrong", [1, 2])
 async def test_a_start_finds_the_version_in_the_wrong_folder(wrong: int, tokenizer: bytes) -> None:
     """Older or newer: its manifest names another model, and the metrics end as if it had never passed."""
-    async with running(weights) as core:
+    async with running(both) as core:
         files = as_files(translation_manifest(name="echo"), **{"en.model": tokenizer})
         core.backend.put("totals", wrong, files)
         core.backend.put("totals", 3 - wrong, version(3 - wrong))
@@ -96,6 +124,27 @@ async def test_a_start_finds_the_version_in_the_wrong_folder(wrong: int, tokeniz
         assert standings(core) == {wrong: "TASK_DIFFERS", 3 - wrong: "ROUTABLE"}
         right = str(3 - wrong)
         assert {labels[:2] for labels in series(core.metrics, "model_version_info")} == {("totals", right)}
+
+
+@pytest.mark.parametrize(
+    ("warnings", "standing"),
+    [
+        ([], "ROUTABLE"),
+        (["HIGH_UNKNOWN", "REPETITION", "LOW_COVERAGE"], "ROUTABLE"),
+        (["TRUNCATED"], "GOLDEN_FAILED"),
+    ],
+)
+async def test_judgements_of_another_release_refuse_no_version(
+    warnings: list[str], standing: str, tokenizer: bytes
+) -> None:
+    """A warning by a threshold is this program's; any other is part of the version's answer."""
+    async with running(echo) as core:
+        pieces = len(SentencePieces(tokenizer, Tokens(tokenizer="en.model")).encode("two dogs"))
+        item = {"text": "two dogs", "score": -float(pieces), "warnings": warnings}
+        manifest = translation_manifest(examples=[{"request": {"texts": ["two dogs"]}, "items": [item]}])
+        core.backend.put("echo", 1, as_files(manifest, **{"en.model": tokenizer}))
+        await core.catalog.refresh()
+        assert standings(core, "echo") == {1: standing}
 
 
 async def test_a_version_under_another_name_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqserve.service.core.golden import first_difference
+from seqserve.service.core.golden import as_recorded, first_difference
 
 TOLERANCE = 1e-3
 numbers = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
@@ -83,3 +83,14 @@ def test_members_and_lengths_are_compared() -> None:
     assert first_difference([True], [1], 1.0) == "items.0 is 1, recorded True"
     assert first_difference([1], [True], 1.0) == "items.0 is True, recorded 1"
     assert first_difference([1.0], [float("nan")], 1.0) is not None
+
+
+def test_an_example_recorded_before_a_member_was_added_holds() -> None:
+    """Only what answers have gained since may be more; recorded, it is compared like anything else."""
+    old = [{"heads": {"alarm": {"labels": []}}, "warnings": []}]
+    new = [{"heads": {"alarm": {"labels": [], "all": [1, 2]}}, "warnings": [], "warning_details": [{}]}]
+    assert as_recorded(old, new) == old
+    assert as_recorded(new, new) == new
+    assert as_recorded(new, old) == old
+    assert as_recorded([{"a": 1}], [{"a": 1, "b": 2}]) == [{"a": 1, "b": 2}]
+    assert as_recorded([1], [{"all": 1}]) == [{"all": 1}]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqserve.service import errors
-from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction
+from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction, answers_as_json
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.predict import PredictCodec, PredictPlan
 from tests.core.fakes import NEVER, parsed, running, sequence_manifest, served, total, totals
@@ -52,6 +52,28 @@ def test_top_k_labels_best_first(top_k: int, labels: list[str]) -> None:
     assert [entry.label for entry in size.top] == labels
     assert (size.label, size.probability) == (size.top[0].label, size.top[0].probability)
     assert size.probability == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+def test_a_warning_comes_with_its_step_and_value() -> None:
+    codec = PredictCodec(parsed(sequence_manifest(profile={"ranges": {"x": [[0, 1]]}})))
+    asked = codec.plan(PredictBody(sequences=[{"x": [1, 7, 2]}, {"x": [1]}]))
+    far, near = answers_as_json([asked.decode(asked.encode(item), OUTPUTS) for item in asked.items])
+    assert far["warnings"] == ["OUT_OF_RANGE"]
+    assert far["warning_details"] == [{"warning": "OUT_OF_RANGE", "feature": "x", "step": 1, "value": "7"}]
+    assert near["warnings"] == []
+    assert "warning_details" not in near
+
+
+def test_a_sigmoid_head_answers_every_label_whatever_top_k_is() -> None:
+    heads = {
+        "size": {"kind": "sigmoid", "labels": ["a", "b"], "scores": "probabilities", "thresholds": [0.5, 0.5]}
+    }
+    codec = PredictCodec(parsed(sequence_manifest(heads={**sequence_manifest()["heads"], **heads})))
+    asked = codec.plan(PredictBody(sequences=[{"x": [1]}], top_k=1))
+    outputs = {**OUTPUTS, "size": np.array([0.25, 0.75])}
+    (answer,) = answers_as_json([asked.decode(asked.encode({"x": [1]}), outputs)])
+    likely, unlikely = {"label": "b", "probability": 0.75}, {"label": "a", "probability": 0.25}
+    assert answer["heads"]["size"] == {"labels": [likely], "all": [likely, unlikely]}
 
 
 WRONG: list[tuple[dict[str, Any], type[errors.SeqserveError], tuple[Any, ...]]] = [

@@ -16,7 +16,7 @@ from seqserve.service.contract.items import TranslateBody, Translation
 from seqserve.service.contract.padding import Array
 from seqserve.service.contract.vocabulary.base import Words
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
-from seqserve.service.core.alignment import align_words, leaves_out, repeats, replace_unknown
+from seqserve.service.core.alignment import align_words, replace_unknown
 from seqserve.service.core.translate import TranslateCodec, TranslatePlan
 from seqserve.service.core.types import Encoded, Outputs
 from tests.core.fakes import echo, parsed, translation_manifest
@@ -249,6 +249,23 @@ def test_a_way_of_decoding_that_the_model_lacks_is_refused(tokenizer: bytes) -> 
         assert caught.value.path == path
 
 
+@pytest.mark.parametrize("text", ["Москва", "Встреча состоится во вторник", "東京都は日本の首都です", "😀😀"])
+def test_a_text_in_an_unknown_script_is_warned_of(plan: Planner, text: str) -> None:
+    """Whatever the profile, or without one."""
+    asked = plan(text)
+    assert asked.encode(text).warnings == ("HIGH_UNKNOWN",)
+    assert asked.encode("two dogs, 12").warnings == ()
+
+
+def test_a_text_that_is_spelled_is_warned_of(tokenizer: bytes, text_codec: SentencePieces) -> None:
+    """Of fewer letters a piece than all but a hundredth of the training texts."""
+    text = "hunde"
+    letters = len(text) / len(text_codec.encode(text))
+    for p1, wanted in ((letters + 0.01, ("HIGH_UNKNOWN",)), (letters - 0.01, ())):
+        plan = planner_of(tokenizer, profile={"letters_per_piece": {"p1": p1}, "pieces_per_word": 0.1})
+        assert plan(text).encode(text).warnings == wanted
+
+
 def test_a_text_of_far_more_pieces_than_usual_is_warned_of(
     tokenizer: bytes, text_codec: SentencePieces
 ) -> None:
@@ -259,59 +276,8 @@ def test_a_text_of_far_more_pieces_than_usual_is_warned_of(
     asked = plan(strange)
     encoded = asked.encode(strange)
     assert encoded.warnings == ("HIGH_UNKNOWN",)
-    assert asked.decode(encoded, beams([5], scores=[-1])).warnings == ("HIGH_UNKNOWN", "TRUNCATED")
-
-
-def peaked(*places: int, width: int = 6) -> Array:
-    """Return the attention of pieces that look at one source piece each, but for a tenth spread over all."""
-    return 0.9 * np.eye(width)[list(places)] + 0.1 / width
-
-
-ONE_EACH = Words(tuple("abcdef"), tuple(range(6)))
-
-
-@pytest.mark.parametrize(
-    ("words", "places", "wanted"),
-    [
-        ("ein ein hund", (0, 0, 1), True),
-        ("ein hund ein hund", (0, 1, 0, 1), True),
-        ("a b c d a b c d", (0, 1, 2, 3, 0, 1, 2, 3), True),
-        ("sehr sehr gut", (0, 1, 2), False),  # each from its own
-        ("ein hund und ein hund", (0, 1, 2, 0, 1), False),  # not at once
-        ("a b c d e a b c d e", (0, 1, 2, 3, 4) * 2, False),  # a period of five
-        ("ein hund", (0, 0), False),
-    ],
-)
-def test_a_repetition_is_the_same_words_from_the_same_source(
-    words: str, places: tuple[int, ...], wanted: bool
-) -> None:
-    target = tuple(words.split())
-    assert repeats(peaked(*places), Words(target, tuple(range(len(target))))) is wanted
-
-
-@pytest.mark.parametrize(
-    ("places", "wanted"),
-    [
-        ((0, 1, 2, 3, 4, 5), False),
-        ((0, 1, 2, 4, 5), False),  # one word alone
-        ((0, 2, 4), False),  # no two in a row
-        ((0, 1, 4, 5), True),
-        ((0, 1, 2, 3), True),  # the end is missing
-        ((0, 0, 0, 0, 0, 0), True),
-    ],
-)
-def test_coverage_is_low_where_two_words_in_a_row_are_not_attended_to(
-    places: tuple[int, ...], wanted: bool
-) -> None:
-    assert leaves_out(peaked(*places), ONE_EACH) is wanted
-
-
-def test_coverage_is_of_whole_words() -> None:
-    """A word is covered by any of its pieces; the end id, which is no word, needs no attention."""
-    source = Words(("a", "b"), (0, 0, 0, 1, 1, -1))
-    assert not leaves_out(peaked(1, 4), source)
-    assert leaves_out(peaked(5, 5), source)
-    assert not leaves_out(peaked(0, 4), Words(("a", "\x01", "\x02", "b"), (0, 0, 0, 3, 3, -1)))  # no pieces
+    warnings = asked.decode(encoded, beams([5], scores=[-1])).warnings
+    assert warnings == ("HIGH_UNKNOWN", "TRUNCATED", "LOW_COVERAGE")
 
 
 def test_warnings_come_with_the_answer_whether_or_not_the_alignment_was_asked_for(

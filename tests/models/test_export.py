@@ -1,5 +1,9 @@
 """Export: a version explains itself, is copied whole, and is never written over."""
 
+import errno
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +12,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from seqserve.models.check import check_version
+from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import clearest
 from seqserve.models.export import WARMUP, VersionExists, export_version, publish
 from seqserve.service import errors
-from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
 from tests.models.bodies import CASES, draft_of
 
 pytestmark = pytest.mark.slow
@@ -74,6 +79,37 @@ def test_publish_copies_the_bytes_and_never_overwrites(version: Path, tmp_path: 
     with pytest.raises(errors.FileChanged):
         publish(tmp_path / name / "2", tmp_path)
     assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["1", "2", "7"]
+
+
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read-only, a file, or full: one line says where and why, and nothing is left behind."""
+    source, root = tmp_path / "shop" / "1", tmp_path / "root"
+    (source / "assets").mkdir(parents=True)
+    manifest = draft_of(CASES["mean over real steps"][0]()).manifest
+    (source / "assets" / FILE_NAME).write_bytes(dump_manifest(manifest))
+    root.write_text("a file")
+    with pytest.raises(ConfigInvalid, match=r"root/shop cannot be written: Not a directory; give a root"):
+        publish(source, root)
+    root.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", _failing(errno.EROFS))
+        with pytest.raises(ConfigInvalid, match=r"root/shop cannot be written: Read-only file system"):
+            publish(source, root)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", _failing(errno.ENOSPC))
+        with pytest.raises(ConfigInvalid, match=r"shop/1 cannot be copied to .*root/shop: .*No space left"):
+            publish(source, root)
+    assert list((root / "shop").iterdir()) == []
+    assert publish(source, root) == root / "shop" / "1"
+    with pytest.raises(ConfigInvalid, match=r"shop/9 does not exist: MODEL/NUMBER is expected"):
+        publish(source.with_name("9"), root)
+
+
+def _failing(number: int) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_examples_are_clear_and_of_different_lengths() -> None:

@@ -188,7 +188,7 @@ def test_data_and_configuration_errors_say_where(tmp_path: Path) -> None:
     faults = [
         (lambda: read_pairs(tmp_path, "train", "en", "de"), "2 en and 1 de lines"),
         (lambda: read_pairs(tmp_path, "val", "en", "de"), "val.en"),
-        (lambda: read_log(tmp_path / "log.csv"), "line 2: CaseID"),
+        (lambda: read_log(tmp_path / "log.csv"), "line 1: column 'CaseID' is missing; .*'Case'"),
         (lambda: read_log(tmp_path / "short.csv"), "line 3: ActivityID"),
         (lambda: read_log(tmp_path / "stamp.csv"), "line 2: CompleteTimestamp"),
         (lambda: read_log(tmp_path / "backwards.csv"), "case 1: event 2 is earlier"),

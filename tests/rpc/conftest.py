@@ -67,6 +67,26 @@ SEQUENCE: dict[str, Any] = {
     },
     "limits": {"sequence_steps": 8},
     "buckets": [4, 8],
+    "examples": [
+        {
+            "request": {
+                "sequences": [{"activity": ["Assign"], "minutes": [0], "amount": [[0, 0]]}],
+                "heads": ["next"],
+            },
+            "items": [
+                {
+                    "heads": {
+                        "next": {
+                            "label": "Assign",
+                            "probability": 0.6,
+                            "top": [{"label": "Assign", "probability": 0.6}],
+                        }
+                    },
+                    "warnings": [],
+                }
+            ],
+        }
+    ],
 }
 TRANSLATION: dict[str, Any] = {
     "task": "translation",
@@ -87,6 +107,7 @@ TRANSLATION: dict[str, Any] = {
     "decode": {"signatures": {"greedy": "greedy"}, "default_length": 16, "max_length": 16},
     "limits": {"text_characters": 40, "text_pieces": 32},
     "buckets": [32],
+    "examples": [{"request": {"texts": ["a"]}, "items": [{"text": "a", "score": -0.5, "warnings": []}]}],
 }
 
 
@@ -175,6 +196,10 @@ class WatchedGauge:
     def set(self, value: float) -> None:
         self._values.put_nowait(value)
 
+    def forget(self) -> None:
+        """Take what was set so far for not set."""
+        self._values = asyncio.Queue()
+
     async def becomes(self, value: float) -> None:
         """Return when the value has been set, now or since the last call."""
         while await self._values.get() != value:
@@ -257,6 +282,8 @@ async def _world(stack: AsyncExitStack, backend: FakeBackend, settings: Settings
     server = RpcServer(gateway, settings)
     catalog.on_change = server.publish
     await catalog.refresh()
+    for kept in (backend.batches, backend.deadlines, backend.entered, queued):  # the golden examples'
+        kept.forget() if isinstance(kept, WatchedGauge) else kept.clear()
     port = await server.start()
     stack.push_async_callback(server.stop, 0)
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")

@@ -135,8 +135,8 @@ LABELS = [{"label": "a", "probability": 0.75}, {"label": "b", "probability": 0.2
 ROWS = [{"values": [1, 2]}, {"values": [3, 4]}]
 HEADS: list[tuple[items.HeadAnswer, dict[str, Any]]] = [
     (CLASS, {"class_answer": {"label": "a", "probability": 0.75, "top": LABELS}}),
-    (items.LabelsAnswer(LABELLED), {"labels_answer": {"labels": LABELS}}),
-    (items.LabelsAnswer(()), {"labels_answer": {}}),
+    (items.LabelsAnswer(LABELLED[:1], LABELLED), {"labels_answer": {"labels": LABELS[:1], "all": LABELS}}),
+    (items.LabelsAnswer((), LABELLED), {"labels_answer": {"all": LABELS}}),
     (
         items.ValueAnswer(0.0, "s", (items.Interval(0.9, 0.0, 4.0),)),
         {"value_answer": {"value": 0, "unit": "s", "intervals": [{"level": 0.9, "low": 0, "high": 4}]}},
@@ -152,12 +152,12 @@ HEADS: list[tuple[items.HeadAnswer, dict[str, Any]]] = [
         },
     ),
     (
-        items.StepsAnswer((CLASS, items.LabelsAnswer(()), items.ValueAnswer(0.0, ""))),
+        items.StepsAnswer((CLASS, items.LabelsAnswer((), LABELLED), items.ValueAnswer(0.0, ""))),
         {
             "steps_answer": {
                 "steps": [
                     {"class_answer": {"label": "a", "probability": 0.75, "top": LABELS}},
-                    {"labels_answer": {}},
+                    {"labels_answer": {"all": LABELS}},
                     {"value_answer": {"value": 0}},
                 ]
             }
@@ -179,11 +179,22 @@ HEADS: list[tuple[items.HeadAnswer, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("answer", "message"), HEADS)
 def test_every_kind_of_head_has_its_message(answer: items.HeadAnswer, message: dict[str, Any]) -> None:
-    prediction = items.Prediction({"head": answer}, ("UNSEEN_EVENT_TYPE",))
+    detail = items.WarningDetail("UNSEEN_EVENT_TYPE", "event", 2, "dance")
+    prediction = items.Prediction({"head": answer}, ("UNSEEN_EVENT_TYPE",), (detail,))
     response = convert.predict_response(Answered("m", 3, "sha256:0", (prediction,)))
     wanted = {
         "model": {"name": "m", "version": 3, "digest": "sha256:0"},
-        "results": [{"prediction": {"heads": {"head": message}, "warnings": ["UNSEEN_EVENT_TYPE"]}}],
+        "results": [
+            {
+                "prediction": {
+                    "heads": {"head": message},
+                    "warnings": ["UNSEEN_EVENT_TYPE"],
+                    "warning_details": [
+                        {"warning": "UNSEEN_EVENT_TYPE", "feature": "event", "step": 2, "value": "dance"}
+                    ],
+                }
+            }
+        ],
     }
     assert response == json_format.ParseDict(wanted, sequence_pb2.PredictResponse())
 
@@ -192,7 +203,8 @@ def test_a_translation_has_all_that_rest_has_and_a_fault_its_place() -> None:
     translation = items.Translation(
         "x y", -0.5, ("TRUNCATED",), (items.Alternative("z", -1.0),), ("a", "b"), ("x", "y"), TABLE
     )
-    fault = items.FailedItem(items.Fault("INVALID_ARGUMENT", "EMPTY_TEXT", "the text is empty"))
+    place = ("texts", 1)
+    fault = items.FailedItem(items.Fault("INVALID_ARGUMENT", "EMPTY_TEXT", "the text is empty", place))
     response = convert.translate_response(Answered("m", 3, "sha256:0", (translation, fault)))
     [rest] = answers_as_json([translation])
     wanted = {**rest, "alignment": [{"weights": row} for row in rest["alignment"]]}
@@ -200,3 +212,7 @@ def test_a_translation_has_all_that_rest_has_and_a_fault_its_place() -> None:
     info = error_details_pb2.ErrorInfo()
     assert response.results[1].error.details[0].Unpack(info)
     assert (response.results[1].error.code, info.reason, info.domain) == (3, "EMPTY_TEXT", "seqserve")
+    bad = error_details_pb2.BadRequest()
+    assert response.results[1].error.details[1].Unpack(bad)
+    assert [(one.field, one.reason) for one in bad.field_violations] == [("texts[1]", "EMPTY_TEXT")]
+    assert answers_as_json([fault])[0]["error"]["pointer"] == "#/texts/1"

@@ -55,6 +55,7 @@ def bring_translator(
     expected = read_expected(contract.examples, expect)
     steps = read_steps(model, contract, defined, target.vocabulary.size, source.special.pad).portable()
     contract = _with_fixed_length(contract, steps.length)
+    used = steps.for_length(contract.source.length)
     given = list(dict.fromkeys([*(e.source for e in contract.examples), *(e.source for e in expected)]))
     drawn = draw_texts(source)
     own = _ids_of_user(contract, defined, model)
@@ -66,7 +67,7 @@ def bring_translator(
     if not texts:
         raise ConfigInvalid("examples: give [[examples]] of real texts: none could be made of the vocabulary")
     unread = Alone(contract, steps, Reading(source.special.pad), source, target)
-    reading, notes = try_steps(steps, contract, source, target, [unread.row(text) for text in texts[:TRIED]])
+    reading, notes = try_steps(used, contract, source, target, [unread.row(text) for text in texts[:TRIED]])
     alone = replace(unread, reading=reading)
     draft = _draft(alone, texts, _fitting(contract, source, drawn)[:TRIED], version)
     proof = partial(compare, expected=expected, alone=alone)

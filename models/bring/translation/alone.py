@@ -11,7 +11,8 @@ import tensorflow as tf
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.steps import Reading, Steps, loops
 from seqserve.models.bring.translation.vocabularies import Read
-from seqserve.models.translator import SOURCE_SPEC, Searches, specs
+from seqserve.models.networks.decoding import Advance
+from seqserve.models.translator import SOURCE_SPEC, Encode, Searches, specs
 from seqserve.service.contract.padding import Array
 
 
@@ -36,7 +37,11 @@ class Alone:
     def searches(self) -> Searches:
         """The loops around its steps."""
         aligned = self.reading.weights is not None
-        return Searches(*loops(self.steps, self.reading), self.target.special, aligned)
+        return Searches(*self._loops, self.target.special, aligned)
+
+    @cached_property
+    def _loops(self) -> tuple[Encode, Advance]:
+        return loops(self.steps.for_length(self.contract.source.length), self.reading)
 
     def row(self, text: str) -> Array:
         """Return a text's ids as they are sent alone: unpadded, unless the contract gives a length."""
@@ -62,7 +67,7 @@ class Alone:
 
     def log_p(self, text: str, words: Sequence[int]) -> Array:
         """Return log p of every piece after `words`, (pieces)."""
-        encode, advance = loops(self.steps, self.reading)
+        encode, advance = self._loops
         state, memory = encode(tf.constant(self.row(text)[None]))
         for word in (self.target.special.start or 0, *words):
             logits, state, _ = advance(tf.constant([word], tf.int32), state, memory)

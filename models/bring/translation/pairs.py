@@ -9,7 +9,7 @@ import tensorflow as tf
 from seqserve.models.bring.keras_file import Port
 from seqserve.models.bring.translation.contract import Decoder, Encoder, Place
 from seqserve.models.bring.translation.joint import as_input
-from seqserve.models.bring.translation.steps import Row, Steps
+from seqserve.models.bring.translation.steps import Row, Steps, masks_of, with_masks
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.networks.decoding import Memory, State
 
@@ -47,47 +47,58 @@ def join(
         memory=taken.memory if given.memory or roles[0].outputs.memory else (),
     )
     _check_seam(encoder, decoder, taken, given, from_encoder)
+    joint = _Joint(encoder, decoder, taken, given, from_encoder, pad)
+    return replace(joint.steps(masked=True), unmasked=joint.steps(masked=False))
 
-    def encode(ids: tf.Tensor) -> tuple[State, Memory]:
-        rows = tf.shape(ids)[0]
-        fed = [_zeros(rows, port) for port in encoder.inputs]
-        fed[taken.ids] = as_input(ids, encoder.inputs[taken.ids])
-        outputs = encoder.call(fed)
-        first = [outputs[at] for at in taken.states]
-        if not from_encoder:
-            first = [_zeros(rows, decoder.inputs[at]) for at in given.states]
-        memory = [_with_mask(outputs[at]) for at in taken.memory]
-        return tuple(first), (tuple(memory), (ids,) * (given.mask is not None))
 
-    def advance(ids: tf.Tensor, state: State, memory: Memory) -> Any:
-        values, source = memory
-        fed: list[Any] = [None] * len(decoder.inputs)
-        fed[given.word] = _as_word(ids, decoder.inputs[given.word])
-        for at, value in zip(given.states, state, strict=True):
-            fed[at] = value
-        for at, value in zip(given.memory, values, strict=True):
-            fed[at] = _masked(*value)
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """The two, and what is given from one to the other."""
+
+    encoder: Callee
+    decoder: Callee
+    taken: "_Taken"
+    given: "_Given"
+    from_encoder: bool
+    pad: int
+
+    def steps(self, masked: bool) -> Steps:
+        """Return them as one; `masked`: Keras' masks of the memory go with it, as where models are called."""
+
+        def encode(ids: tf.Tensor) -> tuple[State, Memory]:
+            state, memory = self._encoded(ids)
+            source = (ids,) * (self.given.mask is not None)
+            return state, (tuple(map(tf.identity, memory)), masks_of(memory) if masked else {}, source)
+
+        keep = (self.encoder.keep, self.decoder.keep)
+        table = (*_rows_of_encoder(self.encoder, self.taken), *_rows_of_decoder(self.decoder, self.given))
+        length = self.encoder.inputs[self.taken.ids].shape[1]
+        return Steps(encode, self._advance, keep, table, length=length)
+
+    def _encoded(self, ids: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]:
+        """Return the first states, and the memory."""
+        inputs, rows = self.encoder.inputs, tf.shape(ids)[0]
+        fed = [_zeros(rows, port) for port in inputs]
+        fed[self.taken.ids] = as_input(ids, inputs[self.taken.ids])
+        outputs = self.encoder.call(fed)
+        first = [outputs[at] for at in self.taken.states]
+        if not self.from_encoder:
+            first = [_zeros(rows, self.decoder.inputs[at]) for at in self.given.states]
+        return tuple(first), tuple(outputs[at] for at in self.taken.memory)
+
+    def _advance(self, ids: tf.Tensor, state: State, memory: Memory) -> Any:
+        given, inputs = self.given, self.decoder.inputs
+        values, masks, source = memory
+        fed: list[Any] = [None] * len(inputs)
+        fed[given.word] = _as_word(ids, inputs[given.word])
+        for places, parts in ((given.states, state), (given.memory, with_masks(values, masks))):
+            for at, part in zip(places, parts, strict=True):
+                fed[at] = part
         if given.mask is not None:
-            port = decoder.inputs[given.mask]
-            fed[given.mask] = tf.cast(source[0] != pad, port.dtype)
-        outputs = decoder.call(fed)
-        weights = {decoder.outputs[at].name: outputs[at] for at in given.weights}
+            fed[given.mask] = tf.cast(source[0] != self.pad, inputs[given.mask].dtype)
+        outputs = self.decoder.call(fed)
+        weights = {self.decoder.outputs[at].name: outputs[at] for at in given.weights}
         return outputs[given.scores], tuple(outputs[at] for at in given.after), weights
-
-    keep = (encoder.keep, decoder.keep)
-    table = (*_rows_of_encoder(encoder, taken), *_rows_of_decoder(decoder, given))
-    return Steps(encode, advance, keep, table, length=encoder.inputs[taken.ids].shape[1])
-
-
-def _with_mask(value: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    mask = getattr(value, "_keras_mask", None)
-    return (value,) if mask is None else (value, mask)
-
-
-def _masked(value: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    if mask is not None:
-        value._keras_mask = mask
-    return value
 
 
 def _zeros(rows: tf.Tensor, port: Port) -> tf.Tensor:

@@ -12,7 +12,7 @@ from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.translation.contract import Part, TranslationContract, beside
 from seqserve.models.bring.translation.joint import EXAMPLE, cut
 from seqserve.models.bring.translation.pairs import Callee, join
-from seqserve.models.bring.translation.steps import Steps
+from seqserve.models.bring.translation.steps import Steps, masks_of, with_masks
 from seqserve.models.config import ConfigInvalid
 
 
@@ -56,11 +56,15 @@ def _from_function(model: Path, name: str, defined: Mapping[str, Any]) -> Steps:
             f"function: {name}({str(model)!r}) does not return (encode, advance): {reason}"
         ) from error
 
+    def masked(ids: tf.Tensor) -> Any:
+        state, memory = encode(ids)
+        return state, (memory, masks_of(memory))
+
     def named(ids: tf.Tensor, state: Any, memory: Any) -> Any:
-        scores, new, *weights = advance(ids, state, memory)
+        scores, new, *weights = advance(ids, state, with_masks(*memory))
         return scores, new, {"weights": weights[0]} if weights and weights[0] is not None else {}
 
-    return Steps(encode, named, others, ((f"function {name}", "", "encoder and one step of the decoder"),))
+    return Steps(masked, named, others, ((f"function {name}", "", "encoder and one step of the decoder"),))
 
 
 def _callee(name: str, part: Part, path: Path, model: Path, defined: Mapping[str, Any]) -> Callee:

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +28,7 @@ class Steps:
     `taught`: source ids and target ids (batch, time) -> scores of each next piece, (batch, time, pieces): the
     model as it was trained, where there is one.
     `length`, `longest`: of a fixed source axis, and of a fixed target axis.
+    `unmasked`: the same where Keras' mask does not go from the encoder to the decoder, as `predict` drops it.
     """
 
     encode: Encode
@@ -38,6 +39,11 @@ class Steps:
     taught: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
     length: int | None = None
     longest: int | None = None
+    unmasked: "Steps | None" = None
+
+    def for_length(self, length: int | None) -> "Steps":
+        """Return those that a loop runs which pads sources to a length, or pads nothing."""
+        return self if length is None or self.unmasked is None else self.unmasked
 
     def portable(self) -> "Steps":
         """Return the same, whose recurrent layers are traced as plain loops: one graph for CPU and GPU."""
@@ -52,7 +58,14 @@ class Steps:
             return call
 
         taught = None if self.taught is None else plainly(self.taught)
-        return replace(self, encode=plainly(self.encode), advance=plainly(self.advance), taught=taught)
+        unmasked = None if self.unmasked is None else self.unmasked.portable()
+        return replace(
+            self,
+            encode=plainly(self.encode),
+            advance=plainly(self.advance),
+            taught=taught,
+            unmasked=unmasked,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,20 @@ def backwards(ids: tf.Tensor, pad: int, left: bool) -> tf.Tensor:
         return tf.where(places >= first, first + length - 1 - places, places)
     end = tf.reduce_max(tf.where(real, places + 1, 0), axis=1, keepdims=True)  # (batch, 1)
     return tf.where(places < end, end - 1 - places, places)
+
+
+def masks_of(nest: Any) -> dict[str, tf.Tensor]:
+    """Return Keras' masks of a nest's tensors, by place: as attributes they do not enter a graph's loop."""
+    masks = {str(at): getattr(x, "_keras_mask", None) for at, x in enumerate(tf.nest.flatten(nest))}
+    return {at: mask for at, mask in masks.items() if mask is not None}
+
+
+def with_masks(nest: Any, masks: Mapping[str, tf.Tensor]) -> Any:
+    """Return a nest whose tensors have their masks again; each time, as some layers take them off."""
+    for at, value in enumerate(tf.nest.flatten(nest)):
+        if str(at) in masks:
+            value._keras_mask = masks[str(at)]
+    return nest
 
 
 def _as_tensors(nest: Any) -> Any:

@@ -285,4 +285,5 @@ class _Entries:
             return int(self._processor.unk_id())
         if self._words.kind == "text_vectorization":
             return 1
-        return self._ids.get(self._table.get("oov_token") or "")
+        unknown = self._table.get("oov_token")
+        return self._ids.get(unknown) if unknown else None

@@ -85,7 +85,7 @@ class PredictResult(_message.Message):
     def __init__(self, prediction: _Optional[_Union[Prediction, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("heads", "warnings")
+    __slots__ = ("heads", "warnings", "warning_details")
     class HeadsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,9 +95,23 @@ class Prediction(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[HeadAnswer, _Mapping]] = ...) -> None: ...
     HEADS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    WARNING_DETAILS_FIELD_NUMBER: _ClassVar[int]
     heads: _containers.MessageMap[str, HeadAnswer]
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, heads: _Optional[_Mapping[str, HeadAnswer]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    warning_details: _containers.RepeatedCompositeFieldContainer[WarningDetail]
+    def __init__(self, heads: _Optional[_Mapping[str, HeadAnswer]] = ..., warnings: _Optional[_Iterable[str]] = ..., warning_details: _Optional[_Iterable[_Union[WarningDetail, _Mapping]]] = ...) -> None: ...
+
+class WarningDetail(_message.Message):
+    __slots__ = ("warning", "feature", "step", "value")
+    WARNING_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    warning: str
+    feature: str
+    step: int
+    value: str
+    def __init__(self, warning: _Optional[str] = ..., feature: _Optional[str] = ..., step: _Optional[int] = ..., value: _Optional[str] = ...) -> None: ...
 
 class HeadAnswer(_message.Message):
     __slots__ = ("class_answer", "labels_answer", "value_answer", "steps_answer", "horizon_answer", "text_answer")
@@ -134,10 +148,12 @@ class Labelled(_message.Message):
     def __init__(self, label: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class LabelsAnswer(_message.Message):
-    __slots__ = ("labels",)
+    __slots__ = ("labels", "all")
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedCompositeFieldContainer[Labelled]
-    def __init__(self, labels: _Optional[_Iterable[_Union[Labelled, _Mapping]]] = ...) -> None: ...
+    all: _containers.RepeatedCompositeFieldContainer[Labelled]
+    def __init__(self, labels: _Optional[_Iterable[_Union[Labelled, _Mapping]]] = ..., all: _Optional[_Iterable[_Union[Labelled, _Mapping]]] = ...) -> None: ...
 
 class ValueAnswer(_message.Message):
     __slots__ = ("value", "values", "columns", "unit", "intervals")

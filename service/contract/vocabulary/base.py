@@ -55,8 +55,8 @@ class Vocabulary(Protocol):
             ValueError: an id is outside the vocabulary.
         """
 
-    def count_unknown(self, text: str) -> tuple[int, int]:
-        """Return how many of the text's own pieces the vocabulary lacks, and how many pieces there are.
+    def known_places(self, text: str) -> set[int]:
+        """Return the places of the text's characters that reach the model, in pieces which it knows.
 
         Raises:
             UnknownCategory: as `encode`.

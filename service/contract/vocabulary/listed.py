@@ -125,10 +125,15 @@ class ListedVocabulary:
         words, owners = group(text, begins)
         return text, Words(words, tuple(owners))
 
-    def count_unknown(self, text: str) -> tuple[int, int]:
-        """Return how many of the text's own pieces are unknown, and how many pieces there are."""
-        own = [number for number, begin in self._traced(well_formed(text)) if begin != NOWHERE]
-        return sum(number is None or number == self._fallback for number in own), len(own)
+    def known_places(self, text: str) -> set[int]:
+        """Return the places of the text's characters that the edits keep, in pieces that are not unknown."""
+        edited, origins = self._edits.trace(well_formed(text))
+        known = (
+            origins[begin : begin + len(piece)]
+            for begin, piece in self._cut(edited)
+            if self._id(piece) not in (None, self._fallback)
+        )
+        return set(itertools.chain.from_iterable(known)) - {NOWHERE}
 
     def _id(self, piece: str) -> int | None:
         """Return a piece's id; None where it is dropped."""

@@ -94,10 +94,14 @@ class SentencePieces:
         following, kept = iter(owners), set(plain)
         return text, Words(words, tuple(next(following) if i in kept else -1 for i in ids))
 
-    def count_unknown(self, text: str) -> tuple[int, int]:
-        """Return how many of the text's pieces have no id of their own, and how many pieces there are."""
-        ids: list[int] = self._processor.encode(well_formed(text))
-        return ids.count(self._processor.unk_id()), len(ids)
+    def known_places(self, text: str) -> set[int]:
+        """Return the places of the text's characters in pieces that have an id of their own."""
+        text, unknown = well_formed(text), self._processor.unk_id()
+        if unknown not in self._processor.encode(text):
+            return set(range(len(text)))
+        mapping = self._processor.encode(text, out_type="offset_mapping")
+        pieces = zip(mapping["ids"], mapping["offsets"], strict=True)
+        return {place for i, (begin, end) in pieces if i != unknown for place in range(begin, end)}
 
     def _joined(self, plain: Sequence[int], mapping: Mapping[str, Any]) -> tuple[str, list[int]]:
         """Return the text and where each piece begins in it, with no spaces around what is unknown."""

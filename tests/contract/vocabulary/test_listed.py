@@ -154,7 +154,7 @@ def test_no_text(vocabulary: Vocabulary) -> None:
     """No ids at all, neither those of start and end nor those that steps add."""
     assert vocabulary.encode("") == []
     assert vocabulary.source_words("") == Words((), ())
-    assert vocabulary.count_unknown("") == (0, 0)
+    assert vocabulary.known_places("") == set()
 
 
 def test_nothing_left() -> None:
@@ -167,26 +167,28 @@ def test_nothing_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "counted"),
+    ("name", "text", "known"),
     [
-        ("text vectorization", "two strange dogs!", (1, 3)),
-        ("steps", "two strange dogs!", (2, 4)),
-        ("word index, closed", "two strange dogs", (1, 3)),
-        ("word index, unknown mapped", "two strange-dogs", (1, 3)),
-        ("characters", "two X", (1, 5)),
-        ("characters, unknown mapped", "cab X", (1, 5)),
-        ("steps", "", (0, 0)),
+        ("text vectorization", "two strange dogs!", "two         dogs "),
+        ("steps", "two strange dogs.", "two         dogs."),
+        ("steps", "ＴＷＯ ﬁ !", "ＴＷＯ ﬁ  "),
+        ("word index, closed", "two strange dogs", "two         dogs"),
+        ("word index, unknown mapped", "two strange-dogs", "two         dogs"),
+        ("characters", "two X", "two  "),
+        ("characters, unknown mapped", "cab X", "cab  "),
     ],
 )
-def test_unknown_pieces_are_counted(name: str, text: str, counted: tuple[int, int]) -> None:
-    """Mapped or dropped, of the text's own pieces; those that steps add are not counted."""
-    assert VOCABULARIES[name].count_unknown(text) == counted
+def test_what_is_known_of_a_text(name: str, text: str, known: str) -> None:
+    """Neither what is mapped to the unknown id, nor what is dropped, nor what the edits delete."""
+    places = VOCABULARIES[name].known_places(text)
+    seen = (character if place in places else " " for place, character in enumerate(text))
+    assert "".join(seen) == known
 
 
 def test_unknown_characters_may_be_refused() -> None:
     letters = vocabulary_of({**LETTERS, "unknown": "reject"}, SpecialIds(pad=2, unknown=None, start=0, end=1))
     assert letters.decode(letters.encode("two dogs")) == "two dogs"
-    for way in (letters.encode, letters.source_words, letters.count_unknown):
+    for way in (letters.encode, letters.source_words, letters.known_places):
         with pytest.raises(UnknownCategory, match="the model's vocabulary has no 'X'"):
             way("two X")
 

@@ -176,8 +176,8 @@ def test_start_ids_where_asked_for(tokenizer: bytes) -> None:
     assert opened.encode(" ") == [] == list(opened.source_words(" ").word_of_piece)
 
 
-def test_unknown_pieces_are_counted(codec: SentencePieces, bytes_codec: SentencePieces) -> None:
-    """Of the text's own pieces; a tokenizer with bytes has none."""
-    assert codec.count_unknown("two Ж dogs") == (1, len(codec.encode("two Ж dogs")) - 1)
-    assert codec.count_unknown(" ") == (0, 0)
-    assert bytes_codec.count_unknown("Жuk")[0] == 0
+def test_what_is_known_of_a_text(codec: SentencePieces, bytes_codec: SentencePieces) -> None:
+    """All but the characters of unknown pieces; a tokenizer with bytes knows every one."""
+    assert {4, 5} == set(range(11)) - codec.known_places("two ЖЖ dogs")
+    assert codec.known_places("two dogs") == set(range(8))
+    assert bytes_codec.known_places("Жuk") == {0, 1, 2}
