@@ -14,6 +14,7 @@ from keras import layers
 
 from seqserve.models.bring.translation.proof import AnswersDiffer
 from seqserve.models.check import check_version
+from seqserve.models.check.padding import PaddingLeak
 from seqserve.models.check.pipeline import Server
 from seqserve.models.config import ConfigInvalid
 from seqserve.service import errors
@@ -174,6 +175,19 @@ def test_a_text_beside_a_sequence(tmp_path: Path) -> None:
         for text, row in zip(TEXTS, rows, strict=False)
     ]
     assert np.array(answers(version, sequences)) == pytest.approx(np.array(wanted), abs=1e-5)
+
+
+def test_a_leak_says_what_helps(tmp_path: Path) -> None:
+    """A mean over all steps is another one with padding; rows alone are answered as Keras does."""
+    model = sequential(tf_keras, tf_keras.layers.Dense(4), tf_keras.layers.GlobalAveragePooling1D())
+    folder = saved_by_keras(model, tmp_path / "saved")
+    with pytest.raises(PaddingLeak, match=r"; let the model mask its padding .*, or give --allow-leak"):
+        export(folder, NUMBERS + SOFTMAX, tmp_path / "models")
+    version = export(folder, NUMBERS + SOFTMAX, tmp_path / "models", allow_leak=True)
+    rows = tables(3, 7)
+    wanted = [model.predict(row[None], verbose=0)[0] for row in rows]
+    got = answers(version, [{"x": row.tolist()} for row in rows])
+    assert np.array(got) == pytest.approx(np.array(wanted), abs=1e-5)
 
 
 # --- what is refused ------------------------------------------------------------------------------
