@@ -41,7 +41,7 @@ SOURCE = "source_ids"
 SPECIAL = SpecialIds()
 TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-TRAINING_PHRASES = 45_000
+TRAINING_PHRASES = 50_000
 HELD_OUT_PHRASES = 1_500
 CANDIDATES, MARGIN_BEAMS, EXAMPLE_PENALTY = 24, 3, 0.6
 """Texts to choose examples from, hypotheses whose order must be clear, and their length penalty."""
@@ -70,7 +70,9 @@ class TranslationRecipe:
         self._config = config
         texts = [text for pair in train for text in (pair.source, pair.target)]
         model = config.model
-        self._tokenizer = train_tokenizer(texts, model.vocabulary_size, SPECIAL, model.character_coverage)
+        self._tokenizer = train_tokenizer(
+            texts, model.vocabulary_size, SPECIAL, model.character_coverage, model.longest_piece
+        )
         self._codec = SentencePieces(self._tokenizer, TOKENS)
         self._pairs = [pair for pair in train if self._encode([pair])]
         self._rows = self._encode(self._pairs)
