@@ -122,7 +122,7 @@ def marked(phrases: Sequence[Phrase]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, translate what was held out and say how much of it is right."""
-    options = read_options(__doc__, arguments, out="build/characters", pairs=2500, epochs=8)
+    options = read_options(__doc__, arguments, out="build/characters", pairs=2500, epochs=16)
     keras.utils.set_random_seed(SEED)
     phrases = read_phrases("train", options.pairs, LONGEST)
     held_out = read_phrases("validation", HELD_OUT, LONGEST)

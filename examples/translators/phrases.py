@@ -1,7 +1,7 @@
 """What the four translators here share: the phrases they learn, their options, the file of their answers.
 
-The phrases are the demo's dates that name their month, as `Feb 15, 1983` or `Sunday, April 1, 2012`, each
-with its German. Words are all they need: other phrases have numbers that no list of words holds.
+The phrases are the demo's whole dates that name their month, as `Feb 15, 1983` or `Sunday, April 1, 2012`,
+each with its German. Words are all they need: other phrases have numbers that no list of words holds.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from seqserve.models.data.phrases import phrase_pairs
 
 HELD_OUT = 200
 SEED = 1
-_DATE = re.compile(r"[A-Z][a-z]+.* \d{4}")
+_DATE = re.compile(r"([A-Z][a-z]+, )?[A-Z][a-z]+ \d{1,2}, \d{4}")
 
 
 class Phrase(NamedTuple):

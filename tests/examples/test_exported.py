@@ -64,7 +64,9 @@ async def test_the_calls_of_the_page_are_answered(translators: Path) -> None:
 
 @pytest.mark.parametrize("style", STYLES, ids=lambda style: style.script)
 def test_a_contract_says_what_its_script_expects(style: Style) -> None:
-    """Each has examples, and says what the fully trained model gives for them."""
+    """Each has examples; only those whose translator makes no mistakes say what it gives for them."""
     contract = tomllib.loads((FOLDER / f"{style.script}.toml").read_text("utf-8"))
     assert contract["name"] == style.name
-    assert all(example["source"] and example["expected"] for example in contract["examples"])
+    sure = style.script in ("attention", "strings")
+    says = [bool(example.get("expected")) for example in contract["examples"]]
+    assert says == [sure] * len(says)

@@ -9,7 +9,7 @@ from typing import Any
 
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.keras_file import imported
-from seqserve.models.bring.translation.alone import Alone
+from seqserve.models.bring.translation.alone import Alone, check_traceable
 from seqserve.models.bring.translation.compare import Ids, compare_ids, draw_texts
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.proof import NOT_COMPARED, compare, read_expected
@@ -69,6 +69,7 @@ def bring_translator(
     unread = Alone(contract, steps, Reading(source.special.pad), source, target)
     reading, notes = try_steps(used, contract, source, target, [unread.row(text) for text in texts[:TRIED]])
     alone = replace(unread, reading=reading)
+    check_traceable(alone)
     draft = _draft(alone, texts, _fitting(contract, source, drawn)[:TRIED], version)
     proof = partial(compare, expected=expected, alone=alone)
     shown = [*_found(alone), *filter(None, compared), *notes]
@@ -81,6 +82,8 @@ def bring_translator(
 def _with_fixed_length(contract: TranslationContract, fixed: int | None) -> TranslationContract:
     """Return the contract with the length that the model's source axis has, where it is fixed."""
     if fixed is None:
+        if contract.source.padding == "left" and contract.source.length is None:
+            raise ConfigInvalid("source.padding: left is for rows of one length; give source.length")
         return contract
     if contract.source.length not in (None, fixed):
         raise ConfigInvalid(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.steps import Reading, Steps, loops
 from seqserve.models.bring.translation.vocabularies import Read
+from seqserve.models.config import ConfigInvalid
 from seqserve.models.translator import SOURCE_SPEC, Searches, specs
 from seqserve.service.contract.manifest import SpecialIds
 from seqserve.service.contract.padding import Array
@@ -79,3 +80,21 @@ def _greedy(steps: Steps, reading: Reading, special: SpecialIds) -> Any:
     """Return greedy decoding traced, once for all the lengths that an explanation tries."""
     search = _searches(steps, reading, special).greedy
     return tf.function(search, input_signature=[SOURCE_SPEC, *specs("greedy")])
+
+
+def check_traceable(alone: Alone) -> None:
+    """Refuse code that can be called and not traced.
+
+    Raises:
+        ConfigInvalid: with the reason that TensorFlow gives.
+    """
+    try:
+        tf.function(alone.searches.greedy).get_concrete_function(SOURCE_SPEC, *specs("greedy"))
+    except ConfigInvalid:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        reason = " ".join(str(error).split())[-300:]
+        raise ConfigInvalid(
+            "function: TensorFlow cannot trace encode and advance, though they can be called. Call the model "
+            f"itself, model(x), not model.predict(x) or x.numpy(): {type(error).__name__}: {reason}"
+        ) from error

@@ -53,32 +53,37 @@ def compare_ids(side: str, read: Read, texts: Sequence[str], own: Ids | None) ->
     compared = 0
     for text in changed:
         try:
-            ours = _own_ids(read, text)
+            ours = read.vocabulary.encode(text)
         except SeqserveError:
             continue  # refused at the door
         wanted = _plain(theirs([text]), read.special.pad)
         compared += 1
-        if ours and ours != wanted:
+        if ours and wanted not in _written(read, ours):
             raise ConfigInvalid(
-                f"{side}: of {text!r}, {what} makes the ids {wanted}, this vocabulary {ours}: are its steps, "
-                "standardize, split and file those of training?"
+                f"{side}: of {text!r}, {what} makes the ids {wanted}, {side} {ours}: {_why(wanted, ours)}"
             )
     return f"{side}: the ids of {compared} texts are those of {what}"
 
 
-def _own_ids(read: Read, text: str) -> list[int]:
-    ids = read.vocabulary.encode(text)
+def _written(read: Read, ids: list[int]) -> list[list[int]]:
+    """Return how a user's code may write ids: as they are sent or without what is added, from either end."""
     begin, end = int(read.tokens.add_start), int(read.tokens.add_end)
-    return ids[begin : len(ids) - end]
+    bare = ids[begin : len(ids) - end]
+    return [ids, bare, ids[::-1], bare[::-1]]
+
+
+def _why(wanted: list[int], ours: list[int]) -> str:
+    if wanted[:-1] == ours or wanted[1:] == ours or wanted[1:-1] == ours:
+        return "is source.add_start or source.add_end missing, with source.start or source.end?"
+    return "are its steps, standardize, split and file those of training?"
 
 
 def _plain(ids: Any, pad: int) -> list[int]:
-    """Return the ids of one text, without padding behind them."""
+    """Return the ids of one text, without the padding on either side."""
     rows = ids.to_list() if isinstance(ids, tf.RaggedTensor) else np.asarray(ids).tolist()
     row = [int(i) for i in rows[0]]
-    while row and row[-1] == pad:
-        row.pop()
-    return row
+    real = [place for place, number in enumerate(row) if number != pad]
+    return row[real[0] : real[-1] + 1] if real else []
 
 
 def _of_keras(read: Read) -> tuple[Ids | None, str]:

@@ -195,8 +195,6 @@ class TranslationContract(Table):
             raise ValueError(
                 f"buckets: {list(self.buckets or ())}, but source.length is {self.source.length}"
             )
-        if self.source.padding == "left" and self.source.length is None:
-            raise ValueError("source.padding: left is for rows of one length; give source.length")
         if self.function is not None and (self.encoder is not None or self.file is not None):
             raise ValueError("function: it returns both parts; leave out file and [encoder]")
         return self

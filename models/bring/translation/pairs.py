@@ -159,6 +159,7 @@ def _taken(encoder: Callee, roles: Encoder) -> _Taken:
         ids = place_of("encoder.inputs.ids", roles.inputs.ids, inputs)
     else:
         fitting = [at for at, port in enumerate(inputs) if _is_sequence(port)]
+        fitting = [0] if len(inputs) == 1 else fitting
         if len(fitting) != 1:
             raise ConfigInvalid(
                 f"encoder.inputs.ids: which input takes the source? The encoder has {_shown(inputs)}"

@@ -10,7 +10,8 @@ import orjson
 from pydantic import ValidationError
 
 from seqserve.models.bring.translation.alone import Alone
-from seqserve.models.bring.translation.contract import Piece, Source, Target, TranslationExample
+from seqserve.models.bring.translation.contract import Piece, Source, TranslationExample
+from seqserve.models.bring.translation.vocabularies import MARKS
 from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.check.served import served_texts
 from seqserve.models.config import ConfigInvalid, faults_of
@@ -223,7 +224,7 @@ _ON_TEXTS: dict[str, Callable[[str, str], bool]] = {
 def _variants(alone: Alone, wrong: Sequence[Expected]) -> Iterator[tuple[str, Alone, bool]]:
     """Yield what usually explains a difference, the translator read so, and whether texts are lowered."""
     yield "lower-cased sources: a step of the source (lower) is missing", alone, True
-    source, target = alone.contract.source, alone.contract.target
+    source = alone.contract.source
     yield (
         f"source.reverse = {str(not source.reverse).lower()}",
         _with(alone, reverse=not source.reverse),
@@ -245,8 +246,8 @@ def _variants(alone: Alone, wrong: Sequence[Expected]) -> Iterator[tuple[str, Al
         )
         open_ended = _with(alone, length=None, padding="right")
         yield "no source.length: your loop does not pad, or masks padding", open_ended, False
-    for start in _starts(alone, target):
-        yield f"target.start = {start!r}", _started(alone, start), False
+    for start, shown in _starts(alone):
+        yield f"target.start = {shown!r}", _started(alone, start), False
 
 
 def _with(alone: Alone, **changes: Any) -> Alone:
@@ -256,14 +257,18 @@ def _with(alone: Alone, **changes: Any) -> Alone:
     return replace(alone, contract=contract, reading=reading)
 
 
-def _starts(alone: Alone, target: Target) -> Iterator[Piece]:
-    """Yield other pieces that a loop may begin with: the end, padding, ids 0 to 3."""
+def _starts(alone: Alone) -> Iterator[tuple[int, Piece]]:
+    """Yield other pieces that a loop may begin with, as the contract names them: the usual marks first."""
     special = alone.target.special
-    ids = dict.fromkeys((special.end, special.pad, special.unknown, 0, 1, 2, 3))
-    yield from (i for i in ids if i is not None and i != special.start and i < alone.target.vocabulary.size)
+    usual = [piece for pair in MARKS for piece in pair]
+    by_entry = {entry: number for number, entry in alone.target.entries.items()}
+    ids = [by_entry[mark] for mark in usual if mark in by_entry]
+    for number in dict.fromkeys([*ids, special.end, special.pad, 0, 1, 2, 3]):
+        if number not in (None, special.start, special.unknown) and number < alone.target.vocabulary.size:
+            yield number, alone.target.entry(number) or number
 
 
-def _started(alone: Alone, start: Piece) -> Alone:
+def _started(alone: Alone, start: int) -> Alone:
     special = alone.target.special.model_copy(update={"start": start})
     tokens = alone.target.tokens.model_copy(update={"special_ids": special})
     return replace(alone, target=replace(alone.target, tokens=tokens))

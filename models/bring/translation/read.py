@@ -47,7 +47,9 @@ def read_steps(
 def _from_function(model: Path, name: str, defined: Mapping[str, Any]) -> Steps:
     if not callable(defined.get(name)):
         there = ", ".join(map(repr, defined)) or "nothing"
-        raise ConfigInvalid(f"function: {name!r} is not in a file given by --import (there: {there})")
+        raise ConfigInvalid(
+            f"function: {name!r} is not in a file given by --import (there: {there}); give --import FILE.py"
+        )
     try:
         encode, advance, *others = defined[name](model)
     except Exception as error:  # the user's own code

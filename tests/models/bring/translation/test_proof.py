@@ -151,7 +151,7 @@ def explanation(alone: Alone, pairs: Sequence[tuple[str, str]]) -> str:
 def test_another_start(brought: Brought) -> None:
     """The loop begins with the end mark."""
     form, alone = brought("masked")
-    assert explanation(alone, own(form, start=END)) == f"target.start = {END}"
+    assert explanation(alone, own(form, start=END)) == "target.start = '[END]'"
 
 
 @pytest.mark.parametrize("marked", ["{} [END]", "[START] {} [END]"])

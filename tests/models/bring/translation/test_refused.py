@@ -205,9 +205,10 @@ def test_a_function_that_is_not_there_or_returns_other_things(tmp_path: Path) ->
     """Without --import, under another name, and where it is no pair."""
     form = gru_with_dot_attention()
     said = replace(form, contract='function = "load"\n' + form.contract)
-    assert refused(said, tmp_path) == "function: 'load' is not in a file given by --import (there: nothing)"
+    missing = "function: 'load' is not in a file given by --import (there: {}); give --import FILE.py"
+    assert refused(said, tmp_path) == missing.format("nothing")
     message = refused(said, tmp_path, "def other(path):\n    pass\n")
-    assert message == "function: 'load' is not in a file given by --import (there: 'other')"
+    assert message == missing.format("'other'")
     message = refused(said, tmp_path, "def load(path):\n    return None\n")
     assert f"function: load('{tmp_path / 'model.keras'}') does not return (encode, advance)" in message
 
@@ -252,3 +253,25 @@ def test_attention_on_padding_is_served_without_alignment(tmp_path: Path) -> Non
     (told,) = [note for note in notes if note.startswith("alignment: none")]
     assert "not to 1: part of them lies on padding, or they are no softmax" in told
     assert any(f"every source is padded on the right to {LENGTH}" in note for note in notes)
+
+
+def test_code_that_cannot_be_traced_says_what_to_call(tmp_path: Path) -> None:
+    """`numpy` works in a loop of one's own, where the values are there."""
+    form = gru_with_dot_attention()
+    said = replace(form, contract='function = "load"\n' + form.contract)
+    size = len(TARGET)
+    body = f"""
+import tensorflow as tf
+
+def load(path):
+    def encode(ids):
+        return tf.zeros((len(ids.numpy()), 2)), ids
+
+    def advance(word, state, memory):
+        return tf.one_hot(word, {size}), state
+
+    return encode, advance
+"""
+    message = refused(said, tmp_path, body)
+    assert message.startswith("function: TensorFlow cannot trace encode and advance")
+    assert "model(x), not model.predict(x) or x.numpy()" in message
