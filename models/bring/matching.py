@@ -16,9 +16,9 @@ from seqserve.models.bring.keras_file import Port
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.config import RESERVED, ConfigInvalid
 from seqserve.models.manifest import AHEAD
-from seqserve.service.contract.features import LARGEST
 from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
 from seqserve.service.contract.texts import TextHead
+from seqserve.service.contract.values import LARGEST
 
 WHOLE = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
 """The number up to which each float type has every whole number."""

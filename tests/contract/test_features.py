@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqserve.service import errors
-from seqserve.service.contract.features import OUT_OF_RANGE, UNIT_SECONDS, UNSEEN_EVENT_TYPE, SequenceEncoder
+from seqserve.service.contract.features import OUT_OF_RANGE, UNSEEN_EVENT_TYPE, SequenceEncoder
 from seqserve.service.contract.manifest import Manifest
+from seqserve.service.contract.values import UNIT_SECONDS
 
 NAN, INF, HUGE = math.nan, math.inf, 10**400
 GOOD = {"activity": ["Assign", "Wait", 7], "amount": [[1, 2.5], [3, 4], [5, 6]], "minutes": [0, 4, 2.5]}
