@@ -226,6 +226,8 @@ def write_feature(feature: sequence_pb2.Feature, values: Any) -> None:
             feature.timestamps.values.add().FromJsonString(stamp)
     elif isinstance(values, str):
         feature.strings.values.append(values)
+    elif isinstance(values, int | float):
+        feature.numbers.values.append(values)
     elif values and isinstance(values[0], str):
         feature.strings.values.extend(values)
     elif values is not None:

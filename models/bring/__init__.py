@@ -14,13 +14,14 @@ from seqserve.models.bring.advice import likely_collisions, matched_parts, notes
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.contract import Contract
 from seqserve.models.bring.keras_file import Port, load_keras
-from seqserve.models.bring.manifest import contract_manifest
+from seqserve.models.bring.manifest import contract_manifest, with_least
+from seqserve.models.bring.masks import masked_manifest
 from seqserve.models.bring.matching import Matching, match_contract
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
-from seqserve.models.bring.trial import masking_feature, try_model
+from seqserve.models.bring.trial import try_model
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import Draft
 from seqserve.service.contract.features import SequenceEncoder
@@ -50,13 +51,13 @@ def bring(
     function = _function(file, matching)
     manifests = [contract_manifest(contract, version, file, matching, pad) for pad in file.pads()]
     _check_examples(contract, manifests[0])
-    manifest, masking = manifests[-1], None
-    if matching.mask is None and (file.maybe_masks() or contract.mask_from is not None):
-        manifest, masking = _masking(manifests, function, contract)
-    if masking is not None:
-        manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
+    manifest = manifests[-1]
+    if matching.mask is None and (file.maybe_masks() or contract.masks):
+        manifest = masked_manifest(manifests, function, contract)
+    manifest = with_least(contract, manifest, matching)
+    for masking in manifest.masking_inputs if manifest.mask_where != "all" else ():
         _check_labels_kept(manifest, masking)
-        _check_examples(contract, manifest)
+    _check_examples(contract, manifest)
     trial = try_model(manifest, function, contract.examples)
     requests, probes = (
         [{"sequences": [sequence]} for sequence in sequences]
@@ -64,7 +65,7 @@ def bring(
     )
     functions = {PREDICT_SIGNATURE: function}
     draft = Draft(file.network, functions, manifest, {}, requests, probes, eager=functions)
-    warnings = [*likely_collisions(manifest), *unused_masking(file, masking), *trial.warnings]
+    warnings = [*likely_collisions(manifest), *unused_masking(file, manifest), *trial.warnings]
     table = matched_parts(contract, file, matching)
     return Brought(draft, table, notes(manifest, made_up=not contract.examples), warnings)
 
@@ -79,20 +80,6 @@ def _load(model: Path, contract: Contract, imports: Sequence[Path]) -> ModelFile
             f"--import {imports[0]}: a SavedModel has all of its code in its graph; leave it out"
         )
     return load_saved_model(model, contract.signature)
-
-
-def _masking(manifests: Sequence[Manifest], function: Any, contract: Contract) -> tuple[Manifest, str | None]:
-    """Return the first manifest by whose pad value the model drops a step, and that value's feature.
-
-    Where the contract says which feature it is, that one; where there is no such manifest, the last.
-    """
-    if contract.mask_from is not None and len(manifests) == 1:
-        return manifests[0], contract.mask_from
-    for manifest in manifests:
-        masking = masking_feature(manifest, function, contract.examples)
-        if masking is not None and contract.mask_from in (None, masking):
-            return manifest, masking
-    return manifests[-1], contract.mask_from
 
 
 def _function(file: ModelFile, matching: Matching) -> Any:

@@ -18,6 +18,7 @@ from seqserve.service.contract.manifest import (
     Numeric,
     Sigmoid,
     Softmax,
+    has_steps,
 )
 from seqserve.service.contract.part import Part
 from seqserve.service.contract.texts import Text, TextHead
@@ -143,9 +144,10 @@ _HEAD: TypeAdapter[Head] = TypeAdapter(Head)
 
 
 class Longest(Section):
-    """What a caller may send; the longest bucket if absent, and 2000 characters of a text."""
+    """What a caller may send: up to the longest bucket if absent, and 2000 characters of a text."""
 
     sequence_steps: Width | None = None
+    sequence_least: Width | None = None  # the fixed time axis if absent, unless the model masks; else 1
     text_characters: Width | None = None
 
 
@@ -157,7 +159,7 @@ class Contract(Section):
     features: Annotated[dict[FeatureName, AnyFeature], Field(min_length=1)]
     heads: Annotated[dict[FeatureName, AnyHead], Field(min_length=1)]
     signature: str | None = None  # of a SavedModel; serving_default, or the only one, if absent
-    mask_from: str | None = None  # the feature whose pad value the model masks; by trial if absent
+    mask_from: str | tuple[str, ...] | None = None  # the features whose pad values it masks; or by trial
     mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
     padding: Literal["right", "left"] | None = None  # right; must be given where the time axis is fixed
     buckets: tuple[Width, ...] | None = None
@@ -171,12 +173,25 @@ class Contract(Section):
             raise ValueError("buckets: ascending, at least one")
         if self.mask_from is not None and self.mask_input is not None:
             raise ValueError("mask_from and mask_input: a mask is derived or given, not both")
-        if self.mask_from is not None and self.mask_from not in self.features:
-            raise ValueError(f"mask_from: {self.mask_from!r} is not a feature of the file")
+        for name in self.masks:
+            if name not in self.features:
+                raise ValueError(f"mask_from: {name!r} is not a feature of the file")
+            if name not in self.stepped:
+                raise ValueError(f"mask_from: features.{name} has no steps")
         texts = [name for name, feature in self.features.items() if isinstance(feature, ContractText)]
         if texts and not self.examples:
             raise ValueError(f"examples: features.{texts[0]} is text, of which none can be drawn; give some")
         return self
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The features that are said to be masked by."""
+        return (self.mask_from,) if isinstance(self.mask_from, str) else self.mask_from or ()
+
+    @property
+    def stepped(self) -> tuple[str, ...]:
+        """The features that have a value a step."""
+        return tuple(name for name, feature in self.features.items() if has_steps(feature))
 
     def manifest_features(self) -> dict[str, Feature]:
         """Return the features as the manifest has them."""

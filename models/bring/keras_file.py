@@ -65,8 +65,8 @@ class KerasFile:
         return {layer.name: float(layer.mask_value) for layer in masking}
 
     def pads(self) -> list[float]:
-        """Return the value that the first `Masking` layer masks, else 0."""
-        return [next(iter(self.masked_values().values()), 0.0)]
+        """Return the values that `Masking` layers mask, each once, else 0."""
+        return list(dict.fromkeys(self.masked_values().values())) or [0.0]
 
 
 def _masks(layer: keras.layers.Layer, kinds: tuple[type, ...]) -> bool:

@@ -14,6 +14,7 @@ from seqserve.service.contract.manifest import (
     MaskInput,
     Signature,
     Tensor,
+    has_steps,
 )
 
 BUCKETS = (8, 16, 32, 64, 128)
@@ -32,7 +33,8 @@ def contract_manifest(
     Raises:
         ConfigInvalid: time axis, buckets, padding or limits contradict each other.
     """
-    buckets = _buckets(contract, matching)
+    _check_static(contract, matching)
+    buckets = _buckets(contract, file, matching)
     longest = max(buckets, default=0)
     steps = contract.limits.sequence_steps or longest
     if steps > longest:
@@ -52,8 +54,32 @@ def contract_manifest(
         padding=contract.padding or "right",
         features=contract.manifest_features(),
         heads=heads,
-        limits=Limits(sequence_steps=steps or None, text_characters=_characters(contract)),
+        limits=Limits(
+            sequence_steps=steps or None,
+            text_characters=_characters(contract),
+        ),
     )
+
+
+def with_least(contract: Contract, manifest: Manifest, matching: Matching) -> Manifest:
+    """Return the manifest, its masks known, with the shortest sequence.
+
+    That is the contract's; else the fixed time axis of a model that does not know padding from steps.
+    """
+    ports = [matching.features[name] for name in contract.stepped]
+    is_fixed = any(port.shape[1] is not None for port in ports)
+    masked = set(manifest.masking_inputs)
+    streams = manifest.streams or (manifest.stepped,)
+    knows_padding = manifest.mask_input is not None or all(masked.intersection(each) for each in streams)
+    least = contract.limits.sequence_least
+    if least is None and is_fixed and not knows_padding:
+        least = manifest.buckets[0]
+    limits = manifest.limits.model_copy(update={"sequence_least": least})
+    if least is not None and least > (limits.sequence_steps or 0):
+        raise ConfigInvalid(
+            f"limits.sequence_least: {least} is above the longest sequence, {limits.sequence_steps}"
+        )
+    return manifest.model_copy(update={"limits": limits})
 
 
 def _characters(contract: Contract) -> int | None:
@@ -63,22 +89,22 @@ def _characters(contract: Contract) -> int | None:
     return contract.limits.text_characters or (CHARACTERS if has_text else None)
 
 
-def _buckets(contract: Contract, matching: Matching) -> tuple[int, ...]:
-    """Return the contract's buckets, or the one bucket that a fixed time axis leaves; none for text alone."""
-    ports = [
-        port
-        for name, port in matching.features.items()
-        if not isinstance(contract.features[name], ContractText)
-    ]
+def _buckets(contract: Contract, file: ModelFile, matching: Matching) -> tuple[int, ...]:
+    """Return the contract's buckets, or the one bucket that a fixed time axis leaves; none without steps."""
+    ports = [matching.features[name] for name in contract.stepped]
     if not ports:
-        if contract.buckets is not None:
-            raise ConfigInvalid(f"buckets: {list(contract.buckets)}, but a text is not padded; leave it out")
+        for field, given in (
+            ("buckets", contract.buckets),
+            ("limits.sequence_least", contract.limits.sequence_least),
+        ):
+            if given is not None:
+                raise ConfigInvalid(f"{field}: {given}, but no feature has steps to be padded; leave it out")
         return ()
     fixed = {port.shape[1] for port in ports} - {None}
     if len(fixed) > 1:
         raise ConfigInvalid(f"features: one time axis is expected, the model has {list_ports(ports)}")
     for size in fixed:
-        _check_fixed(contract, size, list_ports(ports))
+        _check_fixed(contract, file, size, list_ports(ports))
         return (int(size or 0),)
     if contract.padding == "left" and len(contract.buckets or ()) != 1:
         raise ConfigInvalid(
@@ -88,13 +114,32 @@ def _buckets(contract: Contract, matching: Matching) -> tuple[int, ...]:
     return contract.buckets or BUCKETS
 
 
-def _check_fixed(contract: Contract, size: int | None, shown: str) -> None:
+def _check_static(contract: Contract, matching: Matching) -> None:
+    """Refuse the width of a value of the whole sequence, (batch, k), taken for k steps."""
+    timed = {name: matching.features[name] for name in contract.stepped}
+    axes = {port.shape[1] for port in timed.values()}
+    for name, port in timed.items():
+        size = port.shape[1]
+        if len(port.shape) == 2 and size is not None and (size == 1 or len(axes) > 1):
+            feature, others = contract.features[name], [one for one in timed.values() if one != port]
+            width = f" and width = {size}" if feature.kind == "numbers" and size > 1 else ""
+            beside = f", and {list_ports(others)} another" if others else ""
+            raise ConfigInvalid(
+                f"features.{name}: {feature.kind} have one value a step, and input {port} of the model would "
+                f'have {size} steps{beside}: per = "sequence"{width} where it has one value a sequence'
+            )
+
+
+def _check_fixed(contract: Contract, file: ModelFile, size: int | None, shown: str) -> None:
     if contract.buckets not in (None, (size,)):
         raise ConfigInvalid(
             f"buckets: {list(contract.buckets or ())}, but the model's time axis is fixed, "
             f"{shown}: leave buckets out, or [{size}]"
         )
-    if contract.padding is None:
+    may_be_shorter = (
+        file.maybe_masks() or contract.masks or contract.mask_input or contract.limits.sequence_least
+    )
+    if contract.padding is None and may_be_shorter:
         raise ConfigInvalid(
             f'padding: the model\'s time axis is fixed, {shown}: say padding = "left" if its '
             "training rows were padded in front (pad_sequences' default, padding='pre'), or "
@@ -113,7 +158,7 @@ def _input(contract: Contract, name: str, port: Port, likely: float) -> Tensor:
     pad = feature.pad_value
     if pad is None and not isinstance(feature, ContractCategories):
         pad = likely
-    return input_tensor(feature, pad or 0, has_columns=len(port.shape) == 3)
+    return input_tensor(feature, pad or 0, has_columns=len(port.shape) == 2 + has_steps(feature))
 
 
 def _output(head: Head, port: Port) -> Tensor:

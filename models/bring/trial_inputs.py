@@ -8,7 +8,7 @@ import numpy as np
 from seqserve.models.config import ConfigInvalid
 from seqserve.service import errors
 from seqserve.service.contract.features import SequenceEncoder
-from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers
+from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, has_steps
 from seqserve.service.contract.padding import Row
 from seqserve.service.contract.texts import Text
 
@@ -44,21 +44,36 @@ def made_up(
         sent: Sent = {
             name: " ".join(random.choice(words[name], length))
             if isinstance(feature, Text)
-            else _values(feature, length, number, random)
+            else _given(feature, _length(manifest, name, length, number), number, random)
             for name, feature in manifest.features.items()
         }
         yield sent, _encoded(manifest, encoder, sent, random)
 
 
+def _length(manifest: Manifest, name: str, length: int, number: int) -> int:
+    """Return the steps of a feature: of several streams all but one in turn are shorter."""
+    streams = manifest.streams or ()
+    longest = streams[number % len(streams)] if streams else (name,)
+    return length if name in longest else max(manifest.limits.sequence_least or 1, length // 2)
+
+
+def _given(feature: Feature, length: int, number: int, random: np.random.Generator) -> Any:
+    return (
+        _values(feature, length, number, random)
+        if has_steps(feature)
+        else _values(feature, 1, number, random)[0]
+    )
+
+
 def _encoded(manifest: Manifest, encoder: SequenceEncoder, sent: Sent, random: np.random.Generator) -> Row:
     """Encode a sequence; a step that looks like padding is drawn again, in place."""
-    name = str(manifest.masking_input)
     for _ in range(REDRAWN):
         try:
             return encoder.encode(sent).row
         except errors.PadCollision as collision:
+            name, step = str(collision.path[0]), int(collision.path[-1])
             # the last of two: the first step's time since the previous one is always 0
-            sent[name][int(collision.path[-1])] = _values(manifest.features[name], 2, 0, random)[-1]
+            sent[name][step] = _values(manifest.features[name], 2, 0, random)[-1]
     raise ConfigInvalid(
         f"features.{name}: all that is drawn encodes to the pad value: is mean, scale or pad_value wrong?"
     )

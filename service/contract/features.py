@@ -3,7 +3,7 @@
 Training data and requests are encoded by the same functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from seqserve.service import errors
 from seqserve.service.contract.items import WarningDetail
-from seqserve.service.contract.manifest import Elapsed, Manifest, Numbers
+from seqserve.service.contract.manifest import Elapsed, Manifest, Numbers, has_steps
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.contract.texts import Text, text_input, words_in
 from seqserve.service.contract.values import (
@@ -21,6 +21,7 @@ from seqserve.service.contract.values import (
     cast,
     natural_values,
     shown,
+    standardized,
     value_encoder,
 )
 
@@ -47,6 +48,8 @@ class SequenceEncoder:
         self._manifest = manifest
         self._inputs = manifest.signatures[signature].inputs
         self._longest = manifest.limits.sequence_steps or max(manifest.buckets, default=0)
+        self._least = manifest.limits.sequence_least or 1
+        self._streams = manifest.streams or (manifest.stepped,)
         self._texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text)]
         self._encoders = {
             name: value_encoder(feature)
@@ -61,17 +64,16 @@ class SequenceEncoder:
         Args:
             features: by name, one entry a step: a list of labels (str or whole numbers), numbers or rows of
                 numbers; an array (time) or (time, width) of numbers; or for elapsed time `{"timestamps": …}`,
-                a list of RFC 3339 strings or an array of seconds since 1970. Of kind text: one string, or
-                a list of it.
+                a list of RFC 3339 strings or an array of seconds since 1970. Of kind text, or per sequence:
+                one value, or a list or an array of it.
 
         Raises:
             InvalidArgument: the class and its path say which feature, which step, and why.
         """
         self._check_names(features)
-        length = self._checked_length(features) if self._encoders else None
+        lengths = [self._checked_length(stream, features) for stream in self._streams if stream]
         inputs = {name: self._text(name, features[name]) for name in self._texts}
-        if length is None:
-            length = sum(map(words_in, inputs.values()))
+        length = max(lengths) if lengths else sum(map(words_in, inputs.values())) or 1
         seen: dict[str, list[WarningDetail]] = {UNSEEN_EVENT_TYPE: [], OUT_OF_RANGE: []}
         for name, encode in self._encoders.items():
             try:
@@ -100,8 +102,11 @@ class SequenceEncoder:
         """
         low, high = ranges.T  # (columns)
         bounds = np.stack([low - (high - low), high + (high - low)])  # (2, columns)
-        is_time = isinstance(self._manifest.features[name], Elapsed)
-        encoded, _ = self._encoders[name](np.maximum(bounds, 0) if is_time else bounds)
+        feature = self._manifest.features[name]
+        if isinstance(feature, Numbers):
+            encoded = standardized(bounds, feature.model_copy(update={"per": "step"}))
+        else:
+            encoded, _ = self._encoders[name](np.maximum(bounds, 0))
         return np.sort(encoded.reshape(2, -1), axis=0)
 
     def _outside(self, name: str, values: Array) -> Places:
@@ -114,20 +119,25 @@ class SequenceEncoder:
         steps = np.flatnonzero(outside.any(axis=1))[:MOST_DETAILS].tolist()
         natural = natural_values(self._manifest.features[name], table[steps])
         columns = outside[steps].argmax(axis=1).tolist()
-        return [(step, f"{row[at]:g}") for step, row, at in zip(steps, natural, columns, strict=True)]
+        named = steps if has_steps(self._manifest.features[name]) else [None] * len(steps)
+        return [(step, f"{row[at]:g}") for step, row, at in zip(named, natural, columns, strict=True)]
 
-    def _checked_length(self, features: Mapping[str, Any]) -> int:
-        """Check what costs nothing, before any value is looked at; returns the number of steps."""
-        lengths = {name: self._steps(name, features[name]) for name in self._encoders}
+    def _checked_length(self, stream: Sequence[str], features: Mapping[str, Any]) -> int:
+        """Check what costs nothing, before any value is looked at; returns the steps of a stream."""
+        lengths = {name: self._steps(name, features[name]) for name in stream}
         longest = max(lengths, key=lambda name: lengths[name])
+        steps = f"{longest!r} has {lengths[longest]} steps"
         if lengths[longest] > self._longest:
-            message = f"{longest!r} has {lengths[longest]} steps, more than the limit of {self._longest}"
+            message = f"{steps}, more than the limit of {self._longest}"
             raise errors.SequenceTooLong(message, path=(longest,))
         if len(set(lengths.values())) > 1:
-            shown = ", ".join(f"{name!r} {n}" for name, n in lengths.items())
-            raise errors.UnequalLengths(f"features of unequal length in steps: {shown}", path=(longest,))
+            listed = ", ".join(f"{name!r} {n}" for name, n in lengths.items())
+            raise errors.UnequalLengths(f"features of unequal length in steps: {listed}", path=(longest,))
         if lengths[longest] == 0:
             raise errors.EmptySequence("the sequence has no steps", path=(longest,))
+        if lengths[longest] < self._least:
+            message = f"{steps}, fewer than the {self._least} that the model needs"
+            raise errors.SequenceTooShort(message, path=(longest,))
         return lengths[longest]
 
     def _check_names(self, features: Mapping[str, Any]) -> None:
@@ -155,15 +165,19 @@ class SequenceEncoder:
         raise errors.WrongType(f"{name!r}: a list of one value a step is wanted", path=(name,))
 
     def _check_collision(self, inputs: Mapping[str, Array]) -> None:
-        name = self._manifest.masking_input
-        if name is None:
-            return
-        pad = self._inputs[name].pad_value
-        hit = (inputs[name].reshape(len(inputs[name]), -1) == pad).all(axis=1)
-        if hit.any():
-            step = int(hit.argmax())
-            message = f"step {step} encodes to the pad value {pad}: the model would drop it"
-            raise errors.PadCollision(message, path=(name, step))
+        pads = {name: self._inputs[name].pad_value for name in self._manifest.masking_inputs}
+        hits = {
+            name: (inputs[name].reshape(len(inputs[name]), -1) == pad).all(axis=1)
+            for name, pad in pads.items()
+        }
+        if self._manifest.mask_where == "all":
+            hits = dict.fromkeys(hits, np.logical_and.reduce(list(hits.values())))
+        for name, pad in pads.items():
+            hit = hits[name]
+            if hit.any():
+                step = int(hit.argmax())
+                message = f"step {step} encodes to the pad value {pad}: the model would drop it"
+                raise errors.PadCollision(message, path=(name, step))
 
 
 def _ranges(manifest: Manifest) -> dict[str, Array]:

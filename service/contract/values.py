@@ -22,7 +22,9 @@ LARGEST = {"int32": 2**31 - 1, "int64": 2**53, "float32": float(np.finfo(np.floa
 
 MOST_DETAILS = 10
 """How many steps of a sequence are named for each warning."""
-Places = Sequence[tuple[int, str]]
+Step = int | None
+"""Where a value stands; None where it is the feature's only one, for the whole sequence."""
+Places = Sequence[tuple[Step, str]]
 """Steps, each with the value that is worth a warning."""
 
 LONGEST_SHOWN = 60
@@ -34,7 +36,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _YEARS_1_TO_9999 = (-62_135_596_800.0, 253_402_300_800.0)  # in seconds, as google.protobuf.Timestamp has them
 
 Encoder = Callable[[Any], tuple[Array, Places]]
-"""Values to (time, …), and the first steps whose unknown label was mapped."""
+"""Values to (time, …), one value a sequence to (1, …); and the first steps whose unknown label was mapped."""
 
 
 def value_encoder(feature: Feature) -> Encoder:
@@ -47,24 +49,50 @@ def value_encoder(feature: Feature) -> Encoder:
         case Categories():
             return _categories(feature)
         case Numbers():
-            return lambda values: (_standardized(values, feature), ())
+            return lambda values: (standardized(values, feature), ())
         case Elapsed():
             return lambda values: (_elapsed(values, feature), ())
     raise errors.ManifestInvalid(f"features: kind {feature.kind!r} is not one of a sequence model")
 
 
 def cast(values: Array, tensor: Tensor) -> Array:
-    """Return (time, …) values in the input's dtype and axes, with an axis of size 1 added or dropped."""
-    largest = LARGEST[tensor.dtype]
+    """Return (time, …) values in the input's dtype and axes, with an axis of size 1 added or dropped.
+
+    An input without a time axis gets the only entry of (1, …).
+    """
+    largest, has_steps = LARGEST[tensor.dtype], "time" in tensor.axes
     flat = values.reshape(len(values), -1)
     over = ~(np.abs(flat) <= largest).all(axis=1)
     if over.any():
-        step = int(over.argmax())
-        value = float(flat[step][~(np.abs(flat[step]) <= largest)][0])
-        message = f"step {step} becomes {value:g}, too large for the model's {tensor.dtype}"
-        raise errors.NotFinite(message, path=(step,))
-    shape = (len(values),) if len(tensor.axes) == 2 else flat.shape
+        place = int(over.argmax())
+        step, value = place if has_steps else None, flat[place][~(np.abs(flat[place]) <= largest)][0]
+        message = f"{_named(step)} becomes {value:g}, too large for the model's {tensor.dtype}"
+        raise errors.NotFinite(message, path=_path(step))
+    shape = (*flat.shape[:has_steps], *flat.shape[1:][: len(tensor.axes) - 1 - has_steps])
     return flat.astype(NUMPY_TYPES[tensor.dtype]).reshape(shape)
+
+
+def _named(step: Step) -> str:
+    return "the value" if step is None else f"step {step}"
+
+
+def _path(step: Step) -> errors.Path:
+    return () if step is None else (step,)
+
+
+def _only(given: Any, width: int = 1) -> Any:
+    """Return the value of a feature that has one a sequence: given alone, or in a list of one, as in gRPC."""
+    value = given.tolist() if isinstance(given, np.ndarray) else given
+    if not isinstance(value, list):
+        return value
+    rows = value if all(isinstance(row, list) for row in value) else [value]
+    wrong = next((row for row in rows if isinstance(row, list) and len(row) != width), None)
+    if width > 1 and (wrong is not None or not rows):
+        raise _wrong_width(None, len(wrong or ()), width)
+    listed = rows if width > 1 else value
+    if len(listed) != 1:
+        raise errors.UnequalLengths(f"{len(listed)} values are given; the feature has one a sequence")
+    return listed[0]
 
 
 # --- categories -----------------------------------------------------------------------------------
@@ -74,12 +102,13 @@ def _categories(feature: Categories) -> Encoder:
     ids = {label: feature.first_id + place for place, label in enumerate(feature.labels)}
 
     def encode(values: Any) -> tuple[Array, Places]:
-        labels = [_label(value, step) for step, value in enumerate(_column(values))]
-        encoded = [ids.get(label, feature.unknown_id) for label in labels]
+        column = enumerate(_column(values)) if feature.per == "step" else [(None, _only(values))]
+        labels = [(step, _label(value, step)) for step, value in column]
+        encoded = [ids.get(label, feature.unknown_id) for _, label in labels]
         if None in encoded:
-            step = encoded.index(None)
-            raise errors.UnknownCategory(f"step {step}: unknown label {shown(labels[step])}", path=(step,))
-        unseen = ((step, _cut(label)) for step, label in enumerate(labels) if label not in ids)
+            step, label = labels[encoded.index(None)]
+            raise errors.UnknownCategory(f"{_named(step)}: unknown label {shown(label)}", path=_path(step))
+        unseen = ((step, _cut(label)) for step, label in labels if label not in ids)
         return np.array(encoded, np.int64), tuple(itertools.islice(unseen, MOST_DETAILS))
 
     return encode
@@ -94,21 +123,29 @@ def _column(values: Any) -> Sequence[Any]:
     return listed
 
 
-def _label(value: Any, step: int) -> str:
+def _label(value: Any, step: Step) -> str:
     """Read a label: a string, or a whole number as its decimal string (event types are often integers)."""
     if isinstance(value, str):
         return value
     if _is_number(value) and _finite(value, step).is_integer():
         return str(int(value))
-    message = f"step {step} is {_given(value)}, not a label: a string or an integer is wanted"
-    raise errors.WrongType(message, path=(step,))
+    message = f"{_named(step)} is {_given(value)}, not a label: a string or an integer is wanted"
+    raise errors.WrongType(message, path=_path(step))
 
 
 # --- numbers --------------------------------------------------------------------------------------
 
 
-def _standardized(values: Any, feature: Numbers) -> Array:
-    table = _table(values, feature.width)
+def standardized(values: Any, feature: Numbers) -> Array:
+    """Return numbers scaled by column, (time, width), or (1, width) of one value a sequence.
+
+    Raises:
+        InvalidArgument: they are not finite numbers, `width` of them a step.
+    """
+    if feature.per == "sequence":
+        table = np.array([_row(_only(values, feature.width), None, feature.width)], np.float64)
+    else:
+        table = _table(values, feature.width)
     with np.errstate(over="ignore"):
         scaled: Array = (table - np.array(feature.mean)) / np.array(feature.scale)  # (time, width)
     return scaled
@@ -134,13 +171,13 @@ def _array_table(values: Array, width: int) -> Array:
     return table
 
 
-def _row(value: Any, step: int, width: int) -> list[float]:
+def _row(value: Any, step: Step, width: int) -> list[float]:
     row = value if isinstance(value, list) else [value]
     if len(row) != width:
         raise _wrong_width(step, len(row), width)
     wrong = [number for number in row if not _is_number(number)]
     if wrong:
-        raise errors.WrongType(f"step {step} is {_given(wrong[0])}, not a number", path=(step,))
+        raise errors.WrongType(f"{_named(step)} is {_given(wrong[0])}, not a number", path=_path(step))
     return [_finite(number, step) for number in row]
 
 
@@ -148,7 +185,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def _finite(value: Any, step: int) -> float:
+def _finite(value: Any, step: Step) -> float:
     try:
         number = float(value)
     except OverflowError:
@@ -158,13 +195,13 @@ def _finite(value: Any, step: int) -> float:
     return number
 
 
-def _not_finite(step: int, value: Any) -> errors.NotFinite:
-    message = f"step {step} is {_given(value)}: NaN, infinite, or beyond a double"
-    return errors.NotFinite(message, path=(step,))
+def _not_finite(step: Step, value: Any) -> errors.NotFinite:
+    message = f"{_named(step)} is {_given(value)}: NaN, infinite, or beyond a double"
+    return errors.NotFinite(message, path=_path(step))
 
 
-def _wrong_width(step: int, columns: int, width: int) -> errors.WrongWidth:
-    return errors.WrongWidth(f"step {step} has {columns} columns, the model {width}", path=(step,))
+def _wrong_width(step: Step, columns: int, width: int) -> errors.WrongWidth:
+    return errors.WrongWidth(f"{_named(step)} has {columns} columns, the model {width}", path=_path(step))
 
 
 def natural_values(feature: Feature, encoded: Array) -> Array:

@@ -66,8 +66,8 @@ def test_a_masked_model_is_answered_as_keras_does(
     model = sequential(kind, *body())
     version = export(saved_by_keras(model, tmp_path / "saved"), NUMBERS + SOFTMAX, tmp_path / "models")
     manifest = manifest_of(version)
-    assert (manifest.masking_input, manifest.signatures["serving_default"].inputs["x"].pad_value) == (
-        "x",
+    assert (manifest.masking_inputs, manifest.signatures["serving_default"].inputs["x"].pad_value) == (
+        ("x",),
         -10,
     )
     rows = tables(3, 1, 17)
