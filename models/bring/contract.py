@@ -4,10 +4,12 @@ Features and heads are the manifest's own, each with the Keras input or output t
 model itself shows (time axis, padding value, mask) may be left out.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
+from seqserve.models.bring.words import STRICT, TextWords
 from seqserve.models.config import FeatureName, Name, Section, Width
 from seqserve.service.contract.manifest import (
     Categories,
@@ -18,14 +20,22 @@ from seqserve.service.contract.manifest import (
     Numeric,
     Sigmoid,
     Softmax,
+    Tokens,
     has_steps,
 )
 from seqserve.service.contract.part import Part
 from seqserve.service.contract.texts import Text, TextHead
 
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)  # TOML has no tuples
 Table = dict[str, Any]
 WIDEST = 65_536
+
+
+def decimal(table: Any) -> Any:
+    """Read labels that are whole numbers as their decimal strings, as a caller's labels are read."""
+    labels = table.get("labels") if isinstance(table, dict) else None
+    if not isinstance(labels, list | tuple):
+        return table
+    return {**table, "labels": [str(label) if type(label) is int else label for label in labels]}
 
 
 class ContractFeature(BaseModel):
@@ -36,6 +46,8 @@ class ContractFeature(BaseModel):
 
     input: str | None = None
     pad_value: int | float | None = None
+
+    _decimal = model_validator(mode="before")(decimal)
 
 
 class ContractCategories(ContractFeature, Categories):
@@ -76,6 +88,26 @@ class ContractText(ContractFeature, Text):
     part = Text
 
 
+class ContractTokens(BaseModel):
+    """Text, cut into pieces by a vocabulary; what fills its padding is the vocabulary's."""
+
+    model_config = STRICT
+
+    kind: Literal["tokens"]
+    vocabulary: TextWords
+    input: str | None = None
+
+    @property
+    def pad_value(self) -> None:
+        """Return nothing: the vocabulary says what pads."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ContractTokens":
+        if self.vocabulary.kind == "none":
+            raise ValueError('vocabulary.kind: "none": strings for the graph are a feature of kind = "text"')
+        return self
+
+
 class ContractHead(BaseModel):
     """What a head of the file says beyond the manifest's: the Keras output, by layer name or index."""
 
@@ -83,6 +115,8 @@ class ContractHead(BaseModel):
     part: ClassVar[type[Part]]
 
     output: str | int | None = None
+
+    _decimal = model_validator(mode="before")(decimal)
 
 
 class ContractSoftmax(ContractHead, Softmax):
@@ -134,7 +168,8 @@ class ContractTextHead(ContractHead, TextHead):
 
 
 AnyFeature = Annotated[
-    ContractCategories | ContractNumbers | ContractElapsed | ContractText, Field(discriminator="kind")
+    ContractCategories | ContractNumbers | ContractElapsed | ContractText | ContractTokens,
+    Field(discriminator="kind"),
 ]
 AnyHead = Annotated[
     ContractSoftmax | ContractSigmoid | ContractNumeric | ContractTextHead, Field(discriminator="kind")
@@ -144,11 +179,12 @@ _HEAD: TypeAdapter[Head] = TypeAdapter(Head)
 
 
 class Longest(Section):
-    """What a caller may send: up to the longest bucket if absent, and 2000 characters of a text."""
+    """What a caller may send: steps and pieces to the longest bucket if absent, 2000 characters of a text."""
 
     sequence_steps: Width | None = None
     sequence_least: Width | None = None  # the fixed time axis if absent, unless the model masks; else 1
     text_characters: Width | None = None
+    text_pieces: Width | None = None
 
 
 class Contract(Section):
@@ -178,7 +214,7 @@ class Contract(Section):
                 raise ValueError(f"mask_from: {name!r} is not a feature of the file")
             if name not in self.stepped:
                 raise ValueError(f"mask_from: features.{name} has no steps")
-        texts = [name for name, feature in self.features.items() if isinstance(feature, ContractText)]
+        texts = [n for n, entry in self.features.items() if isinstance(entry, ContractText | ContractTokens)]
         if texts and not self.examples:
             raise ValueError(f"examples: features.{texts[0]} is text, of which none can be drawn; give some")
         return self
@@ -193,9 +229,11 @@ class Contract(Section):
         """The features that have a value a step."""
         return tuple(name for name, feature in self.features.items() if has_steps(feature))
 
-    def manifest_features(self) -> dict[str, Feature]:
-        """Return the features as the manifest has them."""
-        return {name: _FEATURE.validate_python(_plain(entry)) for name, entry in self.features.items()}
+    def manifest_features(self, tokens: Mapping[str, Tokens]) -> dict[str, Feature]:
+        """Return the features as the manifest has them; `tokens`: those whose vocabularies were read."""
+        own = {n: entry for n, entry in self.features.items() if not isinstance(entry, ContractTokens)}
+        plain = {name: _FEATURE.validate_python(_plain(entry)) for name, entry in own.items()}
+        return {name: tokens[name] if name in tokens else plain[name] for name in self.features}
 
     def manifest_heads(self) -> dict[str, Head]:
         """Return the heads as the manifest has them."""

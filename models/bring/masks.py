@@ -10,9 +10,9 @@ from seqserve.models.bring.contract import Contract
 from seqserve.models.bring.trial import Function, run
 from seqserve.models.bring.trial_inputs import made_up, words_of
 from seqserve.models.config import ConfigInvalid
-from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.features import NO_FILES, Files, SequenceEncoder
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
-from seqserve.service.contract.padding import Row, bucket_of, real_steps
+from seqserve.service.contract.padding import Array, Row, bucket_of, real_steps
 
 MOST_COMPANIONS = 3
 """Features beside the masked one that are tried to share its steps."""
@@ -32,7 +32,9 @@ class Masks:
     joint: bool = False
 
 
-def masked_manifest(manifests: Sequence[Manifest], function: Function, contract: Contract) -> Manifest:
+def masked_manifest(
+    manifests: Sequence[Manifest], function: Function, contract: Contract, files: Files = NO_FILES
+) -> Manifest:
     """Return the manifest that says what the model masks by; the last one where it masks by nothing.
 
     Args:
@@ -44,7 +46,7 @@ def masked_manifest(manifests: Sequence[Manifest], function: Function, contract:
     if len(contract.masks) == 1 and len(manifests) == 1:
         masks = Masks(_pads(manifests[0], contract.masks))
     else:
-        masks = _found(manifests, function, contract)
+        masks = _found(manifests, function, contract, files)
     if len(contract.masks) > 1 and set(masks.pads) != set(contract.masks):
         found = ", ".join(masks.pads) or "none"
         raise ConfigInvalid(
@@ -79,12 +81,14 @@ def _with(manifest: Manifest, masks: Masks) -> Manifest:
     return manifest.model_copy(update=update)
 
 
-def _found(manifests: Sequence[Manifest], function: Function, contract: Contract) -> Masks:
+def _found(manifests: Sequence[Manifest], function: Function, contract: Contract, files: Files) -> Masks:
     """Try each feature alone, then features with steps of their own, then features together."""
-    length = min(6, (manifests[0].limits.sequence_steps or 1) - 1)
+    limits = manifests[0].limits
+    most = [limit - 1 for limit in (limits.sequence_steps, limits.text_pieces) if limit is not None]
+    length = min([6, *most]) if most else 0
     if length < 2:
         return Masks()
-    trials = [_Trial(manifest, function, contract, length) for manifest in manifests]
+    trials = [_Trial(manifest, function, contract, length, files) for manifest in manifests]
     stepped = contract.stepped
     pads = _maskers(trials, contract.masks or stepped, stepped)
     per_step = any(head.per == "step" for head in contract.heads.values())
@@ -145,28 +149,30 @@ def _maskers(trials: Sequence["_Trial"], names: Sequence[str], stream: Sequence[
 class _Trial:
     """Made-up rows of one manifest, and what the model answers for them with a step of padding put in."""
 
-    def __init__(self, manifest: Manifest, function: Function, contract: Contract, length: int) -> None:
+    def __init__(
+        self, manifest: Manifest, function: Function, contract: Contract, length: int, files: Files
+    ) -> None:
         self.manifest = manifest
         self._function = function
-        random, encoder = np.random.default_rng(1), SequenceEncoder(manifest, PREDICT_SIGNATURE)
-        words = words_of(manifest, contract.examples)
+        random, encoder = np.random.default_rng(1), SequenceEncoder(manifest, PREDICT_SIGNATURE, files)
+        words = words_of(manifest, encoder, contract.examples)
         self._rows = [row for _, row in made_up(manifest, encoder, length, random, words)][:5]
-        self._places = (0, length // 2, length)
 
     def drops(self, names: Sequence[str], stream: Sequence[str]) -> bool:
         """Tell whether a step of the features' pad values, put into the stream, changes no other answer."""
-        return all(self._drops(names, stream, at) for at in self._places)
+        return all(self._drops(names, stream, at) for at in (0.0, 0.5, 1.0))
 
-    def _drops(self, names: Sequence[str], stream: Sequence[str], at: int) -> bool:
+    def _drops(self, names: Sequence[str], stream: Sequence[str], at: float) -> bool:
         manifest = self.manifest
         wider = [self._wider(row, names, stream, at) for row in self._rows]
-        length = bucket_of(wider[0].length, manifest.buckets)
+        length = bucket_of(max(row.length for row in wider), manifest.buckets)
         before, after = (run(manifest, self._function, rows, length) for rows in (self._rows, wider))
         for head, values in before.items():
             for row, one, other in zip(self._rows, values, after[head], strict=True):
                 if manifest.heads[head].per == "step":
                     one = real_steps(one, row.length, manifest.padding)
-                    other = np.delete(real_steps(other, row.length + 1, manifest.padding), at, axis=0)
+                    put_in = int(at * row.length)
+                    other = np.delete(real_steps(other, row.length + 1, manifest.padding), put_in, axis=0)
                 same = (
                     one == other if isinstance(one, bytes) else np.allclose(one, other, rtol=1e-5, atol=1e-5)
                 )
@@ -174,8 +180,14 @@ class _Trial:
                     return False
         return True
 
-    def _wider(self, row: Row, names: Sequence[str], stream: Sequence[str], at: int) -> Row:
-        inputs = {n: np.insert(v, at, v[at - 1], axis=0) if n in stream else v for n, v in row.inputs.items()}
+    def _wider(self, row: Row, names: Sequence[str], stream: Sequence[str], at: float) -> Row:
+        inputs = {n: _with_one_more(v, at) if n in stream else v for n, v in row.inputs.items()}
         for name, pad in _pads(self.manifest, names).items():
-            inputs[name][at] = pad
+            inputs[name][int(at * (len(inputs[name]) - 1))] = pad
         return Row(inputs, row.length + 1)
+
+
+def _with_one_more(values: Array, at: float) -> Array:
+    """Return (time, …) values with the one at a place, 0 to 1 of the whole, put in twice."""
+    place = int(at * len(values))
+    return np.insert(values, place, values[place - 1], axis=0)

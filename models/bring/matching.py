@@ -11,7 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractText
+from seqserve.models.bring.contract import (
+    AnyFeature,
+    Contract,
+    ContractCategories,
+    ContractText,
+    ContractTokens,
+)
 from seqserve.models.bring.keras_file import Port
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.config import RESERVED, ConfigInvalid
@@ -118,10 +124,9 @@ def _check_input(field: str, feature: AnyFeature, port: Port) -> None:
         raise ConfigInvalid(
             f"{field}: {feature.kind} give {gives}, input {port} of the model does not fit{advice}"
         )
+    ids = isinstance(feature, ContractCategories | ContractTokens)
     floats = port.dtype in ("float16", "bfloat16", "float32", "float64")
-    if not floats and (
-        not isinstance(feature, ContractCategories) or not port.dtype.startswith(("int", "uint"))
-    ):
+    if not floats and not (ids and port.dtype.startswith(("int", "uint"))):
         raise ConfigInvalid(f"{field}: {feature.kind} cannot go into input {port} of the model: its dtype")
     if isinstance(feature, ContractCategories):
         _check_ids(field, feature, port)

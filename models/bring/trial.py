@@ -9,7 +9,7 @@ import numpy as np
 from seqserve.models.bring.trial_inputs import Sent, made_up, words_of
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import margin
-from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.features import NO_FILES, Files, SequenceEncoder
 from seqserve.service.contract.heads import sigmoid_probabilities, softmax_probabilities
 from seqserve.service.contract.manifest import (
     PREDICT_SIGNATURE,
@@ -40,7 +40,9 @@ class Trial:
     warnings: list[str]
 
 
-def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()) -> Trial:
+def try_model(
+    manifest: Manifest, function: Function, given: Iterable[Sent] = (), files: Files = NO_FILES
+) -> Trial:
     """Run the model on made-up sequences of three lengths, and keep of each length the clearest of 32.
 
     Near a tie another device could answer otherwise; where no sequence is clear, a warning says so, unless
@@ -51,11 +53,12 @@ def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()
             contract says.
     """
     random = np.random.default_rng(0)
-    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE, files)
     given = list(given)
-    words = words_of(manifest, given)
+    words = words_of(manifest, encoder, given)
     least = manifest.limits.sequence_least or 1
-    most = max(least, min(LONGEST, manifest.limits.sequence_steps or LONGEST))
+    limits = (manifest.limits.sequence_steps, manifest.limits.text_pieces)
+    most = max(least, min([LONGEST, *(limit for limit in limits if limit is not None)]))
     clear, unclear, best_margins, answered = [], [], [], dict[str, list[Array]]()
     for length in sorted({max(least, most // 8), max(least, most // 2), most}):
         sequences = list(made_up(manifest, encoder, length, random, words))
@@ -68,7 +71,8 @@ def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()
         clear.append(sequences[int(order[-1])][0])
         unclear += [sequences[int(place)][0] for place in order[:NEAR_TIES]]
         best_margins.append(max(margins))
-    first = {n: v[:least] if n in manifest.stepped else v for n, v in clear[0].items()}
+    steps = [name for name in manifest.stepped if isinstance(clear[0][name], list)]
+    first = {n: values[:least] if n in steps else values for n, values in clear[0].items()}
     _try_lengths(manifest, function, [encoder.encode(first).row, rows[-1]])
     for sequence in given:
         _noted(run(manifest, function, [encoder.encode(sequence).row]), answered)
@@ -111,17 +115,18 @@ def _noted(outputs: dict[str, Array], answered: dict[str, list[Array]]) -> dict[
 def run(
     manifest: Manifest, function: Function, rows: list[Row], length: int | None = None
 ) -> dict[str, Array]:
-    """Return the model's own outputs for rows of one length, unpadded unless a length is given or fixed."""
-    alone = manifest.buckets[0] if len(manifest.buckets) == 1 else rows[0].length
+    """Return the model's own outputs for rows, padded to the longest unless a length is given or fixed."""
+    longest = max(row.length for row in rows)
+    alone = manifest.buckets[0] if len(manifest.buckets) == 1 else longest
     length = length or alone
     inputs = pad_batch(rows, length, manifest.signatures[PREDICT_SIGNATURE], manifest)
-    padded = f" padded to {length}" if length > rows[0].length else ""
+    padded = f" padded to {length}" if length > longest else ""
     try:
         outputs = {name: np.asarray(value) for name, value in function(**inputs).items()}
     except Exception as error:  # whatever a layer says of values or shapes that it does not take
         reason = " ".join(str(error).split())[:300]
         raise ConfigInvalid(
-            f"features: the model fails on a sequence of {rows[0].length} steps{padded} that the contract "
+            f"features: the model fails on a sequence of {longest} steps{padded} that the contract "
             f"allows (labels, first_id, unknown_id, width, buckets): {reason}"
         ) from error
     _check_steps(manifest, outputs, length)

@@ -8,7 +8,15 @@ import numpy as np
 from seqserve.models.config import ConfigInvalid
 from seqserve.service import errors
 from seqserve.service.contract.features import SequenceEncoder
-from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, has_steps
+from seqserve.service.contract.manifest import (
+    Categories,
+    Elapsed,
+    Feature,
+    Manifest,
+    Numbers,
+    Tokens,
+    has_steps,
+)
 from seqserve.service.contract.padding import Row
 from seqserve.service.contract.texts import Text
 
@@ -20,13 +28,18 @@ Words = Mapping[str, Sequence[str]]
 """By feature of text, the words that texts are made up of."""
 
 
-def words_of(manifest: Manifest, examples: Sequence[Sent]) -> dict[str, list[str]]:
-    """Return the words of the examples' texts, each once, by feature of text."""
-    texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text)]
+def words_of(manifest: Manifest, encoder: SequenceEncoder, examples: Sequence[Sent]) -> dict[str, list[str]]:
+    """Return the words of the examples' texts that are pieces, each once, by feature of text or of tokens."""
+    texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text | Tokens)]
     said = {name: [one[name] for one in examples] for name in texts}
     return {
         name: sorted(
-            {word for text in values for word in (text if isinstance(text, str) else text[0]).split()}
+            {
+                word
+                for text in values
+                for word in (text if isinstance(text, str) else text[0]).split()
+                if encoder.pieces(name, word)
+            }
         )
         for name, values in said.items()
     }
@@ -42,8 +55,8 @@ def made_up(
     """
     for number in range(CANDIDATES):
         sent: Sent = {
-            name: " ".join(random.choice(words[name], length))
-            if isinstance(feature, Text)
+            name: _text(encoder, name, _drawn(words[name], _length(manifest, name, length, number), random))
+            if name in words
             else _given(feature, _length(manifest, name, length, number), number, random)
             for name, feature in manifest.features.items()
         }
@@ -52,9 +65,26 @@ def made_up(
 
 def _length(manifest: Manifest, name: str, length: int, number: int) -> int:
     """Return the steps of a feature: of several streams all but one in turn are shorter."""
-    streams = manifest.streams or ()
-    longest = streams[number % len(streams)] if streams else (name,)
-    return length if name in longest else max(manifest.limits.sequence_least or 1, length // 2)
+    streams = manifest.groups
+    if len(streams) < 2 or name in streams[number % len(streams)] or name not in manifest.stepped:
+        return length
+    return max(manifest.limits.sequence_least or 1, length // 2)
+
+
+def _drawn(words: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
+    drawn: list[str] = random.choice(list(words), count).tolist()
+    return drawn
+
+
+def _text(encoder: SequenceEncoder, name: str, words: Sequence[str]) -> str:
+    """Return as many of the words as there may be pieces; of a single word that has more, its beginning."""
+    kept = list(words)
+    while len(kept) > 1 and encoder.pieces(name, " ".join(kept)) > len(words):
+        kept.pop()
+    text = kept[0] if len(kept) == 1 else " ".join(kept)
+    while len(text) > 1 and encoder.pieces(name, text) > len(words) and encoder.pieces(name, text[:-1]):
+        text = text[:-1]
+    return str(text)
 
 
 def _given(feature: Feature, length: int, number: int, random: np.random.Generator) -> Any:

@@ -14,8 +14,8 @@ from seqserve.service.contract.bounds import EXACT_IN_FLOAT32, FLOAT32, INT32, I
 if TYPE_CHECKING:  # `manifest` checks itself by this module
     from seqserve.service.contract.manifest import Categories, Decode, Feature, Manifest, Signature, Tensor
 
-NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
-"""Of what has pieces or steps; raw text has characters alone."""
+LIMITED = ("translation", "sequence")
+"""The tasks whose pieces, or steps, have a limit; raw text has characters alone."""
 DECODED = ("ids", "lengths", "scores")
 """The outputs of every decoding signature; `attention` is a further one, for alignment."""
 MOST_PIECES = 1_000_000
@@ -124,16 +124,21 @@ def _single(feature: "Feature") -> str:
 
 def _faults_of_streams(manifest: "Manifest") -> Iterator[str]:
     """Yield what does not go together with features that have steps of their own."""
-    if manifest.streams is None:
-        return
-    named = [name for stream in manifest.streams for name in stream]
-    if sorted(named) != sorted(manifest.stepped) or not all(manifest.streams):
+    named = [name for stream in manifest.groups for name in stream]
+    if sorted(named) != sorted(manifest.stepped) or not all(manifest.groups):
         yield f"streams: each of {', '.join(manifest.stepped)} stands in one of them, and nothing else does"
+        return
+    for stream in manifest.groups:
+        texts = [name for name in stream if manifest.features[name].kind == "tokens"]
+        if texts and len(stream) > 1:
+            yield f"streams: the pieces of {texts[0]!r} are steps of its own, not of {', '.join(stream)}"
+    if len(manifest.groups) < 2:
+        return
     if manifest.mask_input is not None:
         yield f"streams: {manifest.mask_input!r} is one mask for all of them"
     for name, head in manifest.heads.items():
-        if head.per == "step" and len(manifest.streams) > 1:
-            yield f"heads.{name}.per: step, but the features of different streams have steps of their own"
+        if head.per == "step":
+            yield f"heads.{name}.per: step, but {' and '.join(map(', '.join, manifest.groups))} may differ"
 
 
 def _faults_of_options(manifest: "Manifest") -> Iterator[str]:
@@ -214,9 +219,11 @@ def _faults_of_limits(manifest: "Manifest") -> Iterator[str]:
             yield f"limits.{field}: {limit}, but no feature has pieces or steps"
         elif limit is not None and limit > manifest.buckets[-1]:
             yield f"limits.{field}: {limit} is above the last bucket, {manifest.buckets[-1]}"
-    needed = () if manifest.is_raw else NEEDED_LIMITS.get(manifest.task, ())
-    has_text = any(feature.kind == "text" for feature in manifest.features.values())
-    for field in (*needed, *("text_characters",) * has_text):
+    kinds = {feature.kind for name, feature in manifest.features.items() if name in manifest.stepped}
+    has_text = any(feature.kind in ("text", "tokens") for feature in manifest.features.values())
+    kinds = kinds if manifest.task in LIMITED else set()
+    needed = ("text_characters",) * has_text + ("text_pieces",) * ("tokens" in kinds)
+    for field in (*needed, *("sequence_steps",) * bool(kinds - {"tokens"})):
         if getattr(manifest.limits, field) is None:
             yield f"limits.{field}: needed for task {manifest.task}"
 

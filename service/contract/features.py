@@ -5,15 +5,16 @@ Training data and requests are encoded by the same functions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from seqserve.service import errors
 from seqserve.service.contract.items import WarningDetail
-from seqserve.service.contract.manifest import Elapsed, Manifest, Numbers, has_steps
+from seqserve.service.contract.manifest import Elapsed, Manifest, Numbers, Tokens, has_steps
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.contract.texts import Text, text_input, words_in
+from seqserve.service.contract.texts import Text, one_text, text_input, words_in
 from seqserve.service.contract.values import (
     LONGEST_SHOWN,
     MOST_DETAILS,
@@ -24,16 +25,27 @@ from seqserve.service.contract.values import (
     standardized,
     value_encoder,
 )
+from seqserve.service.contract.vocabulary.base import Words
+from seqserve.service.contract.vocabulary.load import read_vocabulary
 
 UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
 
 
+Files = Mapping[str, bytes]
+"""Contract files, by name."""
+NO_FILES: Files = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A row, and what is worth warning the caller about: the first steps at which it was seen."""
+    """A row, and what is worth warning the caller about: the first steps at which it was seen.
+
+    `words`: of a text whose pieces are the steps that a head answers.
+    """
 
     row: Row
     details: tuple[WarningDetail, ...] = ()
+    words: Words | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -44,18 +56,32 @@ class Encoded:
 class SequenceEncoder:
     """Encodes sequences as one manifest says."""
 
-    def __init__(self, manifest: Manifest, signature: str) -> None:
+    def __init__(self, manifest: Manifest, signature: str, files: Files = NO_FILES) -> None:
+        """Read what the encoding needs.
+
+        Args:
+            files: the version's contract files, by name: the vocabularies of features of tokens.
+
+        Raises:
+            ManifestInvalid: a vocabulary is missing or none, or a feature is not one of a sequence model.
+        """
         self._manifest = manifest
         self._inputs = manifest.signatures[signature].inputs
         self._longest = manifest.limits.sequence_steps or max(manifest.buckets, default=0)
         self._least = manifest.limits.sequence_least or 1
-        self._streams = manifest.streams or (manifest.stepped,)
         self._texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text)]
         self._encoders = {
             name: value_encoder(feature)
             for name, feature in manifest.features.items()
-            if name not in self._texts
+            if not isinstance(feature, Text | Tokens)
         }
+        self._vocabularies = {
+            name: read_vocabulary(f"features.{name}.tokenizer", feature, files)
+            for name, feature in manifest.features.items()
+            if isinstance(feature, Tokens)
+        }
+        self._streams = [group for group in manifest.groups if not self._vocabularies.keys() & set(group)]
+        self._per_word = any(head.per == "step" for head in manifest.heads.values())
         self._usual = {name: self._bounds(name, ranges) for name, ranges in _ranges(manifest).items()}
 
     def encode(self, features: Mapping[str, Any]) -> Encoded:
@@ -64,16 +90,19 @@ class SequenceEncoder:
         Args:
             features: by name, one entry a step: a list of labels (str or whole numbers), numbers or rows of
                 numbers; an array (time) or (time, width) of numbers; or for elapsed time `{"timestamps": …}`,
-                a list of RFC 3339 strings or an array of seconds since 1970. Of kind text, or per sequence:
-                one value, or a list or an array of it.
+                a list of RFC 3339 strings or an array of seconds since 1970. Of kind text or tokens, or per
+                sequence: one value, or a list or an array of it.
 
         Raises:
             InvalidArgument: the class and its path say which feature, which step, and why.
         """
         self._check_names(features)
-        lengths = [self._checked_length(stream, features) for stream in self._streams if stream]
-        inputs = {name: self._text(name, features[name]) for name in self._texts}
+        lengths = [self._checked_length(stream, features) for stream in self._streams]
+        inputs = {name: text_input(self._text(name, features), None) for name in self._texts}
+        pieces = {name: self._ids(name, self._text(name, features)) for name in self._vocabularies}
+        lengths += map(len, pieces.values())
         length = max(lengths) if lengths else sum(map(words_in, inputs.values())) or 1
+        inputs |= pieces
         seen: dict[str, list[WarningDetail]] = {UNSEEN_EVENT_TYPE: [], OUT_OF_RANGE: []}
         for name, encode in self._encoders.items():
             try:
@@ -86,13 +115,51 @@ class SequenceEncoder:
                 seen[warning] += [WarningDetail(warning, name, *place) for place in places]
         self._check_collision(inputs)
         details = [detail for each in seen.values() for detail in each[:MOST_DETAILS]]
-        return Encoded(Row(inputs, length), tuple(details))
+        return Encoded(Row(inputs, length), tuple(details), self._words(features, pieces))
 
-    def _text(self, name: str, value: Any) -> Array:
+    def pieces(self, name: str, text: str) -> int:
+        """Return how many pieces a text has, none where one of them is refused; of raw text, its words."""
+        vocabulary = self._vocabularies.get(name)
+        if vocabulary is None:
+            return len(text.split())
         try:
-            return text_input(value, self._manifest.limits.text_characters)
+            return len(vocabulary.encode(text))
+        except errors.UnknownCategory:
+            return 0
+
+    def _text(self, name: str, features: Mapping[str, Any]) -> str:
+        try:
+            return one_text(features[name], self._manifest.limits.text_characters)
         except errors.InvalidArgument as error:
             raise error.at(name) from None
+
+    def _ids(self, name: str, text: str) -> Array:
+        """Return the ids of a text's pieces, (pieces)."""
+        longest = self._manifest.limits.text_pieces or self._manifest.buckets[-1]
+        try:
+            ids = self._vocabularies[name].encode(text)
+        except errors.InvalidArgument as error:
+            raise error.at(name) from None
+        if not ids:
+            raise errors.EmptyText("nothing is left of the text once it is standardized", path=(name,))
+        if len(ids) > longest:
+            message = f"the text has {len(ids)} pieces, more than the limit of {longest}"
+            raise errors.TextTooLong(message, path=(name,))
+        return np.array(ids, self._inputs[name].dtype)
+
+    def _words(self, features: Mapping[str, Any], ids: Mapping[str, Array]) -> Words | None:
+        """Return the words of the text, where its pieces are the steps that a head answers.
+
+        A piece that is but the space before a word is in none: the word begins with its first letter.
+        """
+        if not (self._per_word and self._vocabularies):
+            return None
+        ((name, vocabulary),) = self._vocabularies.items()  # several would have no steps in common
+        words, pieces = vocabulary.source_words(self._text(name, features)), ids[name].tolist()
+        known = set(pieces) - {vocabulary.special_ids.unknown}
+        spaces = {piece for piece in known if not vocabulary.decode([piece]).strip()}
+        named = zip(words.word_of_piece, pieces, strict=True)
+        return Words(words.words, tuple(-1 if piece in spaces else word for word, piece in named))
 
     def _bounds(self, name: str, ranges: Array) -> Array:
         """Return the bounds of usual encoded values, (2, columns): the training range, three times as wide.

@@ -130,9 +130,10 @@ class ValueAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StepsAnswer:
-    """One answer for each real step."""
+    """One answer for each real step, or for each of the text's `words`."""
 
     steps: tuple[ClassAnswer | LabelsAnswer | ValueAnswer, ...]
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ part checks itself here, and `consistency` checks the parts against each other.
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_serializer, model_validator
 
 from seqserve.service.contract.bounds import LONGEST_FAULT, MOST_FAULTS, check_bounds, in_one_line
 from seqserve.service.contract.consistency import check_consistency
@@ -189,7 +189,7 @@ Feature = Annotated[Tokens | Text | Categories | Numbers | Elapsed, Field(discri
 Per = Literal["sequence", "step", "horizon"]
 
 
-def has_steps(feature: Feature) -> bool:
+def has_steps(feature: BaseModel) -> bool:
     """Tell whether a feature has a value a step, and not one for the whole sequence."""
     return not isinstance(feature, Text) and getattr(feature, "per", "step") == "step"
 
@@ -339,6 +339,15 @@ class Manifest(Part):
     def stepped(self) -> tuple[str, ...]:
         """The features that have a value a step."""
         return tuple(name for name, feature in self.features.items() if has_steps(feature))
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The features with steps, together those that share them; a text's pieces are its own steps."""
+        if self.streams is not None:
+            return self.streams
+        texts = tuple((name,) for name in self.stepped if isinstance(self.features[name], Tokens))
+        others = tuple(name for name in self.stepped if not isinstance(self.features[name], Tokens))
+        return (others, *texts) if others else texts
 
     @property
     def masking_inputs(self) -> tuple[str, ...]:

@@ -342,11 +342,62 @@ def test_integer_inputs_have_a_range() -> None:
     assert caught.value.path == ("minutes", 1)
 
 
-def test_text_is_no_sequence() -> None:
-    """A sequence model with a text feature is refused when its encoder is made."""
-    there = manifest({"activity": {"kind": "tokens", "tokenizer": "t.model"}})
-    with pytest.raises(errors.ManifestInvalid, match="tokens"):
-        SequenceEncoder(there, "serving_default")
+CHARACTERS = {
+    "characters.json": b'{"kind": "characters", "unknown": "reject", "characters": ["", " ", "a", "b"]}'
+}
+
+
+def of_text(head: dict[str, Any] | None = None) -> Manifest:
+    """Make a manifest of one text, cut into characters, beside a value of the whole sequence."""
+    special = {"pad": 0, "unknown": None, "start": None, "end": None}
+    note = {"kind": "tokens", "tokenizer": "characters.json", "special_ids": special, "add_end": False}
+    there = with_static()
+    signature = there.signatures["serving_default"]
+    tensor = signature.inputs["activity"]
+    called = signature.model_copy(update={"inputs": {"note": tensor, "age": signature.inputs["age"]}})
+    update = {
+        "features": {"note": note, "age": AGE},
+        "signatures": {"serving_default": called},
+        "heads": {"y": {"kind": "numeric", **(head or {})}},
+        "limits": {"text_characters": 9, "text_pieces": 4},
+    }
+    return Manifest.model_validate({**dict(there), **update}, strict=False)
+
+
+def test_pieces_of_a_text_are_steps() -> None:
+    """Its ids make the row; a vocabulary that is missing is named when the encoder is made."""
+    encoder = SequenceEncoder(of_text(), "serving_default", CHARACTERS)
+    encoded = encoder.encode({"note": ["b ab"], "age": 50})
+    assert (encoded.row.inputs["note"].tolist(), encoded.row.length, encoded.words) == ([3, 1, 2, 3], 4, None)
+    assert encoded.row.inputs["note"].dtype == np.int32
+    with pytest.raises(errors.ManifestInvalid, match=r"features\.note\.tokenizer: no file 'characters.json'"):
+        SequenceEncoder(of_text(), "serving_default")
+
+
+def test_a_word_begins_with_its_first_letter() -> None:
+    """Where a head answers each step: the space before a word belongs to none."""
+    encoder = SequenceEncoder(of_text({"per": "step"}), "serving_default", CHARACTERS)
+    words = encoder.encode({"note": "b ab", "age": 50}).words
+    assert words is not None
+    assert (words.words, words.word_of_piece) == (("b", "ab"), (0, -1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("note", "kind"),
+    [
+        ("", errors.EmptyText),
+        ("ababa", errors.TextTooLong),
+        ("a" * 10, errors.TextTooLong),
+        ("abc", errors.UnknownCategory),
+        (["a", "b"], errors.WrongType),
+        (3, errors.WrongType),
+    ],
+)
+def test_texts_that_have_no_row(note: Any, kind: type[errors.SeqserveError]) -> None:
+    """The path is the feature's."""
+    with pytest.raises(kind) as caught:
+        SequenceEncoder(of_text(), "serving_default", CHARACTERS).encode({"note": note, "age": 50})
+    assert caught.value.path == ("note",)
 
 
 @pytest.mark.parametrize("transform", ["none", "log1p"])
@@ -517,3 +568,11 @@ def test_a_shortest_sequence() -> None:
         encode(there, **short)
     with pytest.raises(errors.EmptySequence):
         encode(there, activity=[], amount=[], minutes=[])
+
+
+def test_a_head_per_step_needs_one_stream() -> None:
+    """Which steps it answers would be open."""
+    with pytest.raises(ValueError, match="per: step, but activity, minutes and amount may differ"):
+        manifest(
+            streams=[["activity", "minutes"], ["amount"]], heads={"y": {"kind": "numeric", "per": "step"}}
+        )

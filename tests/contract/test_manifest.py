@@ -244,6 +244,12 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("mask_from",), ["source", "source"], "several distinct ones"),
     ("translation", ("mask_from",), [], "mask_from"),
     ("translation", ("mask_where",), "all", "mask_where: 'all' goes with several"),
+    (
+        "sequence",
+        ("features", "activity"),
+        {"kind": "tokens", "tokenizer": "t"},
+        "streams: 'mask' is one mask",
+    ),
     ("strings", ("limits", "sequence_least"), 2, "limits.sequence_least: 2, but no feature has"),
     ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
     ("sequence", ("features", "activity", "labels"), [], "features.activity"),

@@ -222,3 +222,28 @@ def test_a_window_is_never_filled_up(tmp_path: Path) -> None:
     assert got == pytest.approx(model.predict(row[None], verbose=0)[0], abs=1e-5)
     doors = called(version, predict(sequences=[{"x": row[1:].tolist()}], model="own"))
     assert [reason for reason, _ in doors] == ["SEQUENCE_TOO_SHORT"] * 2
+
+
+def test_names_and_labels_as_people_have_them(tmp_path: Path) -> None:
+    """Outputs by their keys, one of them named as a feature is; labels that are whole numbers."""
+    keras.utils.set_random_seed(9)
+    x = keras.Input((None, 2), name="x")
+    state = layers.LSTM(6)(layers.Masking(0.0)(x))
+    kernel = keras.initializers.RandomNormal(0, 2, seed=6)
+    classes = layers.Dense(3, activation="softmax", kernel_initializer=kernel)(state)
+    model = keras.Model(x, {"load": layers.Dense(1)(state), "kind": classes})
+    contract = (
+        NUMBERS.replace("features.x", "features.load")
+        + '[heads.kind]\nkind = "softmax"\nlabels = [0, 1, 12]\nscores = "probabilities"\n'
+        + '[heads.load]\nkind = "numeric"\n'
+    )
+    version = export(model, contract, tmp_path)
+    (row,) = tables(7)
+    wanted = model.predict(row[None], verbose=0)
+    sent = predict(sequences=[{"load": row.tolist()}], model="own", top_k=3)
+    for answer, _ in called(version, sent):
+        heads = answer["predictions"][0]["heads"]
+        assert heads["load"]["value"] == pytest.approx(wanted["load"][0, 0], abs=1e-5)
+        assert {e["label"]: e["probability"] for e in heads["kind"]["top"]} == pytest.approx(
+            dict(zip(("0", "1", "12"), wanted["kind"][0].tolist(), strict=True)), abs=1e-5
+        )
