@@ -124,12 +124,10 @@ def _buckets(contract: Contract, file: ModelFile, matching: Matching) -> tuple[i
     """Return the contract's buckets, or the one bucket that a fixed time axis leaves; none without steps."""
     ports = [matching.features[name] for name in contract.stepped]
     if not ports:
-        for field, given in (
-            ("buckets", contract.buckets),
-            ("limits.sequence_least", contract.limits.sequence_least),
-        ):
-            if given is not None:
-                raise ConfigInvalid(f"{field}: {given}, but no feature has steps to be padded; leave it out")
+        if contract.buckets is not None:
+            raise ConfigInvalid(
+                f"buckets: {list(contract.buckets)}, but no feature has steps to be padded; leave it out"
+            )
         return ()
     fixed = {port.shape[1] for port in ports} - {None}
     if len(fixed) > 1:

@@ -194,6 +194,11 @@ def lstm() -> keras.Model:
     return classifier(layers.Masking(0.0), layers.LSTM(4))
 
 
+def masked_steps() -> keras.Model:
+    """As `steps`, but zeros are padding."""
+    return classifier(layers.Masking(0.0), layers.GRU(4, return_sequences=True), shape=(10, 2))
+
+
 def steps() -> keras.Model:
     """A label a step, over 10 steps."""
     return classifier(layers.LSTM(4, return_sequences=True), shape=(10, 2))
@@ -263,7 +268,7 @@ FAULTS: list[Fault] = [
         ["limits.sequence_steps", "11", "10"],
     ),
     (
-        steps,
+        masked_steps,
         NUMBERS + HEAD + 'per = "step"\n',
         ["padding", "(None, 10, 2)", '"left"', "pad_sequences", "pre"],
     ),

@@ -198,7 +198,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "buckets of texts": (
         lambda folder: _save_words(folder),
         "buckets = [8]\n" + NOTE + '[heads.german]\nkind = "text"\n' + EXAMPLES,
-        r"buckets: \[8\], but a text is not padded; leave it out",
+        r"buckets: \[8\], but no feature has steps to be padded; leave it out",
     ),
     "scores where there is text": (
         lambda folder: _save_words(folder),
