@@ -25,6 +25,7 @@ from seqserve.service.contract.manifest import (
     Signature,
     Tensor,
     Tokens,
+    has_steps,
 )
 from seqserve.service.contract.texts import Text, TextHead
 
@@ -51,7 +52,7 @@ class Parts(TypedDict, total=False):
     features: Required[dict[str, Feature]]
     heads: dict[str, Head]
     mask: Literal["derived", "none"] | MaskInput
-    mask_from: str
+    mask_from: str | tuple[str, ...]
     padding: Literal["right", "left"]
     options: dict[str, Option]
     decode: Decode
@@ -104,14 +105,26 @@ def row_tensor(dtype: Dtype) -> Tensor:
 
 
 def input_tensor(feature: Feature, pad_value: float = 0, has_columns: bool = True) -> Tensor:
-    """Return the input that takes a feature: ids, numbers with an axis for their columns, or a text a row."""
+    """Return the input that takes a feature: ids, numbers with an axis for their columns, or a text a row.
+
+    One that has one value a sequence has no time axis and no padding.
+    """
     if isinstance(feature, Text):
         return row_tensor("string")
+    if not has_steps(feature):
+        return _value_tensor(feature, has_columns)
     steps = ("batch", "time")
     if isinstance(feature, Tokens | Categories):
         return Tensor(dtype="int32", axes=steps, pad_value=int(pad_value))
     axes = (*steps, "unit") if isinstance(feature, Numbers) and has_columns else steps
     return Tensor(dtype="float32", axes=axes, pad_value=float(pad_value))
+
+
+def _value_tensor(feature: Feature, has_columns: bool) -> Tensor:
+    """Return the input of one value a sequence."""
+    if not isinstance(feature, Numbers):
+        return row_tensor("int32")
+    return Tensor(dtype="float32", axes=("batch", *("unit",) * has_columns))
 
 
 def output_tensor(head: Head, *values: str) -> Tensor:

@@ -173,6 +173,14 @@ def translators(trained: Trained) -> Path:
 
 
 @pytest.fixture(scope="session")
+def brought(trained: Trained) -> Path:
+    """A root with sequence models of a user's own: static features, several masks, a window, text."""
+    from tests.brought import OWN
+
+    return trained(*OWN)
+
+
+@pytest.fixture(scope="session")
 def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ModelServer]":
     """A model server for the whole run; each test tells it what to serve by `serve`."""
     from tests.tfserving.reload import ModelServer, config_file
@@ -193,10 +201,12 @@ async def both(root: Path) -> "AsyncIterator[Both]":
 
 
 @pytest.fixture(scope="session")
-def refused_too(root: Path, kinds: Path, translators: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def refused_too(
+    root: Path, kinds: Path, translators: Path, brought: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A small model of each kind, translators of others, and one refused for each reason that there is."""
     folder = tmp_path_factory.mktemp("parity")
-    for version in (*root.glob("*/1"), *kinds.glob("*/1"), *translators.glob("*/1")):
+    for version in (*root.glob("*/1"), *kinds.glob("*/1"), *translators.glob("*/1"), *brought.glob("*/1")):
         shutil.copytree(version, folder / version.parent.name / "1")
     for name in ("golden", "bare", "invalid", "flipped"):
         shutil.copytree(root / "en-de" / "1", folder / name / "1")

@@ -226,6 +226,8 @@ def write_feature(feature: sequence_pb2.Feature, values: Any) -> None:
             feature.timestamps.values.add().FromJsonString(stamp)
     elif isinstance(values, str):
         feature.strings.values.append(values)
+    elif isinstance(values, int | float):
+        feature.numbers.values.append(values)
     elif values and isinstance(values[0], str):
         feature.strings.values.extend(values)
     elif values is not None:
@@ -270,7 +272,7 @@ def head_as_rest(kind: dict[str, Any]) -> Any:
     """Return one head's answer in REST's form: the oneof's member itself, and rows as plain lists."""
     (answer,) = kind.values()
     if "steps" in answer:
-        return {"steps": [head_as_rest(step) for step in answer["steps"]]}
+        return {**answer, "steps": [head_as_rest(step) for step in answer["steps"]]}
     if "horizon_answer" in kind:
         intervals = [{**i, "low": lists(i["low"]), "high": lists(i["high"])} for i in answer["intervals"]]
         return {**answer, "values": lists(answer["values"]), "intervals": intervals}

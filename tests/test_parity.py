@@ -39,6 +39,12 @@ WAVE = {"signal": [[0.1, 8.0], [0.9, 6.5], [0.7, 3.0]]}
 DATES = ["Feb 15, 1983", "June 9, 2031"]
 PAUSES = {"minutes": [0, 0.5, 12]}
 STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
+ORDER = {
+    "event": ["visit", "pay", "visit"],
+    "load": [[1.0, 2.0], [0.5, -1.0], [3.0, 1.0]],
+    "region": "north",
+    "customer": [31.0, 4.5],
+}
 ROWS = [
     translate(),
     translate(texts=[TEXT, "9:05 AM", "twelve"], alignment=True),
@@ -73,6 +79,20 @@ ROWS = [
     predict("NEGATIVE_ELAPSED", model="steps", sequences=[{"minutes": [0, -1]}]),
     predict(sequences=[{**SHOP, "minutes": STAMPS}]),
     predict(sequences=[SHOP, event("visit", minutes=[-1]), event("nonsense"), event("pay")]),
+    predict(model="orders", sequences=[ORDER, {**ORDER, "load": [[1.0, 1.0]] * 7, "region": 7}], top_k=3),
+    predict(model="orders", sequences=[{**ORDER, "region": ["abroad"], "customer": [[60.0, 1.0]]}]),
+    predict("WRONG_WIDTH", model="orders", sequences=[{**ORDER, "customer": [31.0, 4.5, 6.0]}]),
+    predict("UNEQUAL_LENGTHS", model="orders", sequences=[{**ORDER, "region": ["north", "7"]}]),
+    predict("UNEQUAL_LENGTHS", model="orders", sequences=[{**ORDER, "customer": [[1.0, 2.0]] * 2}]),
+    predict("PAD_COLLISION", model="orders", sequences=[{**ORDER, "load": [[1.0, 1.0], [-9.0, -9.0]]}]),
+    predict("EMPTY_SEQUENCE", model="orders", sequences=[{**ORDER, "load": []}]),
+    predict(model="window", sequences=[{"x": [0.1, 0.5, 0.2, 1.5, -1.0, 2.0]}], top_k=2),
+    predict("SEQUENCE_TOO_SHORT", model="window", sequences=[{"x": [0.1, 0.5, 0.2, 1.5, -1.0]}]),
+    predict(
+        model="notes", sequences=[{"note": "Two cats run, run!"}, {"note": "dogs"}, {"note": "..."}], top_k=2
+    ),
+    predict("TEXT_TOO_LONG", model="notes", sequences=[{"note": "run " * 17}]),
+    predict("EMPTY_TEXT", model="notes", sequences=[{"note": " "}]),
     translate("MODEL_NOT_FOUND", model="nope"),
     predict("MODEL_NOT_FOUND", model="nope"),
     translate("VERSION_NOT_FOUND", version=77),
@@ -135,7 +155,6 @@ REST_ALONE = {
 }
 GRPC_ALONE = {"MALFORMED_MESSAGE", "NOT_FINITE"}
 ELSEWHERE = {
-    "PAD_COLLISION": "tests/contract: no label of these models encodes to the pad value",
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",

@@ -12,20 +12,22 @@ import tensorflow as tf
 
 from seqserve.models.bring.advice import leak_advice, likely_collisions, matched_parts, notes, unused_masking
 from seqserve.models.bring.brought import Brought
-from seqserve.models.bring.contract import Contract
+from seqserve.models.bring.contract import Contract, ContractTokens
 from seqserve.models.bring.keras2_file import load_keras_2
 from seqserve.models.bring.keras_file import KERAS_2, Port, imported, load_keras
-from seqserve.models.bring.manifest import contract_manifest
+from seqserve.models.bring.manifest import contract_manifest, with_least
+from seqserve.models.bring.masks import masked_manifest
 from seqserve.models.bring.matching import Matching, match_contract
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.stored import keras_version
 from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
-from seqserve.models.bring.trial import masking_feature, try_model
+from seqserve.models.bring.translation.vocabularies import read_text
+from seqserve.models.bring.trial import try_model
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import Draft
-from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.features import Files, SequenceEncoder
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
 from seqserve.service.errors import InvalidArgument
 
@@ -50,23 +52,30 @@ def bring(
     file = _load(model, contract, imports)
     matching = match_contract(contract, file)
     function = _function(file, matching)
-    manifests = [contract_manifest(contract, version, file, matching, pad) for pad in file.pads()]
-    _check_examples(contract, manifests[0])
-    manifest, masking = manifests[-1], None
-    if matching.mask is None and (file.maybe_masks() or contract.mask_from is not None):
-        manifest, masking = _masking(manifests, function, contract)
-    if masking is not None:
-        manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
+    read = {
+        name: read_text(f"features.{name}.vocabulary", f"{name}_vocabulary", feature.vocabulary, model)
+        for name, feature in contract.features.items()
+        if isinstance(feature, ContractTokens)
+    }
+    tokens = {name: vocabulary.tokens for name, vocabulary in read.items()}
+    files = {vocabulary.name: vocabulary.data for vocabulary in read.values()}
+    manifests = [contract_manifest(contract, version, file, matching, pad, tokens) for pad in file.pads()]
+    _check_examples(contract, manifests[0], files)
+    manifest = manifests[-1]
+    if matching.mask is None and (file.maybe_masks() or contract.masks):
+        manifest = masked_manifest(manifests, function, contract, files)
+    manifest = with_least(contract, manifest, matching)
+    for masking in manifest.masking_inputs if manifest.mask_where != "all" else ():
         _check_labels_kept(manifest, masking)
-        _check_examples(contract, manifest)
-    trial = try_model(manifest, function, contract.examples)
+    _check_examples(contract, manifest, files)
+    trial = try_model(manifest, function, contract.examples, files)
     requests, probes = (
         [{"sequences": [sequence]} for sequence in sequences]
         for sequences in (contract.examples or trial.clear, trial.unclear)
     )
     functions = {PREDICT_SIGNATURE: function}
-    draft = Draft(file.network, functions, manifest, {}, requests, probes, eager=functions)
-    warnings = [*likely_collisions(manifest), *unused_masking(file, masking), *trial.warnings]
+    draft = Draft(file.network, functions, manifest, files, requests, probes, eager=functions)
+    warnings = [*likely_collisions(manifest), *unused_masking(file, manifest), *trial.warnings]
     table = matched_parts(contract, file, matching)
     shown = notes(manifest, made_up=not contract.examples)
     return Brought(draft, table, shown, warnings, leak_advice=leak_advice(manifest))
@@ -85,20 +94,6 @@ def _load(model: Path, contract: Contract, imports: Sequence[Path]) -> ModelFile
             f"--import {imports[0]}: a SavedModel has all of its code in its graph; leave it out"
         )
     return load_saved_model(model, contract.signature)
-
-
-def _masking(manifests: Sequence[Manifest], function: Any, contract: Contract) -> tuple[Manifest, str | None]:
-    """Return the first manifest by whose pad value the model drops a step, and that value's feature.
-
-    Where the contract says which feature it is, that one; where there is no such manifest, the last.
-    """
-    if contract.mask_from is not None and len(manifests) == 1:
-        return manifests[0], contract.mask_from
-    for manifest in manifests:
-        masking = masking_feature(manifest, function, contract.examples)
-        if masking is not None and contract.mask_from in (None, masking):
-            return manifest, masking
-    return manifests[-1], contract.mask_from
 
 
 def _function(file: ModelFile, matching: Matching) -> Any:
@@ -145,8 +140,8 @@ def _check_labels_kept(manifest: Manifest, masking: str) -> None:
         )
 
 
-def _check_examples(contract: Contract, manifest: Manifest) -> None:
-    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+def _check_examples(contract: Contract, manifest: Manifest, files: Files) -> None:
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE, files)
     for number, example in enumerate(contract.examples):
         try:
             encoder.encode(example)

@@ -11,9 +11,11 @@ FAR = 100.0
 
 def likely_collisions(manifest: Manifest) -> list[str]:
     """Warn of a step that callers may well send and that encodes to the pad value: it would be refused."""
-    name = manifest.masking_input
-    if name is None:
-        return []
+    warnings = (_likely_collision(manifest, name) for name in manifest.masking_inputs)
+    return [warning for warning in warnings if warning is not None]
+
+
+def _likely_collision(manifest: Manifest, name: str) -> str | None:
     feature, pad = manifest.features[name], manifest.signatures[PREDICT_SIGNATURE].inputs[name].pad_value
     if feature.kind == "elapsed":
         step = [0.0] if pad == 0 else []
@@ -23,17 +25,17 @@ def likely_collisions(manifest: Manifest) -> list[str]:
     else:
         step = []
     if not step:
-        return []
+        return None
     shown = ", ".join(f"{value:g}" for value in step)
-    return [
+    return (
         f"features.{name}: a step of {shown} is the model's padding ({pad:g}), refused with PAD_COLLISION; "
         "where such steps are real, train with a mask value out of their range, or with lengths as an input"
-    ]
+    )
 
 
-def unused_masking(file: ModelFile, masking: str | None) -> list[str]:
+def unused_masking(file: ModelFile, manifest: Manifest) -> list[str]:
     """Warn of `Masking` layers where no feature's pad value makes the model drop a step."""
-    if masking is not None or not file.masked_values():
+    if manifest.masking_inputs or not file.masked_values():
         return []
     layers = ", ".join(f"{name!r} ({value:g})" for name, value in file.masked_values().items())
     return [f"mask: the model has {layers}, but no feature's pad value alone makes it drop a step"]
@@ -75,11 +77,18 @@ def notes(manifest: Manifest, made_up: bool) -> list[str]:
     """Say how the model is masked and padded, and whether its examples were made up."""
     examples = ["examples: drawn from the features; give [[examples]] of real ones"] if made_up else []
     if manifest.is_raw:
-        return ["text goes to the model as it is; nothing is padded", *examples]
-    mask = (
-        f"derived from {manifest.masking_input}"
-        if manifest.masking_input
-        else str(manifest.mask_input or "none")
-    )
+        return ["nothing has steps, and nothing is padded", *examples]
+    masking = (" and " if manifest.mask_where == "all" else ", ").join(manifest.masking_inputs)
+    mask = f"derived from {masking}" if masking else str(manifest.mask_input or "none")
     buckets = ", ".join(map(str, manifest.buckets))
-    return [f"mask: {mask}; padding: {manifest.padding}; buckets: {buckets}", *examples]
+    lengths = [f"mask: {mask}; padding: {manifest.padding}; buckets: {buckets}"]
+    if manifest.streams is not None:
+        streams = "; ".join(", ".join(stream) for stream in manifest.streams)
+        lengths += [f"steps of their own, which may differ in number: {streams}"]
+    least = manifest.limits.sequence_least
+    if least is not None:
+        lengths += [
+            f"sequences of fewer than {least} steps are refused; limits.sequence_least = 1 where training "
+            "had shorter ones that were padded"
+        ]
+    return [*lengths, *examples]

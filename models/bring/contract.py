@@ -4,10 +4,12 @@ Features and heads are the manifest's own, each with the Keras input or output t
 model itself shows (time axis, padding value, mask) may be left out.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
+from seqserve.models.bring.words import STRICT, TextWords
 from seqserve.models.config import FeatureName, Name, Section, Width
 from seqserve.service.contract.manifest import (
     Categories,
@@ -18,13 +20,22 @@ from seqserve.service.contract.manifest import (
     Numeric,
     Sigmoid,
     Softmax,
+    Tokens,
+    has_steps,
 )
 from seqserve.service.contract.part import Part
 from seqserve.service.contract.texts import Text, TextHead
 
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)  # TOML has no tuples
 Table = dict[str, Any]
 WIDEST = 65_536
+
+
+def decimal(table: Any) -> Any:
+    """Read labels that are whole numbers as their decimal strings, as a caller's labels are read."""
+    labels = table.get("labels") if isinstance(table, dict) else None
+    if not isinstance(labels, list | tuple):
+        return table
+    return {**table, "labels": [str(label) if type(label) is int else label for label in labels]}
 
 
 class ContractFeature(BaseModel):
@@ -35,6 +46,8 @@ class ContractFeature(BaseModel):
 
     input: str | None = None
     pad_value: int | float | None = None
+
+    _decimal = model_validator(mode="before")(decimal)
 
 
 class ContractCategories(ContractFeature, Categories):
@@ -75,6 +88,26 @@ class ContractText(ContractFeature, Text):
     part = Text
 
 
+class ContractTokens(BaseModel):
+    """Text, cut into pieces by a vocabulary; what fills its padding is the vocabulary's."""
+
+    model_config = STRICT
+
+    kind: Literal["tokens"]
+    vocabulary: TextWords
+    input: str | None = None
+
+    @property
+    def pad_value(self) -> None:
+        """Return nothing: the vocabulary says what pads."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ContractTokens":
+        if self.vocabulary.kind == "none":
+            raise ValueError('vocabulary.kind: "none": strings for the graph are a feature of kind = "text"')
+        return self
+
+
 class ContractHead(BaseModel):
     """What a head of the file says beyond the manifest's: the Keras output, by layer name or index."""
 
@@ -82,6 +115,8 @@ class ContractHead(BaseModel):
     part: ClassVar[type[Part]]
 
     output: str | int | None = None
+
+    _decimal = model_validator(mode="before")(decimal)
 
 
 class ContractSoftmax(ContractHead, Softmax):
@@ -133,7 +168,8 @@ class ContractTextHead(ContractHead, TextHead):
 
 
 AnyFeature = Annotated[
-    ContractCategories | ContractNumbers | ContractElapsed | ContractText, Field(discriminator="kind")
+    ContractCategories | ContractNumbers | ContractElapsed | ContractText | ContractTokens,
+    Field(discriminator="kind"),
 ]
 AnyHead = Annotated[
     ContractSoftmax | ContractSigmoid | ContractNumeric | ContractTextHead, Field(discriminator="kind")
@@ -143,10 +179,12 @@ _HEAD: TypeAdapter[Head] = TypeAdapter(Head)
 
 
 class Longest(Section):
-    """What a caller may send; the longest bucket if absent, and 2000 characters of a text."""
+    """What a caller may send: steps and pieces to the longest bucket if absent, 2000 characters of a text."""
 
     sequence_steps: Width | None = None
+    sequence_least: Width | None = None  # the fixed time axis if absent, unless the model masks; else 1
     text_characters: Width | None = None
+    text_pieces: Width | None = None
 
 
 class Contract(Section):
@@ -157,7 +195,7 @@ class Contract(Section):
     features: Annotated[dict[FeatureName, AnyFeature], Field(min_length=1)]
     heads: Annotated[dict[FeatureName, AnyHead], Field(min_length=1)]
     signature: str | None = None  # of a SavedModel; serving_default, or the only one, if absent
-    mask_from: str | None = None  # the feature whose pad value the model masks; by trial if absent
+    mask_from: str | tuple[str, ...] | None = None  # the features whose pad values it masks; or by trial
     mask_input: str | None = None  # the Keras input that takes the mask (batch, time) or the lengths (batch)
     padding: Literal["right", "left"] | None = None  # right; must be given where the time axis is fixed
     buckets: tuple[Width, ...] | None = None
@@ -171,16 +209,31 @@ class Contract(Section):
             raise ValueError("buckets: ascending, at least one")
         if self.mask_from is not None and self.mask_input is not None:
             raise ValueError("mask_from and mask_input: a mask is derived or given, not both")
-        if self.mask_from is not None and self.mask_from not in self.features:
-            raise ValueError(f"mask_from: {self.mask_from!r} is not a feature of the file")
-        texts = [name for name, feature in self.features.items() if isinstance(feature, ContractText)]
+        for name in self.masks:
+            if name not in self.features:
+                raise ValueError(f"mask_from: {name!r} is not a feature of the file")
+            if name not in self.stepped:
+                raise ValueError(f"mask_from: features.{name} has no steps")
+        texts = [n for n, entry in self.features.items() if isinstance(entry, ContractText | ContractTokens)]
         if texts and not self.examples:
             raise ValueError(f"examples: features.{texts[0]} is text, of which none can be drawn; give some")
         return self
 
-    def manifest_features(self) -> dict[str, Feature]:
-        """Return the features as the manifest has them."""
-        return {name: _FEATURE.validate_python(_plain(entry)) for name, entry in self.features.items()}
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The features that are said to be masked by."""
+        return (self.mask_from,) if isinstance(self.mask_from, str) else self.mask_from or ()
+
+    @property
+    def stepped(self) -> tuple[str, ...]:
+        """The features that have a value a step."""
+        return tuple(name for name, feature in self.features.items() if has_steps(feature))
+
+    def manifest_features(self, tokens: Mapping[str, Tokens]) -> dict[str, Feature]:
+        """Return the features as the manifest has them; `tokens`: those whose vocabularies were read."""
+        own = {n: entry for n, entry in self.features.items() if not isinstance(entry, ContractTokens)}
+        plain = {name: _FEATURE.validate_python(_plain(entry)) for name, entry in own.items()}
+        return {name: tokens[name] if name in tokens else plain[name] for name in self.features}
 
     def manifest_heads(self) -> dict[str, Head]:
         """Return the heads as the manifest has them."""

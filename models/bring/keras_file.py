@@ -68,8 +68,8 @@ class KerasFile:
         return {layer.name: float(layer.mask_value) for layer in masking}
 
     def pads(self) -> list[float]:
-        """Return the value that the first `Masking` layer masks, else 0."""
-        return [next(iter(self.masked_values().values()), 0.0)]
+        """Return the values that `Masking` layers mask, each once, else 0."""
+        return list(dict.fromkeys(self.masked_values().values())) or [0.0]
 
 
 def _masks(layer: keras.layers.Layer, kinds: tuple[type, ...]) -> bool:
@@ -187,14 +187,24 @@ def _functional(path: Path, model: keras.Model) -> keras.Model:
     """Return the model as one from a flat list of inputs to a flat list of outputs."""
     try:
         if getattr(model, "inputs", None):
-            return keras.Model(list(model.inputs), list(model.outputs))
+            network = keras.Model(list(model.inputs), list(model.outputs))
+            return _named(network, getattr(model, "_outputs_struct", None))
         # a subclassed model knows only the shapes that it was built with
         built = model.get_build_config() or {}
         inputs = _inputs(built["input_shape"])
-        return keras.Model(keras.tree.flatten(inputs), keras.tree.flatten(model(inputs)))
+        outputs = model(inputs)
+        network = keras.Model(keras.tree.flatten(inputs), keras.tree.flatten(outputs))
+        return _named(network, outputs)
     except Exception as error:  # whatever the model's own code raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigInvalid(f"{path}: Keras does not say what its inputs are ({reason}); {WRAP}") from error
+
+
+def _named(network: keras.Model, outputs: Any) -> keras.Model:
+    """Name the outputs by their keys where the model gives them as a dict; else they are their layers'."""
+    if isinstance(outputs, dict) and len(outputs) == len(network.outputs):
+        network.output_names = keras.tree.flatten({key: str(key) for key in outputs})
+    return network
 
 
 def _inputs(shapes: Any) -> Any:

@@ -11,14 +11,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractText
+from seqserve.models.bring.contract import (
+    AnyFeature,
+    Contract,
+    ContractCategories,
+    ContractText,
+    ContractTokens,
+)
 from seqserve.models.bring.keras_file import Port
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.config import RESERVED, ConfigInvalid
 from seqserve.models.manifest import AHEAD
-from seqserve.service.contract.features import LARGEST
-from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax
+from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, Softmax, has_steps
 from seqserve.service.contract.texts import TextHead
+from seqserve.service.contract.values import LARGEST
 
 WHOLE = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
 """The number up to which each float type has every whole number."""
@@ -44,7 +50,9 @@ def match_contract(contract: Contract, file: ModelFile) -> Matching:
     Raises:
         ConfigInvalid: naming the field of the contract and the input or output of the model.
     """
-    features, heads = _match_features(contract, file), _match_heads(contract, file)
+    features = _match_features(contract, file)
+    times = {port.shape[1] for name, port in features.items() if name in contract.stepped}
+    heads = _match_heads(contract, file, times)
     _check_one_time(contract, file)
     matching = Matching(features, heads, _mask_port(contract, file))
     _check_all_fed(matching, file)
@@ -100,27 +108,39 @@ def _check_input(field: str, feature: AnyFeature, port: Port) -> None:
             )
         return
     width = feature.width if isinstance(feature, Numbers) else 1
-    shape = port.shape
-    fits = (len(shape) == 3 and shape[2] in (width, None)) or (len(shape) == 2 and width == 1)
+    axes, shape = (2 if has_steps(feature) else 1), port.shape
+    widths = (width, None) if axes == 2 else (width,)  # an open axis behind the batch is time
+    fits = (len(shape) == axes + 1 and shape[axes] in widths) or (len(shape) == axes and width == 1)
     if not fits:
-        gives = f"(batch, time, {width})" if isinstance(feature, Numbers) else "(batch, time)"
-        advice = ""
-        if isinstance(feature, Numbers) and len(shape) == 3:
+        time = ", time" if axes == 2 else ""
+        gives = f"(batch{time}, {width})" if isinstance(feature, Numbers) else f"(batch{time})"
+        advice = "" if axes == 2 else _static_advice(feature, port)
+        if axes == 2 and isinstance(feature, Numbers) and len(shape) == 3:
             advice = f": give width = {shape[2]}, or as many columns, mean and scale"
-        elif isinstance(feature, ContractCategories) and len(shape) == 3:
+        elif axes == 2 and isinstance(feature, Numbers) and shape[1:] == (width,):
+            advice = f': per = "sequence" where its {width} columns are one value of the whole sequence'
+        elif axes == 2 and isinstance(feature, ContractCategories) and len(shape) == 3:
             advice = ": make the ids one-hot in the model"
         raise ConfigInvalid(
             f"{field}: {feature.kind} give {gives}, input {port} of the model does not fit{advice}"
         )
+    ids = isinstance(feature, ContractCategories | ContractTokens)
     floats = port.dtype in ("float16", "bfloat16", "float32", "float64")
-    if not floats and (
-        not isinstance(feature, ContractCategories) or not port.dtype.startswith(("int", "uint"))
-    ):
+    if not floats and not (ids and port.dtype.startswith(("int", "uint"))):
         raise ConfigInvalid(f"{field}: {feature.kind} cannot go into input {port} of the model: its dtype")
     if isinstance(feature, ContractCategories):
         _check_ids(field, feature, port)
     elif abs(feature.pad_value or 0) > LARGEST["float32"]:
         raise ConfigInvalid(f"{field}.pad_value: {feature.pad_value} is too large for float32")
+
+
+def _static_advice(feature: AnyFeature, port: Port) -> str:
+    """Return what helps where a feature with one value a sequence does not fit its input."""
+    if len(port.shape) == 2 and port.shape[1] is not None:
+        if isinstance(feature, Numbers):
+            return f": give width = {port.shape[1]}, or as many columns, mean and scale"
+        return ": make the id one-hot in the model"
+    return ': leave per = "sequence" out where the input has a time axis'
 
 
 def _check_ids(field: str, feature: ContractCategories, port: Port) -> None:
@@ -208,7 +228,7 @@ def _zeros(port: Port, lengths: Mapping[str, int]) -> tf.Tensor:
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def _match_heads(contract: Contract, file: ModelFile) -> dict[str, int]:
+def _match_heads(contract: Contract, file: ModelFile, times: set[int | None]) -> dict[str, int]:
     names = [port.name for port in file.outputs]
     matched: dict[str, int] = {}
     for name, given in contract.heads.items():
@@ -222,7 +242,6 @@ def _match_heads(contract: Contract, file: ModelFile) -> dict[str, int]:
             listed = ", ".join(f"{at}: {port}" for at, port in enumerate(file.outputs))
             raise ConfigInvalid(f"{field}: the model has {has} {wanted!r}; it has {listed}")
         matched[name] = places[0]
-    times = {port.shape[1] for port in file.inputs if len(port.shape) > 1}
     for name, head in contract.manifest_heads().items():
         _check_output(f"heads.{name}", head, file.outputs[matched[name]], times)
     return matched

@@ -1,6 +1,6 @@
-"""What export learns of a model by trying it: the feature it masks by, clear examples, and faults."""
+"""What export learns of a model by trying it: clear examples, and faults."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from seqserve.models.bring.trial_inputs import Sent, made_up, words_of
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import margin
-from seqserve.service.contract.features import SequenceEncoder
+from seqserve.service.contract.features import NO_FILES, Files, SequenceEncoder
 from seqserve.service.contract.heads import sigmoid_probabilities, softmax_probabilities
 from seqserve.service.contract.manifest import (
     PREDICT_SIGNATURE,
@@ -19,9 +19,10 @@ from seqserve.service.contract.manifest import (
     Numeric,
     Sigmoid,
     Softmax,
+    has_steps,
 )
-from seqserve.service.contract.padding import Array, Row, bucket_of, pad_batch, real_steps
-from seqserve.service.contract.texts import Text, TextHead
+from seqserve.service.contract.padding import Array, Row, pad_batch, real_steps
+from seqserve.service.contract.texts import TextHead
 
 LONGEST = 40
 NEAR_TIES = 3
@@ -39,7 +40,9 @@ class Trial:
     warnings: list[str]
 
 
-def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()) -> Trial:
+def try_model(
+    manifest: Manifest, function: Function, given: Iterable[Sent] = (), files: Files = NO_FILES
+) -> Trial:
     """Run the model on made-up sequences of three lengths, and keep of each length the clearest of 32.
 
     Near a tie another device could answer otherwise; where no sequence is clear, a warning says so, unless
@@ -50,15 +53,17 @@ def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()
             contract says.
     """
     random = np.random.default_rng(0)
-    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE, files)
     given = list(given)
-    words = words_of(manifest, given)
-    most = min(LONGEST, manifest.limits.sequence_steps or LONGEST)
+    words = words_of(manifest, encoder, given)
+    least = manifest.limits.sequence_least or 1
+    limits = (manifest.limits.sequence_steps, manifest.limits.text_pieces)
+    most = max(least, min([LONGEST, *(limit for limit in limits if limit is not None)]))
     clear, unclear, best_margins, answered = [], [], [], dict[str, list[Array]]()
-    for length in sorted({max(1, most // 8), max(1, most // 2), most}):
+    for length in sorted({max(least, most // 8), max(least, most // 2), most}):
         sequences = list(made_up(manifest, encoder, length, random, words))
         rows = [row for _, row in sequences]
-        outputs = _noted(_run(manifest, function, rows), answered)
+        outputs = _noted(run(manifest, function, rows), answered)
         margins = [
             _margin(manifest, {n: v[at] for n, v in outputs.items()}, rows[at]) for at in range(len(rows))
         ]
@@ -66,10 +71,11 @@ def try_model(manifest: Manifest, function: Function, given: Iterable[Sent] = ()
         clear.append(sequences[int(order[-1])][0])
         unclear += [sequences[int(place)][0] for place in order[:NEAR_TIES]]
         best_margins.append(max(margins))
-    first = {n: values if isinstance(values, str) else values[:1] for n, values in clear[0].items()}
+    steps = [name for name in manifest.stepped if isinstance(clear[0][name], list)]
+    first = {n: values[:least] if n in steps else values for n, values in clear[0].items()}
     _try_lengths(manifest, function, [encoder.encode(first).row, rows[-1]])
     for sequence in given:
-        _noted(_run(manifest, function, [encoder.encode(sequence).row]), answered)
+        _noted(run(manifest, function, [encoder.encode(sequence).row]), answered)
     _try_unknown(manifest, function, encoder, clear[-1])
     _check_scores(manifest.heads, answered)
     return Trial(clear, unclear, [] if given else _unclear_warning(min(best_margins)))
@@ -86,17 +92,17 @@ def _try_unknown(manifest: Manifest, function: Function, encoder: SequenceEncode
     for name, feature in manifest.features.items():
         if isinstance(feature, Categories) and feature.unknown == "map":
             strange = "?" * (1 + max(map(len, feature.labels)))
-            changed = {**sent, name: [strange, *sent[name][1:]]}
-            _run(manifest, function, [encoder.encode(changed).row])
+            values = [strange, *sent[name][1:]] if has_steps(feature) else strange
+            run(manifest, function, [encoder.encode({**sent, name: values}).row])
 
 
 def _try_lengths(manifest: Manifest, function: Function, rows: list[Row]) -> None:
     """Run each row unpadded and padded to every bucket."""
     for row in rows:
-        _run(manifest, function, [row])
+        run(manifest, function, [row])
         for bucket in manifest.buckets:
             if bucket >= row.length:
-                _run(manifest, function, [row], bucket)
+                run(manifest, function, [row], bucket)
 
 
 def _noted(outputs: dict[str, Array], answered: dict[str, list[Array]]) -> dict[str, Array]:
@@ -106,65 +112,21 @@ def _noted(outputs: dict[str, Array], answered: dict[str, list[Array]]) -> dict[
     return outputs
 
 
-def masking_feature(manifest: Manifest, function: Function, given: Sequence[Sent] = ()) -> str | None:
-    """Return the feature whose pad value makes the model drop a step, None where no one feature does alone.
-
-    Tried: a step of the pad value put first, in the middle and last must leave every other answer as it was.
-    """
-    random = np.random.default_rng(1)
-    length = min(6, (manifest.limits.sequence_steps or 1) - 1)
-    if length < 2:
-        return None
-    encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
-    words = words_of(manifest, given)
-    rows = [row for _, row in made_up(manifest, encoder, length, random, words)][:5]
-    for name, feature in manifest.features.items():
-        if not isinstance(feature, Text) and all(
-            _drops(manifest, function, rows, name, at) for at in (0, length // 2, length)
-        ):
-            return name
-    return None
-
-
-def _drops(manifest: Manifest, function: Function, rows: list[Row], name: str, at: int) -> bool:
-    """Say whether a step of the feature's pad value, put in at a place, changes no other answer."""
-    tensors = manifest.signatures[PREDICT_SIGNATURE].inputs
-    wider = []
-    for row in rows:
-        inputs = {
-            n: np.insert(v, at, v[at - 1], axis=0) if "time" in tensors[n].axes else v
-            for n, v in row.inputs.items()
-        }
-        inputs[name][at] = tensors[name].pad_value
-        wider.append(Row(inputs, row.length + 1))
-    length = bucket_of(wider[0].length, manifest.buckets)
-    before, after = (_run(manifest, function, batch, length) for batch in (rows, wider))
-    for head, values in before.items():
-        for row, one, other in zip(rows, values, after[head], strict=True):
-            if manifest.heads[head].per == "step":
-                one = real_steps(one, row.length, manifest.padding)
-                other = np.delete(real_steps(other, row.length + 1, manifest.padding), at, axis=0)
-            if not (
-                one == other if isinstance(one, bytes) else np.allclose(one, other, rtol=1e-5, atol=1e-5)
-            ):
-                return False
-    return True
-
-
-def _run(
+def run(
     manifest: Manifest, function: Function, rows: list[Row], length: int | None = None
 ) -> dict[str, Array]:
-    """Return the model's own outputs for rows of one length, unpadded unless a length is given or fixed."""
-    alone = manifest.buckets[0] if len(manifest.buckets) == 1 else rows[0].length
+    """Return the model's own outputs for rows, padded to the longest unless a length is given or fixed."""
+    longest = max(row.length for row in rows)
+    alone = manifest.buckets[0] if len(manifest.buckets) == 1 else longest
     length = length or alone
     inputs = pad_batch(rows, length, manifest.signatures[PREDICT_SIGNATURE], manifest)
-    padded = f" padded to {length}" if length > rows[0].length else ""
+    padded = f" padded to {length}" if length > longest else ""
     try:
         outputs = {name: np.asarray(value) for name, value in function(**inputs).items()}
     except Exception as error:  # whatever a layer says of values or shapes that it does not take
         reason = " ".join(str(error).split())[:300]
         raise ConfigInvalid(
-            f"features: the model fails on a sequence of {rows[0].length} steps{padded} that the contract "
+            f"features: the model fails on a sequence of {longest} steps{padded} that the contract "
             f"allows (labels, first_id, unknown_id, width, buckets): {reason}"
         ) from error
     _check_steps(manifest, outputs, length)

@@ -8,7 +8,15 @@ import numpy as np
 from seqserve.models.config import ConfigInvalid
 from seqserve.service import errors
 from seqserve.service.contract.features import SequenceEncoder
-from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers
+from seqserve.service.contract.manifest import (
+    Categories,
+    Elapsed,
+    Feature,
+    Manifest,
+    Numbers,
+    Tokens,
+    has_steps,
+)
 from seqserve.service.contract.padding import Row
 from seqserve.service.contract.texts import Text
 
@@ -20,13 +28,18 @@ Words = Mapping[str, Sequence[str]]
 """By feature of text, the words that texts are made up of."""
 
 
-def words_of(manifest: Manifest, examples: Sequence[Sent]) -> dict[str, list[str]]:
-    """Return the words of the examples' texts, each once, by feature of text."""
-    texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text)]
+def words_of(manifest: Manifest, encoder: SequenceEncoder, examples: Sequence[Sent]) -> dict[str, list[str]]:
+    """Return the words of the examples' texts that are pieces, each once, by feature of text or of tokens."""
+    texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text | Tokens)]
     said = {name: [one[name] for one in examples] for name in texts}
     return {
         name: sorted(
-            {word for text in values for word in (text if isinstance(text, str) else text[0]).split()}
+            {
+                word
+                for text in values
+                for word in (text if isinstance(text, str) else text[0]).split()
+                if encoder.pieces(name, word)
+            }
         )
         for name, values in said.items()
     }
@@ -42,23 +55,55 @@ def made_up(
     """
     for number in range(CANDIDATES):
         sent: Sent = {
-            name: " ".join(random.choice(words[name], length))
-            if isinstance(feature, Text)
-            else _values(feature, length, number, random)
+            name: _text(encoder, name, _drawn(words[name], _length(manifest, name, length, number), random))
+            if name in words
+            else _given(feature, _length(manifest, name, length, number), number, random)
             for name, feature in manifest.features.items()
         }
         yield sent, _encoded(manifest, encoder, sent, random)
 
 
+def _length(manifest: Manifest, name: str, length: int, number: int) -> int:
+    """Return the steps of a feature: of several streams all but one in turn are shorter."""
+    streams = manifest.groups
+    if len(streams) < 2 or name in streams[number % len(streams)] or name not in manifest.stepped:
+        return length
+    return max(manifest.limits.sequence_least or 1, length // 2)
+
+
+def _drawn(words: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
+    drawn: list[str] = random.choice(list(words), count).tolist()
+    return drawn
+
+
+def _text(encoder: SequenceEncoder, name: str, words: Sequence[str]) -> str:
+    """Return as many of the words as there may be pieces; of a single word that has more, its beginning."""
+    kept = list(words)
+    while len(kept) > 1 and encoder.pieces(name, " ".join(kept)) > len(words):
+        kept.pop()
+    text = kept[0] if len(kept) == 1 else " ".join(kept)
+    while len(text) > 1 and encoder.pieces(name, text) > len(words) and encoder.pieces(name, text[:-1]):
+        text = text[:-1]
+    return str(text)
+
+
+def _given(feature: Feature, length: int, number: int, random: np.random.Generator) -> Any:
+    return (
+        _values(feature, length, number, random)
+        if has_steps(feature)
+        else _values(feature, 1, number, random)[0]
+    )
+
+
 def _encoded(manifest: Manifest, encoder: SequenceEncoder, sent: Sent, random: np.random.Generator) -> Row:
     """Encode a sequence; a step that looks like padding is drawn again, in place."""
-    name = str(manifest.masking_input)
     for _ in range(REDRAWN):
         try:
             return encoder.encode(sent).row
         except errors.PadCollision as collision:
+            name, step = str(collision.path[0]), int(collision.path[-1])
             # the last of two: the first step's time since the previous one is always 0
-            sent[name][int(collision.path[-1])] = _values(manifest.features[name], 2, 0, random)[-1]
+            sent[name][step] = _values(manifest.features[name], 2, 0, random)[-1]
     raise ConfigInvalid(
         f"features.{name}: all that is drawn encodes to the pad value: is mean, scale or pad_value wrong?"
     )

@@ -66,9 +66,10 @@ def example_rows(
     if not groups:
         raise errors.GoldenFailed(f"examples: none calls signature {name!r}")
     inputs = served.manifest.signatures[name].inputs
+    least = served.manifest.limits.sequence_least or 1
     for rows in groups.values():
         longest = max(rows, key=lambda row: row.length)
-        rows += [_cut(longest, n, inputs) for n in {1, longest.length // 2} if 0 < n < longest.length]
+        rows += [_cut(longest, n, inputs) for n in {1, longest.length // 2} if least <= n < longest.length]
     return groups
 
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.data.layout import DAY_FIRST, MONTH_FIRST, STAMP_FORMS, STAMP_UNITS, CsvFile
-from seqserve.service.contract.features import microseconds
+from seqserve.service.contract.values import microseconds
 
 SETTING = "data.file.timestamps"
 PATTERN = f'give {SETTING}, one of {", ".join(STAMP_FORMS)} or a pattern as "%d.%m.%y %H:%M"'

@@ -11,8 +11,8 @@ import numpy as np
 from seqserve.models.config import EventsData
 from seqserve.models.data.cases import END, Case
 from seqserve.models.evaluate.figures import Figure, Figures, figure, mean, ratio
-from seqserve.service.contract.features import UNIT_SECONDS
 from seqserve.service.contract.padding import Array
+from seqserve.service.contract.values import UNIT_SECONDS
 
 LEAST_PROBABILITY = 1e-9
 """The log loss counts a smaller probability of the truth as this one: 20.7 nats."""

@@ -22,7 +22,7 @@ from seqserve.models.manifest import Identity, build_manifest, predict_signature
 from seqserve.models.networks.events import PAD, EventModel
 from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
-from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
+from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (
     PREDICT_SIGNATURE,
     STEP_SIGNATURE,
@@ -36,6 +36,7 @@ from seqserve.service.contract.manifest import (
     Softmax,
     Tensor,
 )
+from seqserve.service.contract.values import UNIT_SECONDS
 
 TRAINING_JOURNEYS = 12_000
 HELD_OUT_JOURNEYS = 1_500

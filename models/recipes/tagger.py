@@ -36,7 +36,7 @@ from seqserve.models.recipes.labelled import (
 )
 from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Rows, Task, schedule
-from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
+from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import (
     PREDICT_SIGNATURE,
     Elapsed,
@@ -47,6 +47,7 @@ from seqserve.service.contract.manifest import (
     Softmax,
 )
 from seqserve.service.contract.padding import Array
+from seqserve.service.contract.values import UNIT_SECONDS
 
 BANDS = 8
 JUDGING_PARTS = 5

@@ -48,14 +48,15 @@ ENTRIES: Mapping[str, int] = {
     "labels": 1_000_000,
     "thresholds": 1_000_000,
     **dict.fromkeys(("mean", "scale", "columns", "units"), 100_000),
-    **dict.fromkeys(("quantiles", "buckets", "examples"), 1000),
+    **dict.fromkeys(("quantiles", "buckets", "examples", "mask_from", "streams"), 1000),
     "files": 100_000,
 }
 """By field, the most entries of a list or an object."""
 CHARACTERS: Mapping[str, int] = dict.fromkeys(
     (
-        *("task", "name", "input", "mask", "mask_from", "axes", "tokenizer", "normalization", "labels"),
-        *("columns", "units", "unit", "signatures", "files", "source", "target", "greedy", "beam", "sample"),
+        *("task", "name", "input", "mask", "mask_from", "streams", "axes", "tokenizer", "normalization"),
+        *("labels", "columns", "units", "unit", "signatures", "files", "source", "target"),
+        *("greedy", "beam", "sample"),
     ),
     1000,
 )
@@ -68,8 +69,18 @@ DEEPEST = 8
 FREE = ("card", "profile", "examples")
 """Parts of which the entries are the trainer's or a caller's own; `profile` is for `consistency`."""
 KNOWN = (
-    *("schema_version", "task", "name", "version", "signatures", "mask", "mask_from", "options", "features"),
-    *("heads", "decode", "languages", "limits", "buckets", "tolerance", "files"),
+    *(
+        "schema_version",
+        "task",
+        "name",
+        "version",
+        "signatures",
+        "mask",
+        "mask_from",
+        "mask_where",
+        "streams",
+    ),
+    *("options", "features", "heads", "decode", "languages", "limits", "buckets", "tolerance", "files"),
 )
 
 

@@ -14,8 +14,8 @@ from seqserve.service.contract.bounds import EXACT_IN_FLOAT32, FLOAT32, INT32, I
 if TYPE_CHECKING:  # `manifest` checks itself by this module
     from seqserve.service.contract.manifest import Categories, Decode, Feature, Manifest, Signature, Tensor
 
-NEEDED_LIMITS = {"translation": ("text_characters", "text_pieces"), "sequence": ("sequence_steps",)}
-"""Of what has pieces or steps; raw text has characters alone."""
+LIMITED = ("translation", "sequence")
+"""The tasks whose pieces, or steps, have a limit; raw text has characters alone."""
 DECODED = ("ids", "lengths", "scores")
 """The outputs of every decoding signature; `attention` is a further one, for alignment."""
 MOST_PIECES = 1_000_000
@@ -40,6 +40,7 @@ def _faults(manifest: "Manifest") -> Iterator[str]:
         yield from (f"signatures.{name}.{fault}" for fault in _faults_of_signature(manifest, signature))
         yield from _not_in_signature(manifest, name, signature)
     yield from _faults_of_mask(manifest)
+    yield from _faults_of_streams(manifest)
     yield from _faults_of_options(manifest)
     yield from _faults_of_profile(manifest)
     yield from _faults_of_limits(manifest)
@@ -89,19 +90,55 @@ def _misfits(feature: "Feature", tensor: "Tensor") -> Iterator[str]:
         return
     if tensor.dtype in ("bool", "string"):
         yield f"dtype {tensor.dtype} takes no ids and no numbers"
-    if tensor.axes[:2] != ("batch", "time") or len(tensor.axes) > 3:
-        yield f"axes are batch, time and at most one more, not {', '.join(tensor.axes)}"
-    if feature.kind == "numbers" and feature.width > 1 and len(tensor.axes) == 2:
+    steps = () if _is_static(feature) else ("time",)
+    own, columns = ("batch", *steps), tensor.axes[1 + len(steps) :]
+    if tensor.axes[: len(own)] != own or "time" in columns or len(columns) > 1:
+        yield f"axes are {', '.join(own)} and at most one more, not {', '.join(tensor.axes)}"
+    if feature.kind == "numbers" and feature.width > 1 and not columns:
         yield f"has no axis for the {feature.width} columns"
 
 
+def _is_static(feature: "Feature") -> bool:
+    return getattr(feature, "per", "step") == "sequence"
+
+
 def _faults_of_mask(manifest: "Manifest") -> Iterator[str]:
+    given = manifest.masking_inputs if manifest.mask == "derived" else ()
     if manifest.mask_from is not None and manifest.mask != "derived":
         yield f"mask_from: {manifest.mask_from!r} goes with mask: derived, and only with it"
-    if manifest.mask_from is not None and manifest.features[manifest.mask_from].kind == "text":
-        yield f"mask_from: {manifest.mask_from!r} is a text, which has no steps"
+    if manifest.mask_from is not None and (not given or len(set(given)) != len(given)):
+        yield f"mask_from: {manifest.mask_from!r}: one feature, or several distinct ones"
+    if manifest.mask_where is not None and (len(given) < 2 or manifest.streams is not None):
+        yield f"mask_where: {manifest.mask_where!r} goes with several features in mask_from, of one stream"
+    for name in given:
+        feature = manifest.features[name]
+        if feature.kind == "text" or _is_static(feature):
+            yield f"mask_from: {name!r} is {_single(feature)}, which has no steps"
     if manifest.mask_input is not None and manifest.is_raw:
         yield f"mask.input: {manifest.mask_input!r} masks steps, and a text has none"
+
+
+def _single(feature: "Feature") -> str:
+    return "a text" if feature.kind == "text" else "one value a sequence"
+
+
+def _faults_of_streams(manifest: "Manifest") -> Iterator[str]:
+    """Yield what does not go together with features that have steps of their own."""
+    named = [name for stream in manifest.groups for name in stream]
+    if sorted(named) != sorted(manifest.stepped) or not all(manifest.groups):
+        yield f"streams: each of {', '.join(manifest.stepped)} stands in one of them, and nothing else does"
+        return
+    for stream in manifest.groups:
+        texts = [name for name in stream if manifest.features[name].kind == "tokens"]
+        if texts and len(stream) > 1:
+            yield f"streams: the pieces of {texts[0]!r} are steps of its own, not of {', '.join(stream)}"
+    if len(manifest.groups) < 2:
+        return
+    if manifest.mask_input is not None:
+        yield f"streams: {manifest.mask_input!r} is one mask for all of them"
+    for name, head in manifest.heads.items():
+        if head.per == "step":
+            yield f"heads.{name}.per: step, but {' and '.join(map(', '.join, manifest.groups))} may differ"
 
 
 def _faults_of_options(manifest: "Manifest") -> Iterator[str]:
@@ -161,25 +198,32 @@ def _ids(feature: "Categories") -> tuple[int, int]:
 
 
 def _faults_of_row(manifest: "Manifest") -> Iterator[str]:
-    widths = {
-        name: feature.width if feature.kind == "numbers" else 1 for name, feature in manifest.features.items()
-    }
-    longest, width = max(manifest.buckets, default=0), sum(widths.values())
+    widths = (
+        feature.width if feature.kind == "numbers" else 1
+        for name, feature in manifest.features.items()
+        if name in manifest.stepped
+    )
+    longest, width = max(manifest.buckets, default=0), sum(widths)
     if longest * width > ROW_NUMBERS:
         numbers = f"{longest} steps of {width} numbers are {longest * width} numbers a row"
         yield f"buckets.{len(manifest.buckets) - 1}: {numbers}, above the limit of {ROW_NUMBERS}"
 
 
 def _faults_of_limits(manifest: "Manifest") -> Iterator[str]:
-    for field in ("text_pieces", "sequence_steps"):
+    least, most = manifest.limits.sequence_least, manifest.limits.sequence_steps
+    if least is not None and most is not None and least > most:
+        yield f"limits.sequence_least: {least} is above sequence_steps, {most}"
+    for field in ("text_pieces", "sequence_steps", "sequence_least"):
         limit = getattr(manifest.limits, field)
         if limit is not None and manifest.is_raw:
             yield f"limits.{field}: {limit}, but no feature has pieces or steps"
         elif limit is not None and limit > manifest.buckets[-1]:
             yield f"limits.{field}: {limit} is above the last bucket, {manifest.buckets[-1]}"
-    needed = () if manifest.is_raw else NEEDED_LIMITS.get(manifest.task, ())
-    has_text = any(feature.kind == "text" for feature in manifest.features.values())
-    for field in (*needed, *("text_characters",) * has_text):
+    kinds = {feature.kind for name, feature in manifest.features.items() if name in manifest.stepped}
+    has_text = any(feature.kind in ("text", "tokens") for feature in manifest.features.values())
+    kinds = kinds if manifest.task in LIMITED else set()
+    needed = ("text_characters",) * has_text + ("text_pieces",) * ("tokens" in kinds)
+    for field in (*needed, *("sequence_steps",) * bool(kinds - {"tokens"})):
         if getattr(manifest.limits, field) is None:
             yield f"limits.{field}: needed for task {manifest.task}"
 
@@ -206,6 +250,9 @@ def _faults_of_decode(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
 
 def _faults_of_raw(manifest: "Manifest", decode: "Decode") -> Iterator[str]:
     """Yield what a translator from text to text, whose whole loop is in its graph, says and cannot have."""
+    for name, feature in manifest.features.items():
+        if feature.kind != "text":
+            yield f"signatures: features.{name} is {_single(feature)}, and a translator takes texts"
     if list(decode.signatures) != ["greedy"]:
         yield f"signatures: a translator of raw text has greedy alone, not {', '.join(decode.signatures)}"
     for field in ("default_length", "max_length", "tokenizer"):

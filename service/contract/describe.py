@@ -6,7 +6,7 @@ Both doors show it; the JSON of `GET /v1/models/{model}` is `as_json` of it.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from seqserve.service.contract.manifest import Feature, Head, Manifest
+from seqserve.service.contract.manifest import Feature, Head, Manifest, has_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class FeatureDescription:
     units: tuple[str, ...] = ()
     unit: str | None = None
     origin: str | None = None
+    per: str | None = None  # sequence, where it has one value and not one a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def _present(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _feature(feature: Feature) -> FeatureDescription:
-    return FeatureDescription(**_shared(feature, ("labels", "width", "columns", "units", "unit", "origin")))
+    own = _shared(feature, ("labels", "width", "columns", "units", "unit", "origin"))
+    return FeatureDescription(**own, per=None if has_steps(feature) else "sequence")
 
 
 def _head(head: Head) -> HeadDescription:

@@ -3,46 +3,49 @@
 Training data and requests are encoded by the same functions.
 """
 
-import datetime
-import itertools
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from seqserve.service import errors
 from seqserve.service.contract.items import WarningDetail
-from seqserve.service.contract.manifest import Categories, Elapsed, Feature, Manifest, Numbers, Tensor
-from seqserve.service.contract.padding import NUMPY_TYPES, Array, Row
-from seqserve.service.contract.texts import Text, text_input, words_in
+from seqserve.service.contract.manifest import Elapsed, Manifest, Numbers, Tokens, has_steps
+from seqserve.service.contract.padding import Array, Row
+from seqserve.service.contract.texts import Text, one_text, text_input, words_in
+from seqserve.service.contract.values import (
+    LONGEST_SHOWN,
+    MOST_DETAILS,
+    Places,
+    cast,
+    natural_values,
+    shown,
+    standardized,
+    value_encoder,
+)
+from seqserve.service.contract.vocabulary.base import Words
+from seqserve.service.contract.vocabulary.load import read_vocabulary
 
 UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
-UNIT_SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
-LARGEST = {"int32": 2**31 - 1, "int64": 2**53, "float32": float(np.finfo(np.float32).max)}
-"""The largest number that is accepted, by dtype; for int64, the last up to which doubles are exact."""
 
-MOST_DETAILS = 10
-"""How many steps of a sequence are named for each warning."""
-Places = Sequence[tuple[int, str]]
-"""Steps, each with the value that is worth a warning."""
 
-_LONGEST_SHOWN = 60
-_RFC_3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
-)
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_YEARS_1_TO_9999 = (-62_135_596_800.0, 253_402_300_800.0)  # in seconds, as google.protobuf.Timestamp has them
+Files = Mapping[str, bytes]
+"""Contract files, by name."""
+NO_FILES: Files = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A row, and what is worth warning the caller about: the first steps at which it was seen."""
+    """A row, and what is worth warning the caller about: the first steps at which it was seen.
+
+    `words`: of a text whose pieces are the steps that a head answers.
+    """
 
     row: Row
     details: tuple[WarningDetail, ...] = ()
+    words: Words | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -53,14 +56,32 @@ class Encoded:
 class SequenceEncoder:
     """Encodes sequences as one manifest says."""
 
-    def __init__(self, manifest: Manifest, signature: str) -> None:
+    def __init__(self, manifest: Manifest, signature: str, files: Files = NO_FILES) -> None:
+        """Read what the encoding needs.
+
+        Args:
+            files: the version's contract files, by name: the vocabularies of features of tokens.
+
+        Raises:
+            ManifestInvalid: a vocabulary is missing or none, or a feature is not one of a sequence model.
+        """
         self._manifest = manifest
         self._inputs = manifest.signatures[signature].inputs
         self._longest = manifest.limits.sequence_steps or max(manifest.buckets, default=0)
+        self._least = manifest.limits.sequence_least or 1
         self._texts = [name for name, feature in manifest.features.items() if isinstance(feature, Text)]
         self._encoders = {
-            name: _encoder(feature) for name, feature in manifest.features.items() if name not in self._texts
+            name: value_encoder(feature)
+            for name, feature in manifest.features.items()
+            if not isinstance(feature, Text | Tokens)
         }
+        self._vocabularies = {
+            name: read_vocabulary(f"features.{name}.tokenizer", feature, files)
+            for name, feature in manifest.features.items()
+            if isinstance(feature, Tokens)
+        }
+        self._streams = [group for group in manifest.groups if not self._vocabularies.keys() & set(group)]
+        self._per_word = any(head.per == "step" for head in manifest.heads.values())
         self._usual = {name: self._bounds(name, ranges) for name, ranges in _ranges(manifest).items()}
 
     def encode(self, features: Mapping[str, Any]) -> Encoded:
@@ -69,22 +90,24 @@ class SequenceEncoder:
         Args:
             features: by name, one entry a step: a list of labels (str or whole numbers), numbers or rows of
                 numbers; an array (time) or (time, width) of numbers; or for elapsed time `{"timestamps": …}`,
-                a list of RFC 3339 strings or an array of seconds since 1970. Of kind text: one string, or
-                a list of it.
+                a list of RFC 3339 strings or an array of seconds since 1970. Of kind text or tokens, or per
+                sequence: one value, or a list or an array of it.
 
         Raises:
             InvalidArgument: the class and its path say which feature, which step, and why.
         """
         self._check_names(features)
-        length = self._checked_length(features) if self._encoders else None
-        inputs = {name: self._text(name, features[name]) for name in self._texts}
-        if length is None:
-            length = sum(map(words_in, inputs.values()))
+        lengths = [self._checked_length(stream, features) for stream in self._streams]
+        inputs = {name: text_input(self._text(name, features), None) for name in self._texts}
+        pieces = {name: self._ids(name, self._text(name, features)) for name in self._vocabularies}
+        lengths += map(len, pieces.values())
+        length = max(lengths) if lengths else sum(map(words_in, inputs.values())) or 1
+        inputs |= pieces
         seen: dict[str, list[WarningDetail]] = {UNSEEN_EVENT_TYPE: [], OUT_OF_RANGE: []}
         for name, encode in self._encoders.items():
             try:
                 values, unseen = encode(features[name])
-                inputs[name] = _cast(values, self._inputs[name])
+                inputs[name] = cast(values, self._inputs[name])
             except errors.InvalidArgument as error:
                 raise error.at(name) from None
             found = {UNSEEN_EVENT_TYPE: unseen, OUT_OF_RANGE: self._outside(name, values)}
@@ -92,13 +115,51 @@ class SequenceEncoder:
                 seen[warning] += [WarningDetail(warning, name, *place) for place in places]
         self._check_collision(inputs)
         details = [detail for each in seen.values() for detail in each[:MOST_DETAILS]]
-        return Encoded(Row(inputs, length), tuple(details))
+        return Encoded(Row(inputs, length), tuple(details), self._words(features, pieces))
 
-    def _text(self, name: str, value: Any) -> Array:
+    def pieces(self, name: str, text: str) -> int:
+        """Return how many pieces a text has, none where one of them is refused; of raw text, its words."""
+        vocabulary = self._vocabularies.get(name)
+        if vocabulary is None:
+            return len(text.split())
         try:
-            return text_input(value, self._manifest.limits.text_characters)
+            return len(vocabulary.encode(text))
+        except errors.UnknownCategory:
+            return 0
+
+    def _text(self, name: str, features: Mapping[str, Any]) -> str:
+        try:
+            return one_text(features[name], self._manifest.limits.text_characters)
         except errors.InvalidArgument as error:
             raise error.at(name) from None
+
+    def _ids(self, name: str, text: str) -> Array:
+        """Return the ids of a text's pieces, (pieces)."""
+        longest = self._manifest.limits.text_pieces or self._manifest.buckets[-1]
+        try:
+            ids = self._vocabularies[name].encode(text)
+        except errors.InvalidArgument as error:
+            raise error.at(name) from None
+        if not ids:
+            raise errors.EmptyText("nothing is left of the text once it is standardized", path=(name,))
+        if len(ids) > longest:
+            message = f"the text has {len(ids)} pieces, more than the limit of {longest}"
+            raise errors.TextTooLong(message, path=(name,))
+        return np.array(ids, self._inputs[name].dtype)
+
+    def _words(self, features: Mapping[str, Any], ids: Mapping[str, Array]) -> Words | None:
+        """Return the words of the text, where its pieces are the steps that a head answers.
+
+        A piece that is but the space before a word is in none: the word begins with its first letter.
+        """
+        if not (self._per_word and self._vocabularies):
+            return None
+        ((name, vocabulary),) = self._vocabularies.items()  # several would have no steps in common
+        words, pieces = vocabulary.source_words(self._text(name, features)), ids[name].tolist()
+        known = set(pieces) - {vocabulary.special_ids.unknown}
+        spaces = {piece for piece in known if not vocabulary.decode([piece]).strip()}
+        named = zip(words.word_of_piece, pieces, strict=True)
+        return Words(words.words, tuple(-1 if piece in spaces else word for word, piece in named))
 
     def _bounds(self, name: str, ranges: Array) -> Array:
         """Return the bounds of usual encoded values, (2, columns): the training range, three times as wide.
@@ -108,8 +169,11 @@ class SequenceEncoder:
         """
         low, high = ranges.T  # (columns)
         bounds = np.stack([low - (high - low), high + (high - low)])  # (2, columns)
-        is_time = isinstance(self._manifest.features[name], Elapsed)
-        encoded, _ = self._encoders[name](np.maximum(bounds, 0) if is_time else bounds)
+        feature = self._manifest.features[name]
+        if isinstance(feature, Numbers):
+            encoded = standardized(bounds, feature.model_copy(update={"per": "step"}))
+        else:
+            encoded, _ = self._encoders[name](np.maximum(bounds, 0))
         return np.sort(encoded.reshape(2, -1), axis=0)
 
     def _outside(self, name: str, values: Array) -> Places:
@@ -120,22 +184,27 @@ class SequenceEncoder:
         table = values.reshape(len(values), -1)  # (time, columns)
         outside = (table < bounds[0]) | (table > bounds[1])
         steps = np.flatnonzero(outside.any(axis=1))[:MOST_DETAILS].tolist()
-        natural = _natural(self._manifest.features[name], table[steps])
+        natural = natural_values(self._manifest.features[name], table[steps])
         columns = outside[steps].argmax(axis=1).tolist()
-        return [(step, f"{row[at]:g}") for step, row, at in zip(steps, natural, columns, strict=True)]
+        named = steps if has_steps(self._manifest.features[name]) else [None] * len(steps)
+        return [(step, f"{row[at]:g}") for step, row, at in zip(named, natural, columns, strict=True)]
 
-    def _checked_length(self, features: Mapping[str, Any]) -> int:
-        """Check what costs nothing, before any value is looked at; returns the number of steps."""
-        lengths = {name: self._steps(name, features[name]) for name in self._encoders}
+    def _checked_length(self, stream: Sequence[str], features: Mapping[str, Any]) -> int:
+        """Check what costs nothing, before any value is looked at; returns the steps of a stream."""
+        lengths = {name: self._steps(name, features[name]) for name in stream}
         longest = max(lengths, key=lambda name: lengths[name])
+        steps = f"{longest!r} has {lengths[longest]} steps"
         if lengths[longest] > self._longest:
-            message = f"{longest!r} has {lengths[longest]} steps, more than the limit of {self._longest}"
+            message = f"{steps}, more than the limit of {self._longest}"
             raise errors.SequenceTooLong(message, path=(longest,))
         if len(set(lengths.values())) > 1:
-            shown = ", ".join(f"{name!r} {n}" for name, n in lengths.items())
-            raise errors.UnequalLengths(f"features of unequal length in steps: {shown}", path=(longest,))
+            listed = ", ".join(f"{name!r} {n}" for name, n in lengths.items())
+            raise errors.UnequalLengths(f"features of unequal length in steps: {listed}", path=(longest,))
         if lengths[longest] == 0:
             raise errors.EmptySequence("the sequence has no steps", path=(longest,))
+        if lengths[longest] < self._least:
+            message = f"{steps}, fewer than the {self._least} that the model needs"
+            raise errors.SequenceTooShort(message, path=(longest,))
         return lengths[longest]
 
     def _check_names(self, features: Mapping[str, Any]) -> None:
@@ -143,9 +212,9 @@ class SequenceEncoder:
             if name not in self._manifest.features:
                 known = ", ".join(self._manifest.features)
                 path = (
-                    (name,) if len(name) <= _LONGEST_SHOWN else ()
+                    (name,) if len(name) <= LONGEST_SHOWN else ()
                 )  # else the error is as long as the request
-                raise errors.UnknownFeature(f"no feature {_shown(name)}; the model has {known}", path=path)
+                raise errors.UnknownFeature(f"no feature {shown(name)}; the model has {known}", path=path)
         for name in self._manifest.features:
             if features.get(name) is None:
                 raise errors.MissingFeature(f"feature {name!r} is missing", path=(name,))
@@ -163,29 +232,19 @@ class SequenceEncoder:
         raise errors.WrongType(f"{name!r}: a list of one value a step is wanted", path=(name,))
 
     def _check_collision(self, inputs: Mapping[str, Array]) -> None:
-        name = self._manifest.masking_input
-        if name is None:
-            return
-        pad = self._inputs[name].pad_value
-        hit = (inputs[name].reshape(len(inputs[name]), -1) == pad).all(axis=1)
-        if hit.any():
-            step = int(hit.argmax())
-            message = f"step {step} encodes to the pad value {pad}: the model would drop it"
-            raise errors.PadCollision(message, path=(name, step))
-
-
-def _cast(values: Array, tensor: Tensor) -> Array:
-    """Return (time, …) values in the input's dtype and axes, with an axis of size 1 added or dropped."""
-    largest = LARGEST[tensor.dtype]
-    flat = values.reshape(len(values), -1)
-    over = ~(np.abs(flat) <= largest).all(axis=1)
-    if over.any():
-        step = int(over.argmax())
-        value = float(flat[step][~(np.abs(flat[step]) <= largest)][0])
-        message = f"step {step} becomes {value:g}, too large for the model's {tensor.dtype}"
-        raise errors.NotFinite(message, path=(step,))
-    shape = (len(values),) if len(tensor.axes) == 2 else flat.shape
-    return flat.astype(NUMPY_TYPES[tensor.dtype]).reshape(shape)
+        pads = {name: self._inputs[name].pad_value for name in self._manifest.masking_inputs}
+        hits = {
+            name: (inputs[name].reshape(len(inputs[name]), -1) == pad).all(axis=1)
+            for name, pad in pads.items()
+        }
+        if self._manifest.mask_where == "all":
+            hits = dict.fromkeys(hits, np.logical_and.reduce(list(hits.values())))
+        for name, pad in pads.items():
+            hit = hits[name]
+            if hit.any():
+                step = int(hit.argmax())
+                message = f"step {step} encodes to the pad value {pad}: the model would drop it"
+                raise errors.PadCollision(message, path=(name, step))
 
 
 def _ranges(manifest: Manifest) -> dict[str, Array]:
@@ -206,213 +265,3 @@ def _ranges(manifest: Manifest) -> dict[str, Array]:
         if not is_numbers or ranges[name].shape != (width, 2) or not np.isfinite(ranges[name]).all():
             raise errors.ManifestInvalid(f"profile.ranges.{name}: a feature's [lowest, highest] a column")
     return ranges
-
-
-Encoder = Callable[[Any], tuple[Array, Places]]
-"""Values to (time, …), and the first steps whose unknown label was mapped."""
-
-
-def _encoder(feature: Feature) -> Encoder:
-    match feature:
-        case Categories():
-            return _categories(feature)
-        case Numbers():
-            return lambda values: (_standardized(values, feature), ())
-        case Elapsed():
-            return lambda values: (_elapsed(values, feature), ())
-    raise errors.ManifestInvalid(f"features: kind {feature.kind!r} is not one of a sequence model")
-
-
-# --- categories -----------------------------------------------------------------------------------
-
-
-def _categories(feature: Categories) -> Encoder:
-    ids = {label: feature.first_id + place for place, label in enumerate(feature.labels)}
-
-    def encode(values: Any) -> tuple[Array, Places]:
-        labels = [_label(value, step) for step, value in enumerate(_column(values))]
-        encoded = [ids.get(label, feature.unknown_id) for label in labels]
-        if None in encoded:
-            step = encoded.index(None)
-            raise errors.UnknownCategory(f"step {step}: unknown label {_shown(labels[step])}", path=(step,))
-        unseen = ((step, _cut(label)) for step, label in enumerate(labels) if label not in ids)
-        return np.array(encoded, np.int64), tuple(itertools.islice(unseen, MOST_DETAILS))
-
-    return encode
-
-
-def _column(values: Any) -> Sequence[Any]:
-    """Return one value a step: an array (time, 1) is (time)."""
-    if isinstance(values, np.ndarray):
-        column: list[Any] = values.reshape(-1).tolist() if values.size == len(values) else list(values)
-        return column
-    listed: list[Any] = values
-    return listed
-
-
-def _label(value: Any, step: int) -> str:
-    """Read a label: a string, or a whole number as its decimal string (event types are often integers)."""
-    if isinstance(value, str):
-        return value
-    if _is_number(value) and _finite(value, step).is_integer():
-        return str(int(value))
-    message = f"step {step} is {_given(value)}, not a label: a string or an integer is wanted"
-    raise errors.WrongType(message, path=(step,))
-
-
-# --- numbers --------------------------------------------------------------------------------------
-
-
-def _standardized(values: Any, feature: Numbers) -> Array:
-    table = _table(values, feature.width)
-    with np.errstate(over="ignore"):
-        scaled: Array = (table - np.array(feature.mean)) / np.array(feature.scale)  # (time, width)
-    return scaled
-
-
-def _table(values: Any, width: int) -> Array:
-    """Return finite numbers as (time, width) doubles; a width of 1 may be a flat list."""
-    if isinstance(values, np.ndarray):
-        return _array_table(values, width)
-    return np.array([_row(value, step, width) for step, value in enumerate(values)], np.float64)
-
-
-def _array_table(values: Array, width: int) -> Array:
-    if values.dtype.kind not in "fiu":
-        raise errors.WrongType("an array of numbers is wanted")
-    table = values.reshape(len(values), -1).astype(np.float64)
-    if table.shape[1] != width:
-        raise _wrong_width(0, table.shape[1], width)
-    wrong = ~np.isfinite(table).all(axis=1)
-    if wrong.any():
-        step = int(wrong.argmax())
-        raise _not_finite(step, table[step][~np.isfinite(table[step])][0].item())
-    return table
-
-
-def _row(value: Any, step: int, width: int) -> list[float]:
-    row = value if isinstance(value, list) else [value]
-    if len(row) != width:
-        raise _wrong_width(step, len(row), width)
-    wrong = [number for number in row if not _is_number(number)]
-    if wrong:
-        raise errors.WrongType(f"step {step} is {_given(wrong[0])}, not a number", path=(step,))
-    return [_finite(number, step) for number in row]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def _finite(value: Any, step: int) -> float:
-    try:
-        number = float(value)
-    except OverflowError:
-        raise _not_finite(step, value) from None
-    if not math.isfinite(number):
-        raise _not_finite(step, number)
-    return number
-
-
-def _not_finite(step: int, value: Any) -> errors.NotFinite:
-    message = f"step {step} is {_given(value)}: NaN, infinite, or beyond a double"
-    return errors.NotFinite(message, path=(step,))
-
-
-def _wrong_width(step: int, columns: int, width: int) -> errors.WrongWidth:
-    return errors.WrongWidth(f"step {step} has {columns} columns, the model {width}", path=(step,))
-
-
-def _natural(feature: Feature, encoded: Array) -> Array:
-    """Return encoded values (steps, columns) in the feature's own unit."""
-    if isinstance(feature, Numbers):
-        natural: Array = encoded * np.array(feature.scale) + np.array(feature.mean)
-        return natural
-    assert isinstance(feature, Elapsed)  # a range is of one or the other
-    times: Array = encoded * feature.scale
-    return np.expm1(times) if feature.transform == "log1p" else times
-
-
-# --- elapsed time ---------------------------------------------------------------------------------
-
-
-def _elapsed(values: Any, feature: Elapsed) -> Array:
-    times = (
-        _between(values["timestamps"], feature) if isinstance(values, Mapping) else _table(values, 1)[:, 0]
-    )
-    if (times < 0).any():
-        step = int((times < 0).argmax())
-        raise errors.NegativeElapsed(f"step {step}: elapsed time {times[step]:g} is negative", path=(step,))
-    with np.errstate(over="ignore"):
-        scaled: Array = (np.log1p(times) if feature.transform == "log1p" else times) / feature.scale  # (time)
-    return scaled
-
-
-def _between(stamps: Any, feature: Elapsed) -> Array:
-    """Return elapsed times from absolute ones: since the previous event, or up to the last."""
-    try:
-        instants = _instants(stamps)
-        steps = np.diff(instants, prepend=instants[:1])
-        if (steps < 0).any():
-            step = int((steps < 0).argmax())
-            after, before = (f"{np.datetime64(int(at), 'us')}Z" for at in instants[step - 1 : step + 1])
-            message = f"timestamp {step}, {before}, is before the one it follows, {after}"
-            raise errors.NegativeElapsed(message, path=(step,))
-    except errors.InvalidArgument as error:
-        raise error.at("timestamps") from None
-    elapsed = steps if feature.origin == "previous" else instants[-1] - instants
-    times: Array = elapsed / (UNIT_SECONDS[feature.unit] * 1e6)
-    return times
-
-
-def _instants(stamps: Any) -> Array:
-    """Return whole microseconds since 1970, so that both doors and both forms give the same differences."""
-    if isinstance(stamps, np.ndarray):
-        return _from_seconds(_array_table(stamps, 1)[:, 0])
-    return np.array([_from_text(stamp, step) for step, stamp in enumerate(stamps)], np.int64)
-
-
-def _from_seconds(seconds: Array) -> Array:
-    outside = (seconds < _YEARS_1_TO_9999[0]) | (seconds >= _YEARS_1_TO_9999[1])
-    if outside.any():
-        step = int(outside.argmax())
-        message = f"timestamp {step}, {seconds[step]:g} s since 1970, is outside the years 1 to 9999"
-        raise errors.WrongType(message, path=(step,))
-    return np.rint(seconds * 1e6).astype(np.int64)
-
-
-def _from_text(stamp: Any, step: int) -> int:
-    try:
-        if not _RFC_3339.fullmatch(stamp):
-            raise ValueError
-        return microseconds(datetime.datetime.fromisoformat(stamp.upper()))
-    except (TypeError, ValueError):
-        form = "RFC 3339 with an offset, as 2026-05-01T09:30:00+02:00"
-        message = f"timestamp {step} is {_given(stamp)}, not {form}"
-        raise errors.WrongType(message, path=(step,)) from None
-
-
-def microseconds(time: datetime.datetime) -> int:
-    """Return whole microseconds since 1970 of a time with an offset, in requests and in training data."""
-    return (time - _EPOCH) // datetime.timedelta(microseconds=1)
-
-
-def _shown(name: str) -> str:
-    return repr(_cut(name))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
-
-
-def _given(value: Any) -> str:
-    """Return a caller's value for a message; what may be long, or may refuse to be written, by its type."""
-    if isinstance(value, str):
-        return _shown(value)
-    if value is None or isinstance(value, bool | float | np.number) or _is_short(value):
-        return str(value)
-    return f"of type {type(value).__name__}" if not isinstance(value, int) else "an integer of many digits"
-
-
-def _is_short(value: Any) -> bool:
-    return isinstance(value, int) and value.bit_length() <= 64

@@ -51,7 +51,7 @@ class PredictBody(Body):
     """Sequences to predict from: each a map of feature name to values, one a step."""
 
     sequences: Annotated[list[dict[str, Any]], FailFast()] = Field(
-        description='by feature: labels, numbers, rows of numbers, {"timestamps": [RFC 3339, ...]}, or a text'
+        description='by feature: labels, numbers, rows of them, {"timestamps": [RFC 3339, ...]}, or one value'
     )
     top_k: int = Field(1, description="how many labels `top` lists, best first")
     heads: list[str] | None = Field(None, max_length=1000, description="which heads to answer; all if absent")
@@ -130,9 +130,10 @@ class ValueAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StepsAnswer:
-    """One answer for each real step."""
+    """One answer for each real step, or for each of the text's `words`."""
 
     steps: tuple[ClassAnswer | LabelsAnswer | ValueAnswer, ...]
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +158,14 @@ HeadAnswer = ClassAnswer | LabelsAnswer | ValueAnswer | StepsAnswer | HorizonAns
 
 @dataclass(frozen=True, slots=True)
 class WarningDetail:
-    """Where a warning comes from: a step of a feature, and the value there in the feature's own unit."""
+    """Where a warning comes from: a step of a feature, and the value there in the feature's own unit.
+
+    A feature with one value a sequence has no step.
+    """
 
     warning: str
     feature: str
-    step: int
+    step: int | None
     value: str
 
 

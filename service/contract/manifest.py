@@ -7,7 +7,7 @@ part checks itself here, and `consistency` checks the parts against each other.
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_serializer, model_validator
 
 from seqserve.service.contract.bounds import LONGEST_FAULT, MOST_FAULTS, check_bounds, in_one_line
 from seqserve.service.contract.consistency import check_consistency
@@ -40,6 +40,8 @@ def _known_schema(version: int) -> int:
     return version
 
 
+Extent = Literal["step", "sequence"]
+"""What one value of a feature is given for."""
 Labels = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
@@ -133,13 +135,14 @@ class Tokens(Part):
 
 
 class Categories(Part):
-    """Labels, one a step; a label's id is its place in `labels` plus `first_id`."""
+    """Labels, one a step or one a sequence; a label's id is its place in `labels` plus `first_id`."""
 
     kind: Literal["categories"] = "categories"
     labels: Labels
     first_id: int = 0
     unknown: Literal["reject", "map"] = "reject"
     unknown_id: int | None = None
+    per: Extent = "step"
 
     @model_validator(mode="after")
     def _check(self) -> "Categories":
@@ -149,7 +152,7 @@ class Categories(Part):
 
 
 class Numbers(Part):
-    """Numbers, `width` columns a step, standardized as (x - mean) / scale per column."""
+    """Numbers, `width` columns a step or a sequence, standardized as (x - mean) / scale per column."""
 
     kind: Literal["numbers"] = "numbers"
     width: Positive = 1
@@ -157,6 +160,7 @@ class Numbers(Part):
     scale: tuple[float, ...]
     columns: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    per: Extent = "step"
 
     @model_validator(mode="after")
     def _check(self) -> "Numbers":
@@ -183,6 +187,11 @@ class Elapsed(Part):
 
 Feature = Annotated[Tokens | Text | Categories | Numbers | Elapsed, Field(discriminator="kind")]
 Per = Literal["sequence", "step", "horizon"]
+
+
+def has_steps(feature: BaseModel) -> bool:
+    """Tell whether a feature has a value a step, and not one for the whole sequence."""
+    return not isinstance(feature, Text) and getattr(feature, "per", "step") == "step"
 
 
 class Softmax(Part):
@@ -276,6 +285,7 @@ class Limits(Part):
     text_characters: Positive | None = None
     text_pieces: Positive | None = None
     sequence_steps: Positive | None = None
+    sequence_least: Positive | None = None  # the shortest sequence in steps; 1 where absent
 
 
 class Example(Part):
@@ -301,7 +311,10 @@ class Manifest(Part):
     version: Positive
     signatures: dict[str, Signature]
     mask: Literal["derived", "none"] | MaskInput = "derived"  # none: no value stands for "no step"
-    mask_from: str | None = None  # the input whose pad value the graph masks by, where mask is derived
+    # the inputs whose pad values the graph masks by, where mask is derived: one, or several with a mask each
+    mask_from: str | tuple[str, ...] | None = None
+    mask_where: Literal["any", "all"] | None = None  # which of several must be its pad value; any if absent
+    streams: tuple[tuple[str, ...], ...] | None = None  # features that share their steps; all where absent
     padding: Literal["right", "left"] = "right"
     batching: Literal["shared", "single"] = "shared"
     options: dict[str, Option] = Field(default_factory=dict)
@@ -323,17 +336,32 @@ class Manifest(Part):
         return self.mask.input if isinstance(self.mask, MaskInput) else None
 
     @property
-    def masking_input(self) -> str | None:
-        """The feature whose pad value means "no step" to the graph; None where none does."""
+    def stepped(self) -> tuple[str, ...]:
+        """The features that have a value a step."""
+        return tuple(name for name, feature in self.features.items() if has_steps(feature))
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The features with steps, together those that share them; a text's pieces are its own steps."""
+        if self.streams is not None:
+            return self.streams
+        texts = tuple((name,) for name in self.stepped if isinstance(self.features[name], Tokens))
+        others = tuple(name for name in self.stepped if not isinstance(self.features[name], Tokens))
+        return (others, *texts) if others else texts
+
+    @property
+    def masking_inputs(self) -> tuple[str, ...]:
+        """The features whose pad value means "no step" to the graph; none where there is none."""
         if self.mask != "derived":
-            return None
-        steps = (name for name, feature in self.features.items() if not isinstance(feature, Text))
-        return self.mask_from or next(steps, None)
+            return ()
+        if self.mask_from is None:
+            return self.stepped[:1]
+        return (self.mask_from,) if isinstance(self.mask_from, str) else self.mask_from
 
     @property
     def is_raw(self) -> bool:
-        """Whether all that goes in is raw text: nothing has a time axis, and nothing is padded."""
-        return all(isinstance(feature, Text) for feature in self.features.values())
+        """Whether nothing that goes in has a time axis, and so nothing is padded: raw text above all."""
+        return not self.stepped
 
     @property
     def serving_signatures(self) -> list[str]:
@@ -349,11 +377,12 @@ class Manifest(Part):
         if self.task == "sequence" and not self.heads:
             raise ValueError("heads: a sequence model has at least one")
         if list(self.buckets) != sorted(set(self.buckets)) or bool(self.buckets) == self.is_raw:
-            raise ValueError("buckets: ascending, at least one; none where every feature is of kind text")
+            raise ValueError("buckets: ascending, at least one; none where no feature has steps")
         if self.padding == "left" and len(self.buckets) != 1:
             raise ValueError("padding: left is for a fixed time axis, which is one bucket")
-        if self.mask_from is not None and self.mask_from not in self.features:
-            raise ValueError(f"mask_from: {self.mask_from!r} is no feature")
+        for name in self.masking_inputs:
+            if name not in self.features:
+                raise ValueError(f"mask_from: {name!r} is no feature")
         if self.decode is not None and not {"special_ids", "tokenizer"} & self.decode.model_fields_set:
             self._share_special_ids(self.decode)
         check_consistency(self)

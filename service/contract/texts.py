@@ -26,7 +26,12 @@ class TextHead(Part):
 
 
 def text_input(value: Any, longest: int | None) -> npt.NDArray[Any]:
-    """Return a text as the string tensor of one row, shape (): its UTF-8 bytes.
+    """Return a text as the string tensor of one row, shape (): its UTF-8 bytes; see `one_text`."""
+    return np.array(one_text(value, longest).encode(), np.object_)
+
+
+def one_text(value: Any, longest: int | None) -> str:
+    """Return a text that a caller gave, checked.
 
     Args:
         value: the text, or a list of this one text, which is how gRPC has it.
@@ -42,7 +47,7 @@ def text_input(value: Any, longest: int | None) -> npt.NDArray[Any]:
         raise errors.TextTooLong(f"the text has {len(text)} characters, more than the limit of {longest}")
     if not text.strip():
         raise errors.EmptyText("the text is empty")
-    return np.array(text.encode(), np.object_)
+    return text
 
 
 def words_in(tensor: npt.NDArray[Any]) -> int:

@@ -35,7 +35,7 @@ SEQUENCE = Task(
     answer_member="predictions",
     body=PredictBody,
     item=Prediction,
-    codec=lambda manifest, _: PredictCodec(manifest),
+    codec=PredictCodec,
     summary="Predict from sequences",
     example={"sequences": [{"event": ["visit", "search"], "minutes": [0, 1.5]}], "top_k": 3},
 )

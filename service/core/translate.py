@@ -14,7 +14,7 @@ from seqserve.service.contract.items import Alternative, Sampling, TranslateBody
 from seqserve.service.contract.manifest import Decode, Manifest, Tokens
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.contract.vocabulary.base import Vocabulary, Words
-from seqserve.service.contract.vocabulary.load import load_vocabulary
+from seqserve.service.contract.vocabulary.load import read_vocabulary
 from seqserve.service.core.alignment import Table, align_words, replace_unknown
 from seqserve.service.core.doubts import (
     HIGH_UNKNOWN,
@@ -45,12 +45,12 @@ class TranslateCodec:
     def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
         self._manifest = manifest
         self._source, spec = _only_text(manifest)
-        self._text = _vocabulary(f"features.{self._source}.tokenizer", spec, files)
+        self._text = read_vocabulary(f"features.{self._source}.tokenizer", spec, files)
         self._target = self._text
         decode = manifest.decode
         if decode is not None and decode.tokenizer is not None:
             named = Tokens(tokenizer=decode.tokenizer, special_ids=decode.special_ids, add_end=False)
-            self._target = _vocabulary("decode.tokenizer", named, files)
+            self._target = read_vocabulary("decode.tokenizer", named, files)
         self._ways: Callable[[_Asked], _Way] = lru_cache(KNOWN_WAYS)(
             partial(_way, manifest)
         )  # most requests ask for the same
@@ -59,15 +59,6 @@ class TranslateCodec:
         """Check the decoding options and choose the signature."""
         way = self._ways(_Asked(*(getattr(body, name) for name in _Asked._fields)))
         return TranslatePlan(self._manifest, self._text, self._target, self._source, body, *way)
-
-
-def _vocabulary(field: str, spec: Tokens, files: Mapping[str, bytes]) -> Vocabulary:
-    if spec.tokenizer not in files:
-        raise errors.ManifestInvalid(f"{field}: no file {spec.tokenizer!r}")
-    try:
-        return load_vocabulary(files[spec.tokenizer], spec)
-    except errors.ManifestInvalid as error:
-        raise errors.ManifestInvalid(f"{field}: {error.message}") from error
 
 
 def _only_text(manifest: Manifest) -> tuple[str, Tokens]:

@@ -179,6 +179,12 @@ class SequenceTooLong(InvalidArgument):
     reason = "SEQUENCE_TOO_LONG"
 
 
+class SequenceTooShort(InvalidArgument):
+    """The sequence has fewer steps than the model needs."""
+
+    reason = "SEQUENCE_TOO_SHORT"
+
+
 class UnknownFeature(InvalidArgument):
     """The sequence has a feature that the model does not know."""
 
@@ -198,13 +204,13 @@ class WrongType(InvalidArgument):
 
 
 class UnequalLengths(InvalidArgument):
-    """The features of one sequence have different numbers of steps."""
+    """The features of one sequence have different numbers of steps, or more than one value a sequence."""
 
     reason = "UNEQUAL_LENGTHS"
 
 
 class WrongWidth(InvalidArgument):
-    """A step of a feature has more or fewer columns than the model's."""
+    """A step of a feature, or its one value, has more or fewer columns than the model's."""
 
     reason = "WRONG_WIDTH"
 

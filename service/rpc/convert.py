@@ -188,7 +188,7 @@ def _prediction(item: items.Prediction) -> sequence_pb2.Prediction:
 def _head(answer: items.HeadAnswer) -> sequence_pb2.HeadAnswer:
     match answer:
         case items.StepsAnswer():
-            steps = sequence_pb2.StepsAnswer(steps=map(_step, answer.steps))
+            steps = sequence_pb2.StepsAnswer(steps=map(_step, answer.steps), words=answer.words or ())
             return sequence_pb2.HeadAnswer(steps_answer=steps)
         case items.HorizonAnswer():
             return sequence_pb2.HeadAnswer(horizon_answer=_horizon(answer))

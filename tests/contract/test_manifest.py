@@ -44,7 +44,7 @@ def test_golden_translation(golden: Golden) -> None:
     assert got.decode.special_ids == SpecialIds(pad=0, unknown=1, start=2, end=3)
     assert (got.decode.max_beams, got.decode.default_length, got.decode.max_length) == (8, 64, 128)
     assert got.serving_signatures == ["beam", "greedy", "sample"]
-    assert (got.mask_input, got.masking_input) == (None, "source")
+    assert (got.mask_input, got.masking_inputs) == (None, ("source",))
     assert (got.padding, got.batching) == ("right", "shared")
     assert got.options["seed"].maximum == 2**63 - 1
     assert got.signatures["sample"].inputs["temperature"].axes == ("batch",)
@@ -81,7 +81,7 @@ def test_golden_sequence(golden: Golden) -> None:
         ),
     }
     assert got.serving_signatures == ["serving_default"]
-    assert (got.mask_input, got.masking_input) == ("mask", None)
+    assert (got.mask_input, got.masking_inputs) == ("mask", ())
     assert (got.padding, got.batching, got.limits.sequence_steps) == ("left", "single", 40)
     assert got.signatures["serving_default"].inputs["minutes"].pad_value == -1.5
     assert got.signatures["step"].state == {"state": (1, 48)}
@@ -127,7 +127,7 @@ def test_golden_strings(golden: Golden) -> None:
     assert (got.features, got.heads) == ({"source": Text()}, {"target": TextHead()})
     assert got.decode is not None
     assert (got.decode.default_length, got.decode.max_length, got.buckets) == (None, None, ())
-    assert (got.is_raw, got.masking_input, got.serving_signatures) == (True, None, ["serving_default"])
+    assert (got.is_raw, got.masking_inputs, got.serving_signatures) == (True, (), ["serving_default"])
 
 
 @pytest.mark.parametrize("task", ["translation", "sequence", "vocabularies", "strings"])
@@ -212,7 +212,7 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("translation", ("decode", "default_length"), DROP, "decode.default_length: needed"),
     ("translation", ("decode", "max_length"), DROP, "decode.max_length: needed"),
     ("translation", ("buckets",), DROP, "buckets: ascending, at least one"),
-    ("strings", ("buckets",), [8], "none where every feature is of kind text"),
+    ("strings", ("buckets",), [8], "none where no feature has steps"),
     (
         "strings",
         (*INPUTS, "source", "dtype"),
@@ -236,6 +236,21 @@ CONTRADICTIONS: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("strings", ("limits", "text_characters"), DROP, "limits.text_characters: needed"),
     ("strings", ("limits", "text_pieces"), 9, "limits.text_pieces: 9, but no feature has pieces"),
     ("strings", ("padding",), "left", "padding: left is for a fixed time axis"),
+    ("sequence", ("features", "activity", "per"), "sequence", "inputs.activity: axes are batch and at most"),
+    ("sequence", ("features", "amount", "per"), "row", "features.amount"),
+    ("sequence", ("streams",), [["activity"], ["minutes"]], "streams: each of activity, amount, minutes"),
+    ("sequence", ("streams",), [["activity"], ["amount", "minutes"]], "streams: 'mask' is one mask for all"),
+    ("sequence", ("limits", "sequence_least"), 51, "limits.sequence_least: 51 is above sequence_steps, 40"),
+    ("translation", ("mask_from",), ["source", "source"], "several distinct ones"),
+    ("translation", ("mask_from",), [], "mask_from"),
+    ("translation", ("mask_where",), "all", "mask_where: 'all' goes with several"),
+    (
+        "sequence",
+        ("features", "activity"),
+        {"kind": "tokens", "tokenizer": "t"},
+        "streams: 'mask' is one mask",
+    ),
+    ("strings", ("limits", "sequence_least"), 2, "limits.sequence_least: 2, but no feature has"),
     ("sequence", ("features", "activity", "labels"), ["Wait", "Wait"], "features.activity"),
     ("sequence", ("features", "activity", "labels"), [], "features.activity"),
     ("sequence", ("features", "activity", "unknown"), "reject", "unknown_id"),

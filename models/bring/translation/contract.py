@@ -3,88 +3,20 @@
 Files are named relative to what is exported: MODEL's folder, or MODEL itself where it is one.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from seqserve.models.bring.contract import STRICT
+from seqserve.models.bring.words import Piece, Place, Table, TextWords, Words
 from seqserve.models.config import LONGEST_OUTPUT, Name, Width
 from seqserve.service.contract.manifest import Languages
-from seqserve.service.contract.vocabulary.file import Steps
 
-Place = str | int
-"""An input or output of a part: its name, or its index."""
-Piece = str | int
-"""A piece of a vocabulary, or its id."""
 MOST_EXAMPLES = 100
 
 
-class Table(BaseModel):
-    """A table of the file; unknown keys are errors."""
-
-    model_config = STRICT
-
-
-class Words(Table):
-    """A vocabulary: its kind and file, and what else that kind has. Fields of other kinds are errors."""
-
-    kind: Literal["text_vectorization", "word_index", "characters", "sentencepiece", "none"]
-    file: str | None = None
-    size: Width | None = None  # ids that the model has, where the file has fewer entries
-    # of text_vectorization; `steps` are a standardization of one's own
-    standardize: Literal["lower_and_strip_punctuation", "lower", "strip_punctuation"] | None = None
-    split: str | None = None  # of word_index too
-    steps: Steps = ()
-    # of word_index, where the file is the bare index
-    num_words: Width | None = None
-    filters: str | None = None
-    lower: bool | None = None
-    char_level: bool | None = None
-    oov_token: str | None = None
-    # of characters
-    unknown: Literal["reject", "drop"] = "reject"
-    # of all
-    pad: Piece = 0  # what fills a row; "" of characters: nothing at all, zeros where they are one-hot
-    input: Place | None = None  # of a model with both inputs: which takes this text
-
-    @model_validator(mode="after")
-    def _check(self) -> "Words":
-        for field in sorted(self.model_fields_set & set().union(*OF_KIND.values()) - OF_KIND[self.kind]):
-            raise ValueError(f"{field}: a vocabulary of kind {self.kind!r} has none")
-        if self.kind != "none" and self.file is None:
-            raise ValueError(f"file: a vocabulary of kind {self.kind!r} lies in one")
-        return self
-
-
-TOKENIZER = ("num_words", "filters", "lower", "char_level", "oov_token")
-OF_KIND: dict[str, set[str]] = {
-    "text_vectorization": {"file", "size", "standardize", "split", "steps"},
-    "word_index": {
-        "file",
-        "size",
-        "steps",
-        "num_words",
-        "filters",
-        "lower",
-        "split",
-        "char_level",
-        "oov_token",
-    },
-    "characters": {"file", "size", "steps", "unknown"},
-    "sentencepiece": {"file"},
-    "none": set(),
-}
-"""The fields that only some kinds of vocabulary have."""
-
-
-class Source(Words):
+class Source(TextWords):
     """The text that goes in."""
 
-    add_start: bool = False  # of sentencepiece: the start id opens a row, the end id closes it
-    add_end: bool = False
-    start: Piece | None = None
-    end: Piece | None = None
     length: Width | None = None  # each row is padded to it, as in training: where padding is not masked
     padding: Literal["right", "left"] = "right"
     reverse: bool = False  # the model reads sources from their end
@@ -198,8 +130,3 @@ class TranslationContract(Table):
         if self.function is not None and (self.encoder is not None or self.file is not None):
             raise ValueError("function: it returns both parts; leave out file and [encoder]")
         return self
-
-
-def beside(model: Path, file: str) -> Path:
-    """Return the path of a file that the contract names."""
-    return (model if model.is_dir() else model.parent) / file

@@ -16,8 +16,9 @@ import tensorflow as tf
 from keras.src.models.functional import Functional
 
 from seqserve.models.bring.keras_file import Port
-from seqserve.models.bring.translation.contract import Place, TranslationContract
+from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.steps import Row, Steps
+from seqserve.models.bring.words import Place
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.networks.decoding import Memory, State
 from seqserve.service.contract.padding import Array

@@ -7,9 +7,10 @@ from typing import Any
 import tensorflow as tf
 
 from seqserve.models.bring.keras_file import Port
-from seqserve.models.bring.translation.contract import Decoder, Encoder, Place
+from seqserve.models.bring.translation.contract import Decoder, Encoder
 from seqserve.models.bring.translation.joint import as_input
 from seqserve.models.bring.translation.steps import Row, Steps, masks_of, with_masks
+from seqserve.models.bring.words import Place
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.networks.decoding import Memory, State
 

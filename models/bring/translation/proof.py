@@ -10,8 +10,9 @@ import orjson
 from pydantic import ValidationError
 
 from seqserve.models.bring.translation.alone import Alone
-from seqserve.models.bring.translation.contract import Piece, Source, TranslationExample
+from seqserve.models.bring.translation.contract import Source, TranslationExample
 from seqserve.models.bring.translation.vocabularies import MARKS
+from seqserve.models.bring.words import Piece
 from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.check.served import served_texts
 from seqserve.models.config import ConfigInvalid, faults_of

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from seqserve.models.bring.keras_file import Port, load_network
 from seqserve.models.bring.saved_model import load_saved_model
-from seqserve.models.bring.translation.contract import Part, TranslationContract, beside
+from seqserve.models.bring.translation.contract import Part, TranslationContract
 from seqserve.models.bring.translation.joint import EXAMPLE, cut
 from seqserve.models.bring.translation.pairs import Callee, join
 from seqserve.models.bring.translation.steps import Steps, masks_of, with_masks
+from seqserve.models.bring.words import beside
 from seqserve.models.config import ConfigInvalid
 
 

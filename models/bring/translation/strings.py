@@ -10,8 +10,9 @@ import tensorflow as tf
 from seqserve.models.bring.advice import leak_advice
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.saved_model import SavedModelFile, load_saved_model
-from seqserve.models.bring.translation.contract import TranslationContract, beside
+from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.proof import NOT_COMPARED, compare, read_expected
+from seqserve.models.bring.words import beside
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import EXAMPLES, Draft
 from seqserve.models.manifest import Identity, build_manifest, input_tensor, output_tensor

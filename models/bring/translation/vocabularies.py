@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import sentencepiece
 
-from seqserve.models.bring.translation.contract import Piece, Source, Target, Words, beside
+from seqserve.models.bring.translation.contract import Source, Target
+from seqserve.models.bring.words import Piece, TextWords, Words, beside
 from seqserve.models.config import ConfigInvalid
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Vocabulary
@@ -76,9 +77,7 @@ def read_source(source: Source, model: Path) -> Read:
     Raises:
         ConfigInvalid: naming the field.
     """
-    entries = _Entries("source", source, model)
-    start, end = (entries.optional(f, getattr(source, f)) for f in ("start", "end"))
-    return entries.read(start, end, add_start=source.add_start, add_end=source.add_end)
+    return read_text("source", "source", source, model)
 
 
 def read_target(target: Target, model: Path) -> Read:
@@ -87,7 +86,7 @@ def read_target(target: Target, model: Path) -> Read:
     Raises:
         ConfigInvalid: naming the field.
     """
-    entries = _Entries("target", target, model)
+    entries = _Entries("target", target, model, "target")
     start, end = target.start, target.end
     if start is None or end is None:
         usual = entries.marks()
@@ -96,11 +95,22 @@ def read_target(target: Target, model: Path) -> Read:
     return entries.read(*ids, add_start=False, add_end=False)
 
 
+def read_text(field: str, name: str, words: TextWords, model: Path) -> Read:
+    """Read the vocabulary of a text that goes in; `name` is that of its file for `assets/`, without a suffix.
+
+    Raises:
+        ConfigInvalid: naming the field.
+    """
+    entries = _Entries(field, words, model, name)
+    start, end = (entries.optional(f, getattr(words, f)) for f in ("start", "end"))
+    return entries.read(start, end, add_start=words.add_start, add_end=words.add_end)
+
+
 class _Entries:
     """A vocabulary's file, and the ids of its pieces."""
 
-    def __init__(self, side: str, words: Words, model: Path) -> None:
-        self._side, self._words = side, words
+    def __init__(self, side: str, words: Words, model: Path, name: str) -> None:
+        self._side, self._words, self._name = side, words, name
         self._path = beside(model, str(words.file))
         if not self._path.is_file():
             raise ConfigInvalid(f"{side}.file: {self._path} is not there")
@@ -108,8 +118,8 @@ class _Entries:
         if self._data.startswith(PICKLE):
             raise ConfigInvalid(
                 f"{side}.file: {self._path.name} is a pickle, and reading one runs code: write what it "
-                f"holds as JSON, open('{side}.json', 'w').write(tokenizer.to_json()) of a Tokenizer, or "
-                f"json.dump(words, open('{side}.json', 'w')) of an index or a list of words"
+                f"holds as JSON, open('{name}.json', 'w').write(tokenizer.to_json()) of a Tokenizer, or "
+                f"json.dump(words, open('{name}.json', 'w')) of an index or a list of words"
             )
         self._processor: Any = None
         self._table: dict[str, Any] = {}
@@ -270,7 +280,7 @@ class _Entries:
             pad=self.id_of("pad", self._words.pad), unknown=self._unknown(), start=start, end=end
         )
         suffix = ".model" if self._processor is not None else ".json"
-        name = f"{self._side}{suffix}"
+        name = f"{self._name}{suffix}"
         data = self._data if self._processor is not None else orjson.dumps(self._table)
         try:
             tokens = Tokens(tokenizer=name, special_ids=special, add_start=add_start, add_end=add_end)

@@ -32,11 +32,12 @@ from seqserve.models.evaluate.prefixes import (
 )
 from seqserve.models.recipes.events import EventsRecipe, features_of, read_cases
 from seqserve.models.train import fit, make_reproducible
-from seqserve.service.contract.features import UNIT_SECONDS, SequenceEncoder
+from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.heads import answer_head, softmax_probabilities
 from seqserve.service.contract.items import ValueAnswer
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Head, Softmax
 from seqserve.service.contract.padding import Array, Row, bucket_of, pad_batch
+from seqserve.service.contract.values import UNIT_SECONDS
 from seqserve.service.errors import InvalidArgument
 
 ORDERS = range(1, 6)

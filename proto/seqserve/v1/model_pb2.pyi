@@ -109,7 +109,7 @@ class VersionStatus(_message.Message):
     def __init__(self, version: _Optional[int] = ..., standing: _Optional[_Union[Standing, str]] = ..., digest: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., exported_name: _Optional[str] = ...) -> None: ...
 
 class FeatureDescription(_message.Message):
-    __slots__ = ("kind", "labels", "width", "columns", "units", "unit", "origin")
+    __slots__ = ("kind", "labels", "width", "columns", "units", "unit", "origin", "per")
     KIND_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,7 @@ class FeatureDescription(_message.Message):
     UNITS_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    PER_FIELD_NUMBER: _ClassVar[int]
     kind: str
     labels: _containers.RepeatedScalarFieldContainer[str]
     width: int
@@ -124,7 +125,8 @@ class FeatureDescription(_message.Message):
     units: _containers.RepeatedScalarFieldContainer[str]
     unit: str
     origin: str
-    def __init__(self, kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., width: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., unit: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
+    per: str
+    def __init__(self, kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., width: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., unit: _Optional[str] = ..., origin: _Optional[str] = ..., per: _Optional[str] = ...) -> None: ...
 
 class HeadDescription(_message.Message):
     __slots__ = ("kind", "per", "labels", "unit", "columns")
@@ -141,11 +143,13 @@ class HeadDescription(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., per: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., unit: _Optional[str] = ..., columns: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("text_characters", "text_pieces", "sequence_steps")
+    __slots__ = ("text_characters", "text_pieces", "sequence_steps", "sequence_least")
     TEXT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     TEXT_PIECES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LEAST_FIELD_NUMBER: _ClassVar[int]
     text_characters: int
     text_pieces: int
     sequence_steps: int
-    def __init__(self, text_characters: _Optional[int] = ..., text_pieces: _Optional[int] = ..., sequence_steps: _Optional[int] = ...) -> None: ...
+    sequence_least: int
+    def __init__(self, text_characters: _Optional[int] = ..., text_pieces: _Optional[int] = ..., sequence_steps: _Optional[int] = ..., sequence_least: _Optional[int] = ...) -> None: ...

@@ -190,10 +190,12 @@ class TextAnswer(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class StepsAnswer(_message.Message):
-    __slots__ = ("steps",)
+    __slots__ = ("steps", "words")
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     steps: _containers.RepeatedCompositeFieldContainer[StepAnswer]
-    def __init__(self, steps: _Optional[_Iterable[_Union[StepAnswer, _Mapping]]] = ...) -> None: ...
+    words: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, steps: _Optional[_Iterable[_Union[StepAnswer, _Mapping]]] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StepAnswer(_message.Message):
     __slots__ = ("class_answer", "labels_answer", "value_answer")

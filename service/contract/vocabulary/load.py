@@ -1,5 +1,7 @@
 """From a file in `assets/` to the vocabulary that it holds."""
 
+from collections.abc import Mapping
+
 from seqserve.service.contract.manifest import Tokens
 from seqserve.service.contract.vocabulary.base import Vocabulary
 from seqserve.service.contract.vocabulary.edits import Edits
@@ -24,6 +26,20 @@ from seqserve.service.errors import ManifestInvalid, UnknownCategory
 
 JSON_SUFFIX = ".json"
 DOES = {"map": "gives an id to", "drop": "drops", "reject": "rejects"}
+
+
+def read_vocabulary(field: str, spec: Tokens, files: Mapping[str, bytes]) -> Vocabulary:
+    """Return the vocabulary that a field of the manifest names, out of a version's contract files.
+
+    Raises:
+        ManifestInvalid: there is no such file, or `load_vocabulary` refuses it; the message names the field.
+    """
+    if spec.tokenizer not in files:
+        raise ManifestInvalid(f"{field}: no file {spec.tokenizer!r}")
+    try:
+        return load_vocabulary(files[spec.tokenizer], spec)
+    except ManifestInvalid as error:
+        raise ManifestInvalid(f"{field}: {error.message}") from error
 
 
 def load_vocabulary(data: bytes, spec: Tokens) -> Vocabulary:

@@ -77,7 +77,7 @@ def test_a_sequential_that_masks_zeros(tmp_path: Path) -> None:
     """The mask is inferred by trial; a step of zeros is refused, because the model would drop it."""
     model = classifier(layers.Masking(0.0), layers.LSTM(8))
     version = export(model, NUMBERS + HEAD, tmp_path)
-    assert manifest_of(version).masking_input == "x"
+    assert manifest_of(version).masking_inputs == ("x",)
     rows = tables(1, 5, 30)
     for got, row in zip(answers(version, [{"x": r.tolist()} for r in rows]), rows, strict=True):
         assert got == pytest.approx(model.predict(row[None], verbose=0)[0], abs=1e-5)
@@ -92,9 +92,11 @@ def test_a_fixed_length_padded_on_the_left(
     """Keras' `pad_sequences` and seqserve give the same answers; what is longer is refused, not cut."""
     body = [layers.Masking(0.0)] if masking else []
     model = classifier(*body, layers.GRU(8), shape=(20, 2))
-    version = export(model, NUMBERS.replace("[features", 'padding = "left"\n[features') + HEAD, tmp_path)
+    shorter = "limits.sequence_least = 1\n" if not masking else ""
+    contract = NUMBERS.replace("[features", f'padding = "left"\n{shorter}[features')
+    version = export(model, contract + HEAD, tmp_path)
     assert "every row has the one length 20" in capsys.readouterr().out
-    assert manifest_of(version).masking_input == ("x" if masking else None)
+    assert manifest_of(version).masking_inputs == (("x",) if masking else ())
     rows = tables(2, 20)
     padded = keras.utils.pad_sequences(rows, maxlen=20, padding="pre", dtype="float32")
     wanted = model.predict(padded, verbose=0)
@@ -120,7 +122,7 @@ def test_two_inputs_and_two_outputs(tmp_path: Path) -> None:
         + 'output = "next"\n[heads.rest]\nkind = "numeric"\nunit = "minutes"\noutput = 1\n'
     )
     version = export(model, contract, tmp_path)
-    assert manifest_of(version).masking_input == "event"
+    assert manifest_of(version).masking_inputs == ("event",)
     sequence = {"event": ["a", "c", "b"], "minutes": [0, 4, 1]}
     times = np.log1p(np.array([[[0.0], [4.0], [1.0]]], np.float32))
     logits, _ = model.predict({"event": np.array([[1, 3, 2]]), "gap-in": times}, verbose=0)
@@ -163,7 +165,7 @@ def test_own_layers_are_imported_or_asked_for(tmp_path: Path) -> None:
     model = classifier(scope["Halve"](), layers.Masking(0.0), layers.LSTM(4))
     with pytest.raises(ConfigInvalid, match=r"class 'Halve' of its own: give --import FILE\.py"):
         export(model, NUMBERS + HEAD, tmp_path)
-    assert manifest_of(export(model, NUMBERS + HEAD, tmp_path, imports=[file])).masking_input == "x"
+    assert manifest_of(export(model, NUMBERS + HEAD, tmp_path, imports=[file])).masking_inputs == ("x",)
 
 
 def test_a_leak_is_named_and_goes_alone_where_it_is_allowed(
@@ -190,6 +192,11 @@ def test_a_leak_is_named_and_goes_alone_where_it_is_allowed(
 def lstm() -> keras.Model:
     """One input (None, None, 2), one output (None, 3)."""
     return classifier(layers.Masking(0.0), layers.LSTM(4))
+
+
+def masked_steps() -> keras.Model:
+    """As `steps`, but zeros are padding."""
+    return classifier(layers.Masking(0.0), layers.GRU(4, return_sequences=True), shape=(10, 2))
 
 
 def steps() -> keras.Model:
@@ -261,7 +268,7 @@ FAULTS: list[Fault] = [
         ["limits.sequence_steps", "11", "10"],
     ),
     (
-        steps,
+        masked_steps,
         NUMBERS + HEAD + 'per = "step"\n',
         ["padding", "(None, 10, 2)", '"left"', "pad_sequences", "pre"],
     ),

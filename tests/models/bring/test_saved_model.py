@@ -68,8 +68,8 @@ def test_a_masked_model_is_answered_as_keras_does(
     model = sequential(kind, *body())
     version = export(saved_by_keras(model, tmp_path / "saved"), NUMBERS + SOFTMAX, tmp_path / "models")
     manifest = manifest_of(version)
-    assert (manifest.masking_input, manifest.signatures["serving_default"].inputs["x"].pad_value) == (
-        "x",
+    assert (manifest.masking_inputs, manifest.signatures["serving_default"].inputs["x"].pad_value) == (
+        ("x",),
         -10,
     )
     rows = tables(3, 1, 17)
@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "buckets of texts": (
         lambda folder: _save_words(folder),
         "buckets = [8]\n" + NOTE + '[heads.german]\nkind = "text"\n' + EXAMPLES,
-        r"buckets: \[8\], but a text is not padded; leave it out",
+        r"buckets: \[8\], but no feature has steps to be padded; leave it out",
     ),
     "scores where there is text": (
         lambda folder: _save_words(folder),
