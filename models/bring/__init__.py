@@ -20,10 +20,11 @@ from seqserve.models.bring.matching import Matching, match_contract
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.stored import keras_version
+from seqserve.models.bring.tables import check_ids_fit, check_ids_named, ids_by_trial, ids_of
 from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.trial import masking_feature, try_model
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, unreadable
 from seqserve.models.draft import Draft
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
@@ -51,6 +52,9 @@ def bring(
     matching = match_contract(contract, file)
     function = _function(file, matching)
     manifests = [contract_manifest(contract, version, file, matching, pad) for pad in file.pads()]
+    ids = ids_of(contract, file, matching)
+    ids |= ids_by_trial(contract, matching, manifests[0], function, list(ids))
+    check_ids_fit(contract, ids)
     _check_examples(contract, manifests[0])
     manifest, masking = manifests[-1], None
     if matching.mask is None and (file.maybe_masks() or contract.mask_from is not None):
@@ -59,6 +63,7 @@ def bring(
         manifest = manifest.model_copy(update={"mask": "derived", "mask_from": masking})
         _check_labels_kept(manifest, masking)
         _check_examples(contract, manifest)
+    check_ids_named(contract, ids)
     trial = try_model(manifest, function, contract.examples)
     requests, probes = (
         [{"sequences": [sequence]} for sequence in sequences]
@@ -72,6 +77,8 @@ def bring(
 
 
 def _load(model: Path, contract: Contract, imports: Sequence[Path]) -> ModelFile:
+    if not model.exists():
+        raise unreadable(model, FileNotFoundError())
     if not model.is_dir():
         if contract.signature is not None:
             raise ConfigInvalid(f"signature: {contract.signature!r}, but {model} is no SavedModel's folder")

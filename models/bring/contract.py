@@ -38,10 +38,12 @@ class ContractFeature(BaseModel):
 
 
 class ContractCategories(ContractFeature, Categories):
-    """Labels, one a step."""
+    """Labels, one a step. `spare_ids`: ids of the model that training never used."""
 
     model_config = STRICT
     part = Categories
+
+    spare_ids: Annotated[int, Field(ge=0)] = 0
 
 
 class ContractNumbers(ContractFeature, Numbers):

@@ -75,6 +75,7 @@ def _buckets(contract: Contract, matching: Matching) -> tuple[int, ...]:
             raise ConfigInvalid(f"buckets: {list(contract.buckets)}, but a text is not padded; leave it out")
         return ()
     fixed = {port.shape[1] for port in ports} - {None}
+    _check_static(contract, matching)
     if len(fixed) > 1:
         raise ConfigInvalid(f"features: one time axis is expected, the model has {list_ports(ports)}")
     for size in fixed:
@@ -86,6 +87,22 @@ def _buckets(contract: Contract, matching: Matching) -> tuple[int, ...]:
             "the one length that it was trained with, as buckets = [50]"
         )
     return contract.buckets or BUCKETS
+
+
+def _check_static(contract: Contract, matching: Matching) -> None:
+    """Refuse the values of a whole sequence, (batch, k), taken for k steps beside a real time axis."""
+    timed = {name: port for name, port in matching.features.items() if port.dtype != "string"}
+    flat = {name: port for name, port in timed.items() if len(port.shape) == 2 and port.shape[1] is not None}
+    others = {port.shape[1] for name, port in timed.items() if name not in flat}
+    for name, port in flat.items():
+        beside = others or {one.shape[1] for other, one in flat.items() if other != name}
+        if beside - {port.shape[1]}:
+            columns = f" and width = {port.shape[1]}" if (port.shape[1] or 0) > 1 else ""
+            raise ConfigInvalid(
+                f"features.{name}: {contract.features[name].kind} give one value a step, but input {port} of "
+                f"the model has no time axis like {list_ports([o for o in timed.values() if o != port])}: "
+                f'per = "sequence"{columns} where it takes values of the whole sequence'
+            )
 
 
 def _check_fixed(contract: Contract, size: int | None, shown: str) -> None:
