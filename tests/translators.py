@@ -41,7 +41,7 @@ class Style:
         return hashed.hexdigest()[:16]
 
     def make(self, root: Path) -> None:
-        """Run the script and the export; what the script's own loop answers is kept beside the version."""
+        """Run the script and the export; what the script wrote is kept beside the version, as `trained`."""
         build = root.parent
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras', of what people's own code does
@@ -53,7 +53,7 @@ class Style:
             _run(["export", *export])
         root.mkdir()
         (build / "own" / self.name).rename(root / self.name)
-        (build / self.script / "expected.jsonl").rename(root / self.name / "expected.jsonl")
+        (build / self.script).rename(root / self.name / "trained")
 
     def _command(self, program: str, build: Path) -> list[str]:
         """Return a command's arguments."""
@@ -89,5 +89,5 @@ def _run(arguments: list[str]) -> None:
 
 def expected(root: Path, style: Style) -> list[tuple[str, str]]:
     """Return each text with what the script's own loop gives for it."""
-    lines = (root / style.name / "expected.jsonl").read_text("utf-8").splitlines()
+    lines = (root / style.name / "trained/expected.jsonl").read_text("utf-8").splitlines()
     return [(line["source"], line["translation"]) for line in map(json.loads, lines)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seqserve.models.bring.advice import likely_collisions, matched_parts, notes, unused_masking
+from seqserve.models.bring.advice import leak_advice, likely_collisions, matched_parts, notes, unused_masking
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.contract import Contract
 from seqserve.models.bring.keras2_file import load_keras_2
@@ -73,7 +73,8 @@ def bring(
     draft = Draft(file.network, functions, manifest, {}, requests, probes, eager=functions)
     warnings = [*likely_collisions(manifest), *unused_masking(file, masking), *trial.warnings]
     table = matched_parts(contract, file, matching)
-    return Brought(draft, table, notes(manifest, made_up=not contract.examples), warnings)
+    shown = notes(manifest, made_up=not contract.examples)
+    return Brought(draft, table, shown, warnings, leak_advice=leak_advice(manifest))
 
 
 def _load(model: Path, contract: Contract, imports: Sequence[Path]) -> ModelFile:

@@ -39,6 +39,19 @@ def unused_masking(file: ModelFile, masking: str | None) -> list[str]:
     return [f"mask: the model has {layers}, but no feature's pad value alone makes it drop a step"]
 
 
+def leak_advice(manifest: Manifest) -> str:
+    """Return what helps where padding or neighbours change the answers, to be put behind what changes."""
+    alone = "--allow-leak, which runs its rows one by one"
+    if manifest.is_raw:
+        return f"; compute each row by itself in the graph and save it again, or give {alone}"
+    if len(manifest.buckets) == 1:
+        return "; every row has the one length, so it is its neighbours: compute each row by itself"
+    return (
+        "; let the model mask its padding (Masking, mask_zero, or the mask or lengths as an input) and save "
+        f"it again, or give {alone}"
+    )
+
+
 def matched_parts(contract: Contract, file: ModelFile, matching: Matching) -> list[tuple[str, str, str]]:
     """Return a row for each input and output: Keras' part, its shape, and the contract's part."""
     rows = [

@@ -3,9 +3,6 @@
 That also leaves the GPU's own forms of LSTM and GRU behind, which Keras 2 puts beside the portable ones.
 """
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seqserve.models.bring.saved_model import DEFAULT, SavedModelFile, load_saved_model
+from seqserve.models.bring.saved_model import DEFAULT, Kept, SavedModelFile, load_saved_model
 from seqserve.models.config import ConfigInvalid
 
 INSTALL = 'pip install "seqserve[keras2]" lets it be read'
@@ -47,19 +44,10 @@ def load_keras_2(path: Path, version: str, custom: Mapping[str, Any]) -> SavedMo
                 f"{path}: layer {layer.name!r} is stateful=True: it would carry a caller's state into "
                 "another's answer. Build it with stateful=False"
             )
-    kept = _Kept(Path(tempfile.mkdtemp(prefix="keras-2-")))
-    _save(path, model, names, kept.folder)
-    file = load_saved_model(kept.folder, DEFAULT)
+    kept = Kept()
+    _save(path, model, names, kept.folder / path.stem)
+    file = load_saved_model(kept.folder / path.stem, DEFAULT)
     return replace(file, network=(file.network, kept))
-
-
-class _Kept(tf.Module):
-    """A folder that is there until the model is saved: its files are copied only then."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
 
 def _save(path: Path, model: Any, names: tuple[list[str], list[str]], folder: Path) -> None:

@@ -4,8 +4,11 @@ What TensorFlow Serving's loader could not run is refused here, with the input o
 """
 
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from seqserve.models.bring.keras_file import Port
+from seqserve.models.bring.tensorflow_1 import HELD, write_frozen
 from seqserve.models.config import ConfigInvalid
 from seqserve.service.contract.manifest import FILE_NAME
 
@@ -67,7 +71,9 @@ def load_saved_model(folder: Path, wanted: str | None = None) -> SavedModelFile:
     where = f"{folder}: signature {name!r}"
     nodes = list(_nodes(signature.graph.as_graph_def()))
     _check_ops(where, {node.op for node in nodes}, inputs, [n for n in loaded.signatures if n != name])
-    _check_variables(where, nodes)
+    held = next((node for node in nodes if node.op in HELD), None)
+    if held is not None:
+        return _frozen(folder, name, held)
     for port in inputs:
         if not port.shape or port.shape[0] is not None:
             raise ConfigInvalid(
@@ -171,15 +177,29 @@ def _check_ops(where: str, ops: set[str], inputs: Sequence[Port], others: Sequen
         )
 
 
-def _check_variables(where: str, nodes: Sequence[Any]) -> None:
-    """Refuse variables whose values live beside the graph, in a session: saved again, they are lost."""
-    for node in nodes:
-        if node.op in ("VariableV2", "Variable"):
-            raise ConfigInvalid(
-                f"{where}: variable {node.name!r} is of TensorFlow 1's first kind (operation {node.op}): "
-                "build the graph with tf.compat.v1.enable_resource_variables(), restore its checkpoint and "
-                "save it again"
-            )
+class Kept(tf.Module):
+    """A folder that is there until the model is saved: its files are copied only then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="seqserve-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+def _frozen(folder: Path, name: str, held: Any) -> SavedModelFile:
+    """Return a model of TensorFlow 1 with the values of its variables in its graph."""
+    kept = Kept()
+    try:
+        write_frozen(folder, name, kept.folder / name)
+    except Exception as error:  # whatever TensorFlow says of a graph that needs its variables as such
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigInvalid(
+            f"{folder}: signature {name!r}: variable {held.name!r} is of TensorFlow 1's first kind "
+            f"(operation {held.op}) and cannot be made a constant ({reason}): build the graph with "
+            "tf.compat.v1.enable_resource_variables(), restore its checkpoint and save it again"
+        ) from error
+    file = load_saved_model(kept.folder / name)
+    return replace(file, network=(file.network, kept))
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

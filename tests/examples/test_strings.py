@@ -10,10 +10,12 @@ from seqserve.models.check import check_version
 from seqserve.models.check.pipeline import Server
 from seqserve.models.cli.shipping import export_own
 from tests.doors import translate
-from tests.examples.test_translators import FOLDER, TINY, expected
+from tests.examples.test_translators import expected
 from tests.models.bring.own import called
 from tests.tfserving.reload import ModelServer, config_file
+from tests.translators import FOLDER
 
+TINY = ("--pairs", "1000", "--epochs", "1")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving

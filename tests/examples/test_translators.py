@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from seqserve.models.networks.decoding import Bounds, greedy
 from seqserve.service.contract.manifest import SpecialIds
+from tests.translators import FOLDER
 
-FOLDER = Path(__file__).parents[2] / "examples" / "translators"
-TINY = ("--pairs", "1000", "--epochs", "1")  # fewer pairs would lack words of those held out
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
@@ -24,19 +23,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for what the scripts write; they import each other, as they do when they are run."""
+def root(translators: Path) -> Iterator[Path]:
+    """The root of the translators; the scripts import each other, as they do when they are run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FOLDER)
-        yield tmp_path_factory.mktemp("translators")
+        yield translators
 
 
 def run(root: Path, name: str) -> tuple[Any, Path]:
-    """Return a script, and the folder that it wrote: tiny, once for all tests."""
-    script, folder = importlib.import_module(name), root / name
-    if not folder.exists():
-        script.main([*TINY, "--out", str(folder)])
-    return script, folder
+    """Return a script, and the folder that it wrote."""
+    return importlib.import_module(name), root / f"dates-{name}" / "trained"
 
 
 def expected(folder: Path) -> tuple[list[str], list[str]]:
@@ -148,13 +144,13 @@ def test_characters(root: Path) -> None:
         assert row.argmax(axis=-1)[: len(one.ids)].tolist() == one.ids
 
 
-def test_characters_are_the_same_for_the_same_seed(root: Path) -> None:
+def test_characters_are_the_same_for_the_same_seed(root: Path, tmp_path: Path) -> None:
     """Two trainings end with the same weights."""
     script = importlib.import_module("characters")
     weights = []
     for name in ("one", "other"):
-        script.main(["--pairs", "300", "--epochs", "1", "--out", str(root / name)])
-        weights.append(keras.saving.load_model(root / name / "s2s_model.keras").get_weights())
+        script.main(["--pairs", "300", "--epochs", "1", "--out", str(tmp_path / name)])
+        weights.append(keras.saving.load_model(tmp_path / name / "s2s_model.keras").get_weights())
     for one, other in zip(*weights, strict=True):
         assert np.array_equal(one, other)
 

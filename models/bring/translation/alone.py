@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,8 +11,8 @@ import tensorflow as tf
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.steps import Reading, Steps, loops
 from seqserve.models.bring.translation.vocabularies import Read
-from seqserve.models.networks.decoding import Advance
-from seqserve.models.translator import SOURCE_SPEC, Encode, Searches, specs
+from seqserve.models.translator import SOURCE_SPEC, Searches, specs
+from seqserve.service.contract.manifest import SpecialIds
 from seqserve.service.contract.padding import Array
 
 
@@ -33,15 +33,14 @@ class Alone:
     source: Read
     target: Read
 
-    @cached_property
+    @property
     def searches(self) -> Searches:
         """The loops around its steps."""
-        aligned = self.reading.weights is not None
-        return Searches(*self._loops, self.target.special, aligned)
+        return _searches(self._steps, self.reading, self.target.special)
 
-    @cached_property
-    def _loops(self) -> tuple[Encode, Advance]:
-        return loops(self.steps.for_length(self.contract.source.length), self.reading)
+    @property
+    def _steps(self) -> Steps:
+        return self.steps.for_length(self.contract.source.length)
 
     def row(self, text: str) -> Array:
         """Return a text's ids as they are sent alone: unpadded, unless the contract gives a length."""
@@ -54,12 +53,9 @@ class Alone:
         """Translate greedily, each text alone."""
         return [self._written(text) for text in texts]
 
-    @cached_property
-    def _greedy(self) -> object:
-        return tf.function(self.searches.greedy, input_signature=[SOURCE_SPEC, *specs("greedy")])
-
     def _written(self, text: str) -> Written:
-        decoded = self._greedy(self.row(text)[None], [self.contract.target.length], [1.0])  # type: ignore[operator]
+        greedy = _greedy(self._steps, self.reading, self.target.special)
+        decoded = greedy(self.row(text)[None], [self.contract.target.length], [1.0])
         ids = np.asarray(decoded["ids"])[0, 0].tolist()
         end = self.target.special.end
         kept = ids[: ids.index(end)] if end in ids else ids
@@ -67,8 +63,19 @@ class Alone:
 
     def log_p(self, text: str, words: Sequence[int]) -> Array:
         """Return log p of every piece after `words`, (pieces)."""
-        encode, advance = self._loops
+        encode, advance = loops(self._steps, self.reading)
         state, memory = encode(tf.constant(self.row(text)[None]))
         for word in (self.target.special.start or 0, *words):
             logits, state, _ = advance(tf.constant([word], tf.int32), state, memory)
         return np.asarray(tf.nn.log_softmax(logits)[0])
+
+
+def _searches(steps: Steps, reading: Reading, special: SpecialIds) -> Searches:
+    return Searches(*loops(steps, reading), special, reading.weights is not None)
+
+
+@lru_cache(maxsize=4)
+def _greedy(steps: Steps, reading: Reading, special: SpecialIds) -> Any:
+    """Return greedy decoding traced, once for all the lengths that an explanation tries."""
+    search = _searches(steps, reading, special).greedy
+    return tf.function(search, input_signature=[SOURCE_SPEC, *specs("greedy")])

@@ -167,34 +167,38 @@ def _message(wrong: Sequence[tuple[Expected, str]], count: int, alone: Alone | N
 
 def _explanation(alone: Alone, wrong: Sequence[Expected]) -> str | None:
     """Return the first of the usual causes that makes all of them equal."""
-    texts = [one.source for one in wrong]
-    usual = [written.text for written in alone.translate(texts)]
+    usual = [written.text for written in alone.translate([one.source for one in wrong])]
+    if all(got.split() == _unmarked(alone, one) for got, one in zip(usual, wrong, strict=True)):
+        return "the end (or start) mark taken off the expected translations"
     for cause, change in _ON_TEXTS.items():
         if all(change(got, one.translation) for got, one in zip(usual, wrong, strict=True)):
             return cause
     for cause, changed, lowered in _variants(alone, wrong):
-        try:
-            got = [w.text for w in changed.translate([t.lower() for t in texts] if lowered else texts)]
-        except (SeqserveError, ConfigInvalid):
-            continue
-        if all(a.strip() == one.translation.strip() for a, one in zip(got, wrong, strict=True)):
+        if all(_explains(changed, one, lowered) for one in wrong):
             return cause
     return None
 
 
+def _unmarked(alone: Alone, one: Expected) -> list[str]:
+    """Return the words of an expected translation but for the marks."""
+    marks = {alone.target.entry(mark) for mark in (alone.target.special.start, alone.target.special.end)}
+    return [word for word in one.translation.split() if word not in marks]
+
+
+def _explains(changed: Alone, one: Expected, lowered: bool) -> bool:
+    try:
+        (got,) = changed.translate([one.source.lower() if lowered else one.source])
+    except (SeqserveError, ConfigInvalid):
+        return False
+    return got.text.strip() == one.translation.strip()
+
+
 def _cut_short(got: str, wanted: str) -> bool:
-    return got.strip() != wanted.strip() and (
-        got.startswith(wanted.strip()) or wanted.startswith(got.strip())
-    )
-
-
-def _with_marks(got: str, wanted: str) -> bool:
-    inner = wanted.split()
-    return " ".join(inner[:-1]) == " ".join(got.split()) or " ".join(inner[1:-1]) == " ".join(got.split())
+    one, other = got.strip(), wanted.strip()
+    return bool(one and other) and one != other and (one.startswith(other) or other.startswith(one))
 
 
 _ON_TEXTS: dict[str, Callable[[str, str], bool]] = {
-    "the end (or start) mark taken off the expected translations": _with_marks,
     "lower-casing: they differ in case alone": lambda got, wanted: got.lower() == wanted.lower(),
     "white space: they differ in it alone": lambda got, wanted: (
         "".join(got.split()) == "".join(wanted.split())
@@ -221,6 +225,11 @@ def _variants(alone: Alone, wrong: Sequence[Expected]) -> Iterator[tuple[str, Al
     else:
         other = "left" if source.padding == "right" else "right"
         yield f'source.padding = "{other}"', _with(alone, padding=other), False
+        yield (
+            f'source.reverse = {str(not source.reverse).lower()}, source.padding = "{other}"',
+            _with(alone, reverse=not source.reverse, padding=other),
+            False,
+        )
         open_ended = _with(alone, length=None, padding="right")
         yield "no source.length: your loop does not pad, or masks padding", open_ended, False
     for start in _starts(alone, target):
@@ -230,7 +239,7 @@ def _variants(alone: Alone, wrong: Sequence[Expected]) -> Iterator[tuple[str, Al
 def _with(alone: Alone, **changes: Any) -> Alone:
     source: Source = alone.contract.source.model_copy(update=changes)
     contract = alone.contract.model_copy(update={"source": source})
-    reading = replace(alone.reading, reverse=source.reverse, left=source.padding == "left")
+    reading = replace(alone.reading, reverse=source.reverse, left=source.reverse and source.padding == "left")
     return replace(alone, contract=contract, reading=reading)
 
 

@@ -17,7 +17,7 @@ Row = tuple[str, str, str]
 """Of the table that is shown: a part of the model, its shape, and what it was taken for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Steps:
     """A user's encoder and one step of the decoder.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from seqserve.models.bring.advice import leak_advice
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.saved_model import SavedModelFile, load_saved_model
 from seqserve.models.bring.translation.contract import TranslationContract, beside
@@ -64,7 +65,8 @@ def bring_strings(
     notes = ["text goes to the model as it is: no scores, beams, sampling or alignment"]
     if not expected:
         notes.append(NOT_COMPARED)
-    return Brought(draft, table, notes, [], partial(compare, expected=expected) if expected else None)
+    proof = partial(compare, expected=expected) if expected else None
+    return Brought(draft, table, notes, [], proof, leak_advice(manifest))
 
 
 def _check_contract(contract: TranslationContract) -> None:

@@ -56,7 +56,8 @@ def try_steps(
             _compare(steps, given, [target.special.start or 0, *written][: steps.longest])
     probabilities = _are_probabilities(contract, noted.scores)
     weights, notes = _weights(contract, noted.sums)
-    return Reading(pad, contract.source.reverse, left, probabilities, weights), notes
+    reverse = contract.source.reverse
+    return Reading(pad, reverse, reverse and left, probabilities, weights), notes
 
 
 def _written(steps: Steps, ids: tf.Tensor, real: Array, target: Read, noted: _Noted) -> list[int]:

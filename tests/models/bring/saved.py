@@ -122,7 +122,11 @@ def save_as_tensorflow_1(folder: Path, by_resource: bool) -> np.ndarray:
         signature = v1.saved_model.predict_signature_def({"note": note}, {"y": y})
         builder = v1.saved_model.Builder(str(folder))
         builder.add_meta_graph_and_variables(
-            session, ["serve"], {"serving_default": signature}, main_op=v1.tables_initializer()
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=v1.tables_initializer(),
         )
         builder.save()
         return np.asarray(session.run(y, {note: ["dogs", "none"]}))

@@ -14,6 +14,7 @@ from keras import layers
 
 from seqserve.models.bring.translation.proof import AnswersDiffer
 from seqserve.models.check import check_version
+from seqserve.models.check.padding import PaddingLeak
 from seqserve.models.check.pipeline import Server
 from seqserve.models.config import ConfigInvalid
 from seqserve.service import errors
@@ -23,6 +24,7 @@ from tests.models.bring.saved import (
     EXAMPLES,
     NOTE,
     NUMBERS,
+    SENTENCES,
     SOFTMAX,
     TEXTS,
     Totals,
@@ -134,15 +136,58 @@ def test_a_head_of_text(plain: Path, model_server: ModelServer) -> None:
             assert texts == ["zwei Hunde", "eine ? Katze"]
 
 
-def test_a_graph_of_tensorflow_1(tmp_path: Path) -> None:
-    wanted = save_as_tensorflow_1(tmp_path / "saved", by_resource=True)
+@pytest.mark.parametrize("by_resource", [True, False])
+def test_a_graph_of_tensorflow_1(by_resource: bool, tmp_path: Path, model_server: ModelServer) -> None:
+    """Its table's file travels; variables that a session holds become constants."""
+    wanted = save_as_tensorflow_1(tmp_path / "saved", by_resource)
+    (tmp_path / "words.txt").unlink()
     heads = '[heads.y]\nkind = "numeric"\ncolumns = ["a", "b", "c"]\n'
     version = export(tmp_path / "saved", NOTE + heads + EXAMPLES, tmp_path / "models")
+    shutil.rmtree(tmp_path / "saved")
+    assert (version / "assets" / "words.txt").exists()
     row = predict(sequences=[{"note": "dogs"}, {"note": "none"}], model="own")
-    for answer, _ in called(version, row):
-        heads = [item["heads"]["y"] for item in answer["predictions"]]
-        values = [head.get("value", head.get("values")) for head in heads]  # gRPC has two members
-        assert np.array(values) == pytest.approx(wanted)
+    for server in (None, model_server):
+        for answer, _ in called(version, row, server):
+            heads_of = [item["heads"]["y"] for item in answer["predictions"]]
+            values = [head.get("value", head.get("values")) for head in heads_of]  # gRPC has two members
+            assert np.array(values) == pytest.approx(wanted)
+
+
+def test_a_text_beside_a_sequence(tmp_path: Path) -> None:
+    """The sequence is padded and masked, the text is not."""
+    keras.utils.set_random_seed(3)
+    vectorize = layers.TextVectorization()
+    vectorize.adapt(SENTENCES)
+    note, x = keras.Input((1,), dtype="string", name="note"), keras.Input((None, 2), name="x")
+    said = layers.GRU(4)(layers.Embedding(20, 4, mask_zero=True)(vectorize(note)))
+    done = layers.LSTM(4)(layers.Masking(-10.0)(x))
+    label = layers.Dense(3, activation="softmax")(layers.Concatenate()([said, done]))
+    model = keras.Model([note, x], label)
+    contract = (
+        NUMBERS + NOTE + SOFTMAX + '[[examples]]\nnote = "two dogs run"\nx = [[1.0, 2.0], [0.5, 0.1]]\n'
+    )
+    version = export(saved_by_keras(model, tmp_path / "saved"), contract, tmp_path / "models")
+    assert manifest_of(version).masking_input == "x"
+    rows = tables(3, 1, 17)
+    sequences = [{"note": text, "x": row.tolist()} for text, row in zip(TEXTS, rows, strict=False)]
+    wanted = [
+        model.predict([tf.constant([[text]]), row[None]], verbose=0)[0]
+        for text, row in zip(TEXTS, rows, strict=False)
+    ]
+    assert np.array(answers(version, sequences)) == pytest.approx(np.array(wanted), abs=1e-5)
+
+
+def test_a_leak_says_what_helps(tmp_path: Path) -> None:
+    """A mean over all steps is another one with padding; rows alone are answered as Keras does."""
+    model = sequential(tf_keras, tf_keras.layers.Dense(4), tf_keras.layers.GlobalAveragePooling1D())
+    folder = saved_by_keras(model, tmp_path / "saved")
+    with pytest.raises(PaddingLeak, match=r"; let the model mask its padding .*, or give --allow-leak"):
+        export(folder, NUMBERS + SOFTMAX, tmp_path / "models")
+    version = export(folder, NUMBERS + SOFTMAX, tmp_path / "models", allow_leak=True)
+    rows = tables(3, 7)
+    wanted = [model.predict(row[None], verbose=0)[0] for row in rows]
+    got = answers(version, [{"x": row.tolist()} for row in rows])
+    assert np.array(got) == pytest.approx(np.array(wanted), abs=1e-5)
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -178,11 +223,6 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         lambda folder: Totals().save(folder),
         NOTE + '[heads.y]\nkind = "numeric"\n' + EXAMPLES,
         r"features.note: text cannot go into input 'x'",
-    ),
-    "a graph of TensorFlow 1 whose variables a session holds": (
-        lambda folder: save_as_tensorflow_1(folder, by_resource=False),
-        NOTE + '[heads.y]\nkind = "numeric"\ncolumns = ["a", "b", "c"]\n' + EXAMPLES,
-        "variable 'values' is of TensorFlow 1's first kind .*: build .*enable_resource_variables",
     ),
     "no SavedModel": (Path.mkdir, SUM, r"a folder with a saved_model.pb is expected, or MODEL.keras"),
     "a graph cut short": (

@@ -60,12 +60,15 @@ class Form:
     probabilities: bool = False
     aligned: bool = True
     texts: dict[str, str] = field(default_factory=dict)  # further files, by name
+    buckets: str = (
+        "buckets = [4, 8]\n"  # few, as each row is tried in each; none where sources have one length
+    )
 
     def save(self, folder: Path, name: str = "own") -> tuple[Path, Path]:
         """Write all files; return MODEL and the contract's."""
         folder.mkdir(parents=True, exist_ok=True)
         written = {"source.txt": "\n".join(SOURCE), "target.txt": "\n".join(TARGET), **self.texts}
-        written["own.toml"] = f'name = "{name}"\ntask = "translation"\n{self.contract}'
+        written["own.toml"] = f'name = "{name}"\ntask = "translation"\n{self.buckets}{self.contract}'
         for file, text in written.items():
             (folder / file).write_text(text, "utf-8")
         for file, model in self.files.items():
@@ -163,7 +166,8 @@ def gru_with_dot_attention(mask: bool = True, source: Callable[[str], Any] = ids
         weights = layers.Activation("softmax")(layers.Dot(axes=[2, 2])([decoded, encoded]))
         context = layers.Dot(axes=[2, 1])([weights, encoded])
     model = ready(keras.Model([texts, written], scored(layers.Concatenate()([decoded, context]))))
-    return Form(words(lines), {"model.keras": model}, whole(model, source))
+    buckets = "" if lines else Form.buckets
+    return Form(words(lines), {"model.keras": model}, whole(model, source), buckets=buckets)
 
 
 def bidirectional_lstm() -> Form:
@@ -181,7 +185,7 @@ def bidirectional_lstm() -> Form:
     model = ready(keras.Model([texts, written], out))
     scores = whole(model, lambda text: ids_of(text, LENGTH, "pre"), LIMIT + 1)
     contract = words(f'length = {LENGTH}\npadding = "left"')
-    return Form(contract, {"model.h5": model}, scores, probabilities=True, aligned=False)
+    return Form(contract, {"model.h5": model}, scores, probabilities=True, aligned=False, buckets="")
 
 
 def stacked_lstm() -> Form:

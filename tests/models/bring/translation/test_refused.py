@@ -220,6 +220,11 @@ class Writer(layers.Layer):
         super().__init__(**kwargs)
         self.gru = layers.GRU(UNITS, return_sequences=True, name="inner")
 
+    def build(self, written: Any, state: Any = None) -> None:
+        """Build the layer inside."""
+        self.gru.build((None, None, 4))
+        self.built = True
+
     def call(self, written: Any, state: Any) -> Any:
         return self.gru(written, initial_state=state)
 
