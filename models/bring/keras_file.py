@@ -71,6 +71,10 @@ class KerasFile:
         """Return the value that the first `Masking` layer masks, else 0."""
         return [next(iter(self.masked_values().values()), 0.0)]
 
+    def computes_in_halves(self) -> bool:
+        """Say whether any layer computes with 16 bits, as mixed precision has it."""
+        return any(layer.compute_dtype in ("float16", "bfloat16") for layer in self.layers())
+
 
 def _masks(layer: keras.layers.Layer, kinds: tuple[type, ...]) -> bool:
     return isinstance(layer, kinds) and getattr(layer, "mask_zero", True)

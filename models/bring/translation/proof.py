@@ -24,7 +24,7 @@ TRIED, SHOWN = 6, 3
 
 
 class AnswersDiffer(FailedPrecondition):
-    """A served translation is not what the user's own loop gives; the message shows the first piece."""
+    """A served answer is not what the user's own code gives; the message shows where, and what explains it."""
 
     reason = "ANSWERS_DIFFER"
 
