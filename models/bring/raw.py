@@ -85,8 +85,8 @@ def _array(file: Path, arrays: Mapping[str, Array], name: str, port: Port) -> Ar
     found = next((key for key in (port.name, name) if key in arrays), None)
     if found is None:
         raise ConfigInvalid(
-            f"--expect {file}: it has {', '.join(map(repr, arrays)) or 'nothing'}, and not {port} of the model: "
-            f"np.savez(FILE, {name}=…)"
+            f"--expect {file}: it has {', '.join(map(repr, arrays)) or 'nothing'}, and not {port} of the "
+            f"model: np.savez(FILE, {name}=…)"
         )
     values = arrays[found]
     fits = values.ndim == len(port.shape) and all(

@@ -24,7 +24,7 @@ TRIED, SHOWN = 6, 3
 
 
 class AnswersDiffer(FailedPrecondition):
-    """A served answer is not what the user's own code gives; the message shows where, and what explains it."""
+    """A served answer is not what the user's own code gives; the message shows where, and why."""
 
     reason = "ANSWERS_DIFFER"
 
