@@ -104,7 +104,8 @@ def _wrong(field: str, head: Head, given: Any, form: str = "") -> ConfigInvalid:
 
 def _no_label(field: str, head: Softmax | Sigmoid, given: Any) -> ConfigInvalid:
     listed = ", ".join(map(repr, head.labels[:5])) + (", …" if len(head.labels) > 5 else "")
-    return ConfigInvalid(f"{field}: {_short(given)} is none of the head's labels, {listed}")
+    place = "; a label is wanted, not its place" if _is_number(given) else ""
+    return ConfigInvalid(f"{field}: {_short(given)} is none of the head's labels, {listed}{place}")
 
 
 def _short(value: Any) -> str:

@@ -54,20 +54,15 @@ def read_items(contract: Contract, file: Path | None) -> tuple[list[Expected], s
 
 
 def _wanted(field: str, answers: Any, heads: Mapping[str, Head]) -> dict[str, Wanted]:
+    known = ", ".join(map(repr, heads))
     if not isinstance(answers, Mapping) or not answers:
-        raise ConfigInvalid(
-            f"{field}.expected: {answers!r}, but answers by head are expected: {_forms(heads)}"
-        )
+        raise ConfigInvalid(f"{field}.expected: {answers!r}, but a table by head is wanted: {known}")
     for name in answers:
         if name not in heads:
-            raise ConfigInvalid(f"{field}.expected.{name}: the contract has no such head; {_forms(heads)}")
+            raise ConfigInvalid(f"{field}.expected.{name}: the contract has no such head; it has {known}")
     return {
         name: read_wanted(f"{field}.expected.{name}", heads[name], answer) for name, answer in answers.items()
     }
-
-
-def _forms(heads: Mapping[str, Head]) -> str:
-    return f"it has {', '.join(map(repr, heads))}"
 
 
 def _of_file(file: Path) -> list[tuple[str, Any, Any]]:

@@ -60,8 +60,10 @@ def read_raw(file: Path, model: ModelFile, matching: Matching) -> Raw:
             arrays = {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise ConfigInvalid(f"--expect {unreadable(file, error).message}") from error
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ConfigInvalid(f"--expect {file}: it is no .npz of plain arrays: {error}") from error
+    except (ValueError, zipfile.BadZipFile) as error:  # NumPy's words advise to load what is unsafe
+        raise ConfigInvalid(
+            f"--expect {file}: it is no .npz of plain arrays, as np.savez writes of numbers and strings"
+        ) from error
     ports = dict(matching.features)
     if matching.mask is not None and matching.mask_name is not None:
         ports[matching.mask_name] = matching.mask
