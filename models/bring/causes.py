@@ -34,6 +34,8 @@ LENGTHS = (10, 20, 30, 32, 40, 50, 60, 64, 80, 100, 128, 150, 200, 256, 500)
 """Lengths that rows are usually padded to."""
 FACTORS = {"60": 60.0, "1/60": 1 / 60, "3600": 3600.0, "24": 24.0, "86400": 86400.0, "1000": 1000.0}
 """Between units of time."""
+FAR = 3.0
+"""Standardized values lie around 0 with a deviation of 1, and not further off."""
 MOST_LABELS, SHOWN = 1000, 12
 Answer = Mapping[str, Any]
 Change = Callable[[Manifest], Manifest]
@@ -190,6 +192,24 @@ def _of_numbers(name: str, feature: Numbers) -> Iterator[Cause]:
         f"{field}.scale = {_listed(inverse)}: numbers are divided by it", _feature(name, scale=inverse)
     )
     yield Cause(f"{field}.scale = {_listed(root)}: a deviation, not a variance", _feature(name, scale=root))
+
+
+def unusual_scales(manifest: Manifest, cases: Sequence[Expected]) -> Iterator[str]:
+    """Yield what to look at where values are far from standardized as the contract scales them.
+
+    It names no cause, because training's mean and scale cannot be found from a few sequences.
+    """
+    for name, feature in manifest.features.items():
+        if not isinstance(feature, Numbers):
+            continue
+        sent = [np.array(case.sent[name], np.float64).reshape(-1, feature.width) for case in cases]
+        values = (np.concatenate(sent) - np.array(feature.mean)) / np.array(feature.scale)
+        centre, spread = values.mean(axis=0), values.std(axis=0)
+        if (np.abs(centre) > FAR).any() or (spread > FAR).any():
+            yield (
+                f"features.{name}: with this mean and scale the values lie around {_listed(centre.tolist())}"
+                f", deviation {_listed(spread.tolist())}: give training's mean and scale if it had them"
+            )
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqserve.models.bring.answers import mismatch
-from seqserve.models.bring.causes import Alone, explanation
+from seqserve.models.bring.causes import Alone, explanation, unusual_scales
 from seqserve.models.bring.expected import Expected
 from seqserve.models.bring.translation.proof import SHOWN, TRIED, AnswersDiffer
 from seqserve.models.check.pipeline import Pipeline
@@ -52,5 +52,7 @@ def _message(
     right = [one for one in expected if all(one is not other for other in failed)]
     why = explanation(alone, [*failed[:TRIED], *right[:TRIED]], tolerance)
     tried = "padding, first_id, order of labels, scaling, elapsed time, logits"
-    lines.append(f"They are equal with {why}" if why else f"None of the usual causes explains it ({tried})")
-    return ". ".join(lines)
+    if why is None:
+        lines += [f"None of the usual causes explains it ({tried})", *unusual_scales(alone.manifest, failed)]
+        return ". ".join(lines)
+    return ". ".join([*lines, f"They are equal with {why}"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seqserve.models.bring.answers import mismatch, near, read_wanted
-from seqserve.models.bring.causes import Alone, explanation
+from seqserve.models.bring.causes import Alone, explanation, unusual_scales
 from seqserve.models.bring.expected import Expected, check_origin
 from seqserve.models.config import ConfigInvalid
 from seqserve.models.manifest import Identity, build_manifest, predict_signatures
@@ -171,6 +171,15 @@ def test_a_value_in_another_unit_is_fitted() -> None:
     seconds = Numeric(mean=(10.0,), scale=(60.0,))
     right, wrong = manifest_of(NUMBERS, seconds), manifest_of(NUMBERS, Numeric())
     assert told(right, wrong, function=value) == "heads.h.mean = [10], scale = [60]"
+
+
+def test_a_scale_that_was_forgotten_is_pointed_at() -> None:
+    """No mean and scale can be found from a few sequences; that they are missing can be seen."""
+    unscaled = changed(manifest_of(NUMBERS), mean=(0.0,), scale=(1.0,))
+    cases = [Expected("item", {"f": [40.0, 60.0]}, {}), Expected("item", {"f": [50.0]}, {})]
+    (hint,) = unusual_scales(unscaled, cases)
+    assert "features.f: with this mean and scale the values lie around [50], deviation [8.16497]" in hint
+    assert not list(unusual_scales(changed(unscaled, mean=(50.0,), scale=(8.0,)), cases))
 
 
 def test_logits_that_are_expected_are_named() -> None:
