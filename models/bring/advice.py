@@ -49,7 +49,7 @@ def leak_advice(manifest: Manifest) -> str:
     return (
         "; let the model mask its padding (Masking, mask_zero, or mask or lengths as an input, mask_input = "
         "NAME) and save it again; or, if training padded every row to one length, buckets = [LENGTH] and "
-        f"padding = its side; or give {alone}"
+        f"padding = its side, or give {alone}"
     )
 
 
