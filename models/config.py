@@ -96,6 +96,7 @@ class TranslationModel(Section):
     cell: Literal["gru", "lstm"] = "gru"
     vocabulary_size: Annotated[int, Field(ge=32)] = 6000
     character_coverage: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the texts; the rest is unknown
+    longest_piece: Annotated[int, Field(ge=1, le=512)] = 16  # characters
     subword_smoothness: Annotated[float, Field(gt=0)] | None = None  # of `data.segmentations`
     embedding: Width = 256
     units: Width = 256

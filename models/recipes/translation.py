@@ -32,7 +32,7 @@ TOKENIZER = "tokenizer.model"
 SPECIAL = SpecialIds()
 TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-TRAINING_PHRASES = 45_000
+TRAINING_PHRASES = 50_000
 HELD_OUT_PHRASES = 1_500
 CANDIDATES = 24
 """Texts to choose examples from."""
@@ -59,7 +59,9 @@ class TranslationRecipe:
         self._config = config
         texts = [text for pair in train for text in (pair.source, pair.target)]
         model = config.model
-        self._tokenizer = train_tokenizer(texts, model.vocabulary_size, SPECIAL, model.character_coverage)
+        self._tokenizer = train_tokenizer(
+            texts, model.vocabulary_size, SPECIAL, model.character_coverage, model.longest_piece
+        )
         self._codec = SentencePieces(self._tokenizer, TOKENS)
         self._pairs = [pair for pair in train if self._encode([pair])]
         self._rows = self._encode(self._pairs)

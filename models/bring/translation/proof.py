@@ -94,7 +94,7 @@ async def compare(
         wrong = [(one, text) for one, text in wrong if not _same_pieces(alone, one)]
     if not wrong:
         return {"compared": len(expected), "equal": len(expected)}
-    ties = [pair for pair in wrong if alone is not None and _first(alone, pair[0]).is_tie]
+    ties = [pair for pair in wrong if alone is not None and _is_tie(_first(alone, pair[0]))]
     wrong = [pair for pair in wrong if pair not in ties]
     if wrong:
         raise AnswersDiffer(_message(wrong, len(expected), alone))
@@ -124,10 +124,6 @@ class _Difference:
     got: str
     got_log_p: float
 
-    @property
-    def is_tie(self) -> bool:
-        return abs(self.wanted_log_p - self.got_log_p) <= TIE
-
     def __str__(self) -> str:
         return (
             f"piece {self.place + 1}: {self.wanted!r} is expected (log p {self.wanted_log_p:.4g}), the model "
@@ -135,19 +131,35 @@ class _Difference:
         )
 
 
-def _first(alone: Alone, one: Expected) -> _Difference:
+def _is_tie(first: _Difference | None) -> bool:
+    return first is not None and abs(first.wanted_log_p - first.got_log_p) <= TIE
+
+
+def _first(alone: Alone, one: Expected) -> _Difference | None:
+    """Return the first piece that differs; None where the texts alone do."""
     end = alone.target.special.end or 0
     try:
-        wanted = alone.target.vocabulary.encode(one.translation)
+        wanted = _pieces(alone, one.translation)
     except SeqserveError as error:
         return _Difference(0, f"{one.translation} ({error.message})", float("-inf"), "", 0.0)
     got = alone.translate([one.source])[0].ids
     pairs = zip_longest(wanted, got, fillvalue=end)
-    place = next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(wanted), len(got)))
+    place = next((at for at, (a, b) in enumerate(pairs) if a != b), None)
+    if place is None:
+        return None
     pieces = [ids[place] if place < len(ids) else end for ids in (wanted, got)]
     log_p = alone.log_p(one.source, got[:place])
     shown = [_piece(alone, piece) for piece in pieces]
     return _Difference(place, shown[0], float(log_p[pieces[0]]), shown[1], float(log_p[pieces[1]]))
+
+
+def _pieces(alone: Alone, translation: str) -> list[int]:
+    """Return the ids of words as the loop wrote them, which the vocabulary's own edits may change."""
+    ids = {entry: number for number, entry in alone.target.entries.items()}
+    words = translation.split()
+    if all(word in ids for word in words):
+        return [ids[word] for word in words]
+    return alone.target.vocabulary.encode(translation)
 
 
 def _piece(alone: Alone, piece: int) -> str:
@@ -157,7 +169,8 @@ def _piece(alone: Alone, piece: int) -> str:
 def _message(wrong: Sequence[tuple[Expected, str]], count: int, alone: Alone | None) -> str:
     lines = [f"{len(wrong)} of {count} translations are not those of your own loop"]
     for one, text in wrong[:SHOWN]:
-        first = f"; {_first(alone, one)}" if alone is not None else ""
+        found = _first(alone, one) if alone is not None else None
+        first = f"; {found}" if found is not None else ""
         lines.append(f"{one.field}: {one.source!r} gives {text!r}, {one.translation!r} is expected{first}")
     if alone is not None:
         why = _explanation(alone, [one for one, _ in wrong[:TRIED]])

@@ -51,8 +51,10 @@ class Steps:
         def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
             def call(*given: Any) -> Any:
                 with without_cudnn(), warnings.catch_warnings():
-                    # Keras', of attention to a source of one piece
-                    warnings.filterwarnings("ignore", "You are using a softmax over axis")
+                    # Keras', of attention to a source of one piece, and of a mask that ends in a model
+                    warnings.filterwarnings(
+                        "ignore", r".*You are using a softmax over axis|Layer .* with a mask"
+                    )
                     return function(*given)
 
             return call

@@ -120,10 +120,10 @@ def ids_of(text: str, length: int | None = None, side: str = "post") -> Array:
 
 
 def ready(model: keras.Model) -> keras.Model:
-    """Scale the weights up; no padding and no start is written, as they are never wanted in training."""
+    """Scale the weights up; no padding, start or unknown word is written."""
     model.set_weights([weight * 2.5 for weight in model.get_weights()])
     *kernel, bias = model.get_layer("scores").get_weights()
-    bias[[0, START]] = -30
+    bias[:3] = -30
     model.get_layer("scores").set_weights([*kernel, bias])
     return model
 
@@ -250,7 +250,7 @@ def nested_parts() -> Form:
     model.set_weights([weight * 2 for weight in model.get_weights()])
     ready_head = head.layers[-1]
     kernel, bias = ready_head.get_weights()
-    ready_head.set_weights([kernel, np.where(np.isin(np.arange(len(TARGET)), [0, START]), -30, bias)])
+    ready_head.set_weights([kernel, np.where(np.arange(len(TARGET)) <= START, -30, bias)])
 
     def scores(text: str, ids: Sequence[int]) -> Array:
         return np.asarray(model([np.array([ids]), ids_of(text)], training=False)[1])[0, -1]

@@ -220,9 +220,9 @@ class Writer(layers.Layer):
         super().__init__(**kwargs)
         self.gru = layers.GRU(UNITS, return_sequences=True, name="inner")
 
-    def build(self, written: Any, state: Any = None) -> None:
+    def build(self, written_shape: Any, state_shape: Any) -> None:
         """Build the layer inside."""
-        self.gru.build((None, None, 4))
+        self.gru.build(written_shape)
         self.built = True
 
     def call(self, written: Any, state: Any) -> Any:
