@@ -7,6 +7,7 @@ from seqserve.models.bring.answers import mismatch
 from seqserve.models.bring.causes import Alone, explanation, unusual_scales
 from seqserve.models.bring.expected import Expected
 from seqserve.models.bring.translation.proof import SHOWN, TRIED, AnswersDiffer
+from seqserve.models.check.padding import PaddingLeak
 from seqserve.models.check.pipeline import Pipeline
 from seqserve.models.check.served import served_sequences
 from seqserve.service.errors import SeqserveError
@@ -28,9 +29,28 @@ async def compare(
 
     Raises:
         AnswersDiffer: naming the first answers that differ, and what would make them equal.
+        PaddingLeak: a sequence that is asked alone is answered as expected, and beside others it is not.
     """
+    wrong = _wrong(expected, await served_sequences(loaded, [e.sent for e in expected]), alone, tolerance)
+    if wrong and loaded.served.manifest.batching == "shared":
+        asked = [one for one, _ in wrong[:TRIED]]
+        singly = [(await served_sequences(loaded, [one.sent]))[0] for one in asked]
+        if not _wrong(asked, singly, alone, tolerance):
+            raise PaddingLeak(f"{wrong[0][1]} beside longer sequences, and as expected where it is alone")
+    if wrong:
+        raise AnswersDiffer(_message(wrong, expected, alone, tolerance))
+    return {"compared": len(expected), "equal": len(expected)}
+
+
+def _wrong(
+    expected: Sequence[Expected],
+    served: Sequence[dict[str, Any] | SeqserveError],
+    alone: Alone,
+    tolerance: float,
+) -> list[tuple[Expected, str]]:
+    """Return what is not answered as expected, each with its first difference."""
     wrong: list[tuple[Expected, str]] = []
-    for one, got in zip(expected, await served_sequences(loaded, [e.sent for e in expected]), strict=True):
+    for one, got in zip(expected, served, strict=True):
         if isinstance(got, SeqserveError):
             raise AnswersDiffer(f"{one.field}: it is refused: {got.message}")
         for name, wanted in one.heads.items():
@@ -38,9 +58,7 @@ async def compare(
             if why is not None:
                 wrong.append((one, f"{one.field}: heads.{name}: {why}"))
                 break
-    if wrong:
-        raise AnswersDiffer(_message(wrong, expected, alone, tolerance))
-    return {"compared": len(expected), "equal": len(expected)}
+    return wrong
 
 
 def _message(

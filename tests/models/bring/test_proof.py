@@ -10,6 +10,7 @@ import pytest
 from keras import layers
 
 from seqserve.models.bring.translation.proof import NOT_COMPARED, AnswersDiffer
+from seqserve.models.check.padding import PaddingLeak
 from seqserve.models.config import ConfigInvalid
 from tests.models.bring.own import HEAD, IDS, LABELS, classifier, export, manifest_of
 
@@ -108,6 +109,19 @@ def test_raw_arrays_show_the_wrong_side(tmp_path: Path) -> None:
     np.savez(tmp_path / "expected.npz", event=padded, label=answers)
     with pytest.raises(AnswersDiffer, match='They are equal with padding = "left"'):
         export(model, contract("right"), tmp_path, expect=tmp_path / "expected.npz")
+
+
+def test_a_leak_is_no_other_answer(tmp_path: Path) -> None:
+    """A mean over padding too is not explained by the contract; run one by one, its rows are as expected."""
+    model = classifier(layers.Embedding(4, 4), layers.GlobalAveragePooling1D(), shape=(None,))
+    rows = sequences()
+    ids = [np.array([[1 + LABELS.index(label) for label in row]]) for row in rows]
+    expect = write(tmp_path, rows, np.concatenate([model.predict(row, verbose=0) for row in ids]))
+    with pytest.raises(PaddingLeak, match=r"heads.label: .* where it is alone; let the model mask"):
+        export(model, IDS + HEAD, tmp_path, expect=expect)
+    version = export(model, IDS + HEAD, tmp_path, expect=expect, allow_leak=True)
+    assert (manifest_of(version).card or {})["metrics"] == {"compared": 6, "equal": 6}
+    assert manifest_of(version).batching == "single"
 
 
 RAW: dict[str, tuple[dict[str, Any], str]] = {
