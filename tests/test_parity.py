@@ -158,7 +158,7 @@ ELSEWHERE = {
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",
-    "ANSWERS_DIFFER": "tests/models: the proof of a translator of somebody else's",
+    "ANSWERS_DIFFER": "tests/models: the proof of a model of somebody else's",
     "ANSWERS_VARY": "tests/models: certification",
     "GRAPH_DIFFERS": "tests/models: certification",
     "PADDING_LEAK": "tests/models: certification",

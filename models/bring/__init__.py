@@ -5,6 +5,7 @@ output.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,26 @@ import tensorflow as tf
 
 from seqserve.models.bring.advice import leak_advice, likely_collisions, matched_parts, notes, unused_masking
 from seqserve.models.bring.brought import Brought
+from seqserve.models.bring.causes import Alone
 from seqserve.models.bring.contract import Contract, ContractTokens
+from seqserve.models.bring.expected import Expected, check_origin, check_sent, read_items, unproven
 from seqserve.models.bring.keras2_file import load_keras_2
 from seqserve.models.bring.keras_file import KERAS_2, Port, imported, load_keras
 from seqserve.models.bring.manifest import contract_manifest, with_least
 from seqserve.models.bring.masks import masked_manifest
 from seqserve.models.bring.matching import Matching, match_contract
 from seqserve.models.bring.model_file import ModelFile
+from seqserve.models.bring.proof import OF_HALVES, TOLERANCE, compare
+from seqserve.models.bring.raw import as_items, check_graph, read_raw
 from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.stored import keras_version
+from seqserve.models.bring.tables import check_ids_fit, check_ids_named, ids_by_trial, ids_of
 from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
+from seqserve.models.bring.translation.proof import NOT_COMPARED
 from seqserve.models.bring.translation.vocabularies import read_text
 from seqserve.models.bring.trial import try_model
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, unreadable
 from seqserve.models.draft import Draft
 from seqserve.service.contract.features import Files, SequenceEncoder
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
@@ -60,6 +67,9 @@ def bring(
     tokens = {name: vocabulary.tokens for name, vocabulary in read.items()}
     files = {vocabulary.name: vocabulary.data for vocabulary in read.values()}
     manifests = [contract_manifest(contract, version, file, matching, pad, tokens) for pad in file.pads()]
+    ids = ids_of(contract, file, matching)
+    ids |= ids_by_trial(contract, matching, Alone(manifests[0], function, files), list(ids))
+    check_ids_fit(contract, ids)
     _check_examples(contract, manifests[0], files)
     manifest = manifests[-1]
     if matching.mask is None and (file.maybe_masks() or contract.masks):
@@ -68,7 +78,10 @@ def bring(
     for masking in manifest.masking_inputs if manifest.mask_where != "all" else ():
         _check_labels_kept(manifest, masking)
     _check_examples(contract, manifest, files)
+    check_ids_named(contract, ids)
     trial = try_model(manifest, function, contract.examples, files)
+    alone = Alone(manifest, function, files)
+    expected, uncompared = _expected(contract, expect, file, matching, alone)
     requests, probes = (
         [{"sequences": [sequence]} for sequence in sequences]
         for sequences in (contract.examples or trial.clear, trial.unclear)
@@ -77,11 +90,35 @@ def bring(
     draft = Draft(file.network, functions, manifest, files, requests, probes, eager=functions)
     warnings = [*likely_collisions(manifest), *unused_masking(file, manifest), *trial.warnings]
     table = matched_parts(contract, file, matching)
-    shown = notes(manifest, made_up=not contract.examples)
-    return Brought(draft, table, shown, warnings, leak_advice=leak_advice(manifest))
+    shown = [*notes(manifest, made_up=not contract.examples), *uncompared]
+    proof = partial(compare, expected=expected, alone=alone, tolerance=_tolerance(file))
+    return Brought(draft, table, shown, warnings, proof if expected else None, leak_advice(manifest))
+
+
+def _tolerance(file: ModelFile) -> float:
+    return OF_HALVES if file.computes_in_halves() else TOLERANCE
+
+
+def _expected(
+    contract: Contract, file: Path | None, model: ModelFile, matching: Matching, alone: Alone
+) -> tuple[list[Expected], list[str]]:
+    """Return what the user's own code answers, and what it leaves uncompared."""
+    is_raw = file is not None and file.suffix == ".npz"
+    expected, named = read_items(contract, None if is_raw else file)
+    if file is not None and is_raw:
+        raw = read_raw(file, model, matching)
+        check_graph(raw, alone.function, _tolerance(model))
+        expected += as_items(raw, contract, alone.manifest)
+    if not expected:
+        return [], [NOT_COMPARED]
+    check_sent(expected, alone.manifest, alone.files)
+    check_origin(expected, alone.manifest)
+    return expected, unproven(contract, named)
 
 
 def _load(model: Path, contract: Contract, imports: Sequence[Path]) -> ModelFile:
+    if not model.exists():
+        raise unreadable(model, FileNotFoundError())
     if not model.is_dir():
         if contract.signature is not None:
             raise ConfigInvalid(f"signature: {contract.signature!r}, but {model} is no SavedModel's folder")

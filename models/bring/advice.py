@@ -49,8 +49,9 @@ def leak_advice(manifest: Manifest) -> str:
     if len(manifest.buckets) == 1:
         return "; every row has the one length, so it is its neighbours: compute each row by itself"
     return (
-        "; let the model mask its padding (Masking, mask_zero, or the mask or lengths as an input) and save "
-        f"it again, or give {alone}"
+        "; let the model mask its padding (Masking, mask_zero, or mask or lengths as an input, mask_input = "
+        "NAME) and save it again; or, if training padded every row to one length, buckets = [LENGTH] and "
+        f"padding = its side, or give {alone}"
     )
 
 

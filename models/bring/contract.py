@@ -51,10 +51,12 @@ class ContractFeature(BaseModel):
 
 
 class ContractCategories(ContractFeature, Categories):
-    """Labels, one a step."""
+    """Labels, one a step. `spare_ids`: ids of the model that training never used."""
 
     model_config = STRICT
     part = Categories
+
+    spare_ids: Annotated[int, Field(ge=0)] = 0
 
 
 class ContractNumbers(ContractFeature, Numbers):
@@ -201,7 +203,20 @@ class Contract(Section):
     buckets: tuple[Width, ...] | None = None
     limits: Longest = Longest()
     examples: Annotated[tuple[dict[str, Any], ...], Field(max_length=5)] = ()
+    expected: tuple[dict[str, Any] | None, ...] = ()  # of each example, by head; in the file, within it
     card: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, table: Table) -> Table:
+        """Take the expected answers out of the examples, which are sequences as callers send them."""
+        if "expected" in table:
+            raise ValueError("expected: it belongs into [[examples]], beside the features")
+        examples = table.get("examples")
+        if not isinstance(examples, list) or "expected" in (table.get("features") or ()):
+            return table
+        pairs = [split_example(example) for example in examples]
+        return {**table, "examples": [one for one, _ in pairs], "expected": [answer for _, answer in pairs]}
 
     @model_validator(mode="after")
     def _check(self) -> "Contract":
@@ -238,6 +253,13 @@ class Contract(Section):
     def manifest_heads(self) -> dict[str, Head]:
         """Return the heads as the manifest has them."""
         return {name: _HEAD.validate_python(_plain(entry)) for name, entry in self.heads.items()}
+
+
+def split_example(example: Any) -> tuple[Any, Any]:
+    """Return a sequence, and the answers that are expected for it or None."""
+    if not isinstance(example, dict):
+        return example, None
+    return {name: value for name, value in example.items() if name != "expected"}, example.get("expected")
 
 
 def _plain(entry: ContractFeature | ContractHead) -> Part:

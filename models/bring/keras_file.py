@@ -71,6 +71,10 @@ class KerasFile:
         """Return the values that `Masking` layers mask, each once, else 0."""
         return list(dict.fromkeys(self.masked_values().values())) or [0.0]
 
+    def computes_in_halves(self) -> bool:
+        """Say whether any layer computes with 16 bits, as mixed precision has it."""
+        return any(layer.compute_dtype in ("float16", "bfloat16") for layer in self.layers())
+
 
 def _masks(layer: keras.layers.Layer, kinds: tuple[type, ...]) -> bool:
     return isinstance(layer, kinds) and getattr(layer, "mask_zero", True)

@@ -5,8 +5,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from seqserve.models.bring.contract import Contract
+from seqserve.models.bring.faults import contract_faults
 from seqserve.models.bring.translation.contract import TranslationContract
-from seqserve.models.config import ConfigInvalid, faults_of, load_toml
+from seqserve.models.config import ConfigInvalid, load_toml
 
 
 def load_contract(path: Path) -> Contract | TranslationContract:
@@ -20,4 +21,4 @@ def load_contract(path: Path) -> Contract | TranslationContract:
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        raise ConfigInvalid(f"{path}: {faults_of(error)}") from error
+        raise ConfigInvalid(f"{path}: {contract_faults(error, table)}") from error

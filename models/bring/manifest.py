@@ -130,6 +130,7 @@ def _buckets(contract: Contract, file: ModelFile, matching: Matching) -> tuple[i
             )
         return ()
     fixed = {port.shape[1] for port in ports} - {None}
+    _check_static(contract, matching)
     if len(fixed) > 1:
         raise ConfigInvalid(f"features: one time axis is expected, the model has {list_ports(ports)}")
     for size in fixed:

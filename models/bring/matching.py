@@ -26,7 +26,7 @@ from seqserve.service.contract.manifest import Head, Numbers, Numeric, Sigmoid, 
 from seqserve.service.contract.texts import TextHead
 from seqserve.service.contract.values import LARGEST
 
-WHOLE = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
+WHOLE: dict[str, int] = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
 """The number up to which each float type has every whole number."""
 
 
@@ -117,8 +117,8 @@ def _check_input(field: str, feature: AnyFeature, port: Port) -> None:
         advice = "" if axes == 2 else _static_advice(feature, port)
         if axes == 2 and isinstance(feature, Numbers) and len(shape) == 3:
             advice = f": give width = {shape[2]}, or as many columns, mean and scale"
-        elif axes == 2 and isinstance(feature, Numbers) and shape[1:] == (width,):
-            advice = f': per = "sequence" where its {width} columns are one value of the whole sequence'
+        elif axes == 2 and len(shape) < 3 and (len(shape) == 1 or shape[1] in (width, 1)):
+            advice = _whole_advice(port)
         elif axes == 2 and isinstance(feature, ContractCategories) and len(shape) == 3:
             advice = ": make the ids one-hot in the model"
         raise ConfigInvalid(
@@ -127,7 +127,10 @@ def _check_input(field: str, feature: AnyFeature, port: Port) -> None:
     ids = isinstance(feature, ContractCategories | ContractTokens)
     floats = port.dtype in ("float16", "bfloat16", "float32", "float64")
     if not floats and not (ids and port.dtype.startswith(("int", "uint"))):
-        raise ConfigInvalid(f"{field}: {feature.kind} cannot go into input {port} of the model: its dtype")
+        raise ConfigInvalid(
+            f"{field}: {feature.kind} cannot go into input {port} of the model: its dtype"
+            '; whole numbers are ids, kind = "categories"'
+        )
     if isinstance(feature, ContractCategories):
         _check_ids(field, feature, port)
     elif abs(feature.pad_value or 0) > LARGEST["float32"]:
@@ -143,16 +146,16 @@ def _static_advice(feature: AnyFeature, port: Port) -> str:
     return ': leave per = "sequence" out where the input has a time axis'
 
 
+def _whole_advice(port: Port) -> str:
+    count = "one value" if port.shape[1:] in ((), (1,)) else f"{port.shape[1]} values"
+    return f': per = "sequence" where it takes {count} of the whole sequence, not of each step'
+
+
 def _check_ids(field: str, feature: ContractCategories, port: Port) -> None:
     """Refuse ids that the signature's int32 or the input's own dtype would round or wrap."""
     if feature.pad_value is not None and feature.pad_value % 1:
         raise ConfigInvalid(f"{field}.pad_value: {feature.pad_value} is not an id")
-    least, most = -LARGEST["int32"], LARGEST["int32"]
-    if port.dtype in WHOLE:
-        least, most = -WHOLE[port.dtype], WHOLE[port.dtype]
-    elif port.dtype not in ("int32", "int64", "float64"):
-        limits = np.iinfo(port.dtype)
-        least, most = max(least, int(limits.min)), min(most, int(limits.max))
+    least, most = whole_numbers(port)
     for key, number in (
         ("first_id", feature.first_id),
         ("labels", feature.first_id + len(feature.labels) - 1),
@@ -164,6 +167,17 @@ def _check_ids(field: str, feature: ContractCategories, port: Port) -> None:
                 f"{field}.{key}: the id {int(number)} is outside {int(least)} to {int(most)}, the whole "
                 f"numbers that input {port} of the model can take"
             )
+
+
+def whole_numbers(port: Port) -> tuple[int, int]:
+    """Return the least and the highest id that an input takes as it is sent, as int32."""
+    least, most = -int(LARGEST["int32"]), int(LARGEST["int32"])
+    if port.dtype in WHOLE:
+        return -WHOLE[port.dtype], WHOLE[port.dtype]
+    if port.dtype in ("int32", "int64", "float64"):
+        return least, most
+    limits = np.iinfo(port.dtype)
+    return max(least, int(limits.min)), min(most, int(limits.max))
 
 
 def _mask_port(contract: Contract, file: ModelFile) -> Port | None:
@@ -185,9 +199,10 @@ def _check_all_fed(matching: Matching, file: ModelFile) -> None:
         if port == matching.mask and port.name in fed:
             raise ConfigInvalid(f"mask_input: input {port} of the model is taken by a feature")
         if port != matching.mask and port.name not in fed:
+            static = 'with per = "sequence" if it has no steps, ' if len(port.shape) <= 2 else ""
             raise ConfigInvalid(
                 f"features: input {port} of the model has none; add [features.{_identifier(port.name)}], "
-                f"or mask_input = {port.name!r} if it takes the mask or the lengths"
+                f"{static}or mask_input = {port.name!r} if it takes the mask or the lengths"
             )
     if matching.mask_name in matching.features:
         raise ConfigInvalid(
@@ -290,6 +305,8 @@ def _same(wanted: Sequence[str | int], shape: Sequence[int | None], times: set[i
 
 def _advice(head: Head, port: Port, width: int) -> str:
     rank = len(port.shape)
+    if isinstance(head, Numeric):
+        return _numeric_advice(head, port.shape[1:], width)
     if isinstance(head, Softmax) and width == 2 and port.shape[-1] == 1:
         return ': one score for two classes is kind = "sigmoid" with one label'
     if head.per == "sequence" and rank == 3:
@@ -297,5 +314,26 @@ def _advice(head: Head, port: Port, width: int) -> str:
     if head.per == "step" and rank == 2:
         return ': per = "sequence" where it answers once'
     if isinstance(head, (Softmax, Sigmoid)) and port.shape[-1] != width:
-        return f": labels has {width} entries, the output {port.shape[-1]}"
+        return f": labels has {width} entries, the output {port.shape[-1]}; one for each, in training's order"
+    return ""
+
+
+def _numeric_advice(head: Numeric, shape: tuple[int | None, ...], width: int) -> str:
+    """Return what a head of numbers is most likely meant to be, by the output's shape without the batch."""
+    values = shape[:-1] if head.quantiles else shape
+    if head.quantiles and shape and shape[-1] not in (None, len(head.quantiles)):
+        return f": quantiles has {len(head.quantiles)} entries, the output's last axis {shape[-1]}"
+    if head.per == "sequence" and len(values) == 1:
+        return (
+            f': per = "horizon" where it gives {values[0]} steps ahead; columns = [{values[0]} names] where '
+            "it gives so many quantities"
+        )
+    if head.per == "sequence" and len(values) == 2:
+        ahead = f'per = "horizon" where it gives {values[0]} steps ahead, ' if values[0] else ""
+        names = "" if values[1] == width else f"; columns = [{values[1]} names]"
+        return f': {ahead}per = "step" where it answers each step{names}'
+    if head.per != "sequence" and len(values) == 2 and values[1] != width:
+        return f": the output has {values[1]} values a step: columns = [{values[1]} names]"
+    if head.per == "step" and len(values) == 1:
+        return ': per = "sequence" where it answers once, "horizon" where it gives steps ahead'
     return ""

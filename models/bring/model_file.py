@@ -32,3 +32,6 @@ class ModelFile(Protocol):
 
     def pads(self) -> Sequence[float]:
         """Return values that may stand for "no step", the likeliest first; at least one."""
+
+    def computes_in_halves(self) -> bool:
+        """Say whether any part of the model computes with 16 bits."""

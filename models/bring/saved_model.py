@@ -55,6 +55,12 @@ class SavedModelFile:
         """Return the numbers that the graph compares with, as a `Masking` layer does, and 0."""
         return [*self.compared, *([] if 0.0 in self.compared else [0.0])]
 
+    def computes_in_halves(self) -> bool:
+        """Say whether any node gives numbers of 16 bits."""
+        halves = (tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum)
+        nodes = _nodes(self.signature.graph.as_graph_def())
+        return any(node.attr["T"].type in halves for node in nodes if "T" in node.attr)
+
 
 def load_saved_model(folder: Path, wanted: str | None = None) -> SavedModelFile:
     """Load a SavedModel by a signature: the one that is wanted, else `serving_default`, else the only one.

@@ -130,6 +130,7 @@ def run(
             f"allows (labels, first_id, unknown_id, width, buckets): {reason}"
         ) from error
     _check_steps(manifest, outputs, length)
+    _check_widths(manifest, outputs)
     return outputs
 
 
@@ -139,6 +140,17 @@ def _check_steps(manifest: Manifest, outputs: Mapping[str, Array], length: int) 
             raise ConfigInvalid(
                 f'heads.{name}.per: "step" is an answer for each step; of {length} steps the model gives '
                 f"{outputs[name].shape[1]} (strides, pooling and padding='valid' change their number)"
+            )
+
+
+def _check_widths(manifest: Manifest, outputs: Mapping[str, Array]) -> None:
+    """Refuse scores that are not one a label, where the model does not say so before it is run."""
+    for name, head in manifest.heads.items():
+        shape = outputs[name].shape[2 if head.per == "step" else 1 :]
+        if isinstance(head, Softmax | Sigmoid) and len(shape) == 1 and shape[0] != len(head.labels):
+            raise ConfigInvalid(
+                f"heads.{name}.labels: labels has {len(head.labels)} entries, the model gives {shape[0]} "
+                "scores: one for each, in training's order"
             )
 
 
@@ -173,18 +185,25 @@ def _probabilities(name: str, head: Head, values: Array) -> Array:
 
 
 def _check_scores(heads: Mapping[str, Head], answered: Mapping[str, list[Array]]) -> None:
-    """Refuse logits that are probabilities already: a second softmax or sigmoid would flatten them."""
+    """Refuse logits that are probabilities already, which a second softmax or sigmoid would flatten, and one
+    answer of several that is taken for several of its own.
+    """
     for name, head in heads.items():
-        if not isinstance(head, Softmax | Sigmoid) or head.scores != "logits":
+        if not isinstance(head, Softmax | Sigmoid):
             continue
         values = np.concatenate([part.reshape(len(part), -1) for part in answered[name]])
-        kind, applied = head.kind, bool(((values >= 0) & (values <= 1)).all())
+        within = bool(((values >= 0) & (values <= 1)).all())
+        sums = within and values.shape[1] > 1 and bool(np.abs(values.sum(axis=-1) - 1).max() < 1e-3)
         sign = f"each output of the model lies in 0 to 1 ({values.min():.3g} to {values.max():.3g})"
-        if isinstance(head, Softmax):
-            applied = applied and np.abs(values.sum(axis=-1) - 1).max() < 1e-3
-            sign = "each output of the model sums to 1"
-        if applied:
+        if isinstance(head, Sigmoid) and sums:
             raise ConfigInvalid(
-                f"heads.{name}.scores: 'logits', but {sign}: {kind} is applied already, so scores = "
+                f"heads.{name}.kind: 'sigmoid', but each output of the model sums to 1: it chooses one "
+                'label, kind = "softmax" with scores = "probabilities"'
+            )
+        if isinstance(head, Softmax):
+            sign = "each output of the model sums to 1"
+        if head.scores == "logits" and (sums if isinstance(head, Softmax) else within):
+            raise ConfigInvalid(
+                f"heads.{name}.scores: 'logits', but {sign}: {head.kind} is applied already, so scores = "
                 "'probabilities'; if not, give [[examples]] of real sequences that show it"
             )

@@ -23,6 +23,7 @@ from seqserve.service.contract.items import (
 from seqserve.service.contract.manifest import Head, Numeric, Sigmoid, Softmax
 from seqserve.service.contract.padding import Array, real_steps
 from seqserve.service.contract.texts import TextHead, text_output
+from seqserve.service.contract.vocabulary.base import Words
 
 SUM_TOLERANCE = 0.01
 """How far probabilities may sum from 1 before the model is at fault: half precision stays well inside."""
@@ -176,3 +177,18 @@ def _shaped(values: Array, ahead: tuple[int, ...], width: int, after: tuple[int,
     if values.dtype.kind not in "fiu":
         raise ValueError(f"the output has dtype {values.dtype}, its head needs numbers")
     return values.astype(np.float64).reshape(wanted)
+
+
+def by_word(answer: HeadAnswer, words: Words | None) -> HeadAnswer:
+    """Return an answer for each piece of a text as one for each word: that of its first piece.
+
+    Words without a piece, which the vocabulary drops, are left out.
+    """
+    if words is None or not isinstance(answer, StepsAnswer):
+        return answer
+    first: dict[int, int] = {}
+    for piece, word in enumerate(words.word_of_piece):
+        if word >= 0:
+            first.setdefault(word, piece)
+    steps = tuple(answer.steps[piece] for piece in first.values())
+    return StepsAnswer(steps, tuple(words.words[word] for word in first))

@@ -30,7 +30,8 @@ Positive = Annotated[int, Field(ge=1)]
 
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(labels)) != len(labels):
-        raise ValueError("labels are not distinct")
+        twice = next(label for place, label in enumerate(labels) if label in labels[:place])
+        raise ValueError(f"labels are not distinct: {twice!r} is there twice")
     return labels
 
 

@@ -6,11 +6,10 @@ from typing import Any
 
 from seqserve.service import errors
 from seqserve.service.contract.features import NO_FILES, Files, SequenceEncoder
-from seqserve.service.contract.heads import answer_head
-from seqserve.service.contract.items import HeadAnswer, PredictBody, Prediction, StepsAnswer
+from seqserve.service.contract.heads import answer_head, by_word
+from seqserve.service.contract.items import PredictBody, Prediction
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Head, Manifest
 from seqserve.service.contract.padding import Array, Row
-from seqserve.service.contract.vocabulary.base import Words
 from seqserve.service.core.options import Given, check_range, option_inputs
 from seqserve.service.core.types import BatchOptions, Encoded, Outputs
 
@@ -73,24 +72,9 @@ class PredictPlan:
         padding, length, source = self.manifest.padding, encoded.row.length, encoded.source
         try:
             heads = {
-                name: _by_word(answer_head(head, outputs[name], length, padding, self.top_k), source.words)
+                name: by_word(answer_head(head, outputs[name], length, padding, self.top_k), source.words)
                 for name, head in self.heads.items()
             }
         except ValueError as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
         return Prediction(heads, encoded.warnings, source.details or None)
-
-
-def _by_word(answer: HeadAnswer, words: Words | None) -> HeadAnswer:
-    """Return an answer for each piece of a text as one for each word: that of its first piece.
-
-    Words without a piece, which the vocabulary drops, are left out.
-    """
-    if words is None or not isinstance(answer, StepsAnswer):
-        return answer
-    first: dict[int, int] = {}
-    for piece, word in enumerate(words.word_of_piece):
-        if word >= 0:
-            first.setdefault(word, piece)
-    steps = tuple(answer.steps[piece] for piece in first.values())
-    return StepsAnswer(steps, tuple(words.words[word] for word in first))

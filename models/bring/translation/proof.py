@@ -26,7 +26,7 @@ TRIED, SHOWN = 6, 3
 
 
 class AnswersDiffer(FailedPrecondition):
-    """A served translation is not what the user's own loop gives; the message shows the first piece."""
+    """A served answer is not what the user's own code gives; the message shows where, and why."""
 
     reason = "ANSWERS_DIFFER"
 

@@ -281,7 +281,11 @@ FAULTS: list[Fault] = [
         ["heads.label.scores", "'logits'", "sums to 1"],
     ),
     (two, NUMBERS + '[features.z]\nkind = "numbers"\n' + HEAD, ["heads.label.scores", "'probabilities'"]),
-    (lstm, NUMBERS + HEAD.replace("scores", "score"), ["heads.label.softmax.score", "own.toml"]),
+    (
+        lstm,
+        NUMBERS + HEAD.replace("scores", "score"),
+        ["heads.label.score: there is no such field: is scores meant?", "own.toml"],
+    ),
     (
         lstm,
         NUMBERS + '[heads.v]\nkind = "numeric"\ncolumns = ["p"]\n',
