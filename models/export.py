@@ -22,7 +22,8 @@ from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import Draft, tensor_spec
 from seqserve.service import errors
 from seqserve.service.contract.digest import check_digests, file_hashes
-from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE, Example, Manifest, dump_manifest
+from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE, Example, Manifest
+from seqserve.service.contract.manifest_file import dump_manifest
 from seqserve.service.contract.padding import pad_batch
 from seqserve.service.core.golden import answers, body_of
 from seqserve.service.core.types import Served

@@ -12,7 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import dump_manifest, parse_manifest
 from seqserve.service.main import running
 from seqserve.service.settings import Settings
 from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse

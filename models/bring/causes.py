@@ -4,7 +4,7 @@ A cause is another reading of the contract. It is tried by the model itself, out
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from seqserve.models.bring.answers import mismatch, pairs, probabilities
 from seqserve.models.bring.expected import Expected
 from seqserve.models.bring.trial import Function
 from seqserve.models.bring.trial_inputs import Sent
-from seqserve.service.contract.features import NO_FILES, Files, SequenceEncoder
+from seqserve.service.contract.features import Files, SequenceEncoder
 from seqserve.service.contract.heads import answer_head, by_word
 from seqserve.service.contract.items import Prediction, answers_as_json
 from seqserve.service.contract.manifest import (
@@ -47,7 +47,7 @@ class Alone:
 
     manifest: Manifest
     function: Function
-    files: Files = NO_FILES
+    files: Files = field(default_factory=dict)
 
     def answer(self, sent: Sent) -> Answer:
         """Return each head's answer in its JSON form.

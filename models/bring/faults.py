@@ -112,7 +112,7 @@ def _header(path: Path) -> str:
 
 def _kinds(table: str) -> dict[str, type[BaseModel]]:
     union, _ = get_args(ENTRIES[table])
-    return {str(entry.model_fields["kind"].default): entry for entry in get_args(union)}
+    return {get_args(entry.model_fields["kind"].annotation)[0]: entry for entry in get_args(union)}
 
 
 def _unknown(path: Path, table: Mapping[str, Any]) -> str:

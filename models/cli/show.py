@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqserve.models.config import CONFIGS, Config, ConfigInvalid, load_config
-from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.errors import SeqserveError
 
 console, problems = Console(), Console(stderr=True)

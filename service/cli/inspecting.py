@@ -9,7 +9,8 @@ from rich.table import Table
 
 from seqserve.service.cli.show import console, failed
 from seqserve.service.contract.digest import digest_of
-from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, Manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.errors import SeqserveError
 
 app = typer.Typer(rich_markup_mode="rich")

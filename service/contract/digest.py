@@ -7,7 +7,8 @@ from pathlib import Path
 
 from seqserve.service import errors
 from seqserve.service.contract.bounds import ASSET_BYTES, MANIFEST_BYTES
-from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, Manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 
 
 def sha256(data: bytes) -> str:

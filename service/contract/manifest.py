@@ -6,14 +6,11 @@ part checks itself here, and `consistency` checks the parts against each other.
 
 from typing import Annotated, Any, Literal
 
-import orjson
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_serializer, model_validator
 
-from seqserve.service.contract.bounds import LONGEST_FAULT, MOST_FAULTS, check_bounds, in_one_line
 from seqserve.service.contract.consistency import check_consistency
 from seqserve.service.contract.part import Part
 from seqserve.service.contract.texts import Text, TextHead
-from seqserve.service.errors import ManifestInvalid
 
 FILE_NAME = "manifest.json"
 SCHEMA_VERSION = 1
@@ -394,30 +391,3 @@ class Manifest(Part):
         shared = (text.special_ids for text in self.features.values() if isinstance(text, Tokens))
         filled = decode.model_copy(update={"special_ids": next(shared, decode.special_ids)})
         object.__setattr__(self, "decode", filled)  # frozen, but not before its own validator has ended
-
-
-def parse_manifest(data: bytes) -> Manifest:
-    """Read a manifest from its JSON.
-
-    Raises:
-        ManifestInvalid: not JSON, past a bound, or not a manifest; the message names the fields at fault.
-    """
-    check_bounds(data, FILE_NAME)
-    try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{FILE_NAME}: {name_faults(error, 'manifest')}") from error
-
-
-def name_faults(error: ValidationError, whole: str) -> str:
-    """Return the faults, each with its field, or `whole` where no single field is at fault."""
-    shown = error.errors(include_url=False, include_input=False)[:MOST_FAULTS]
-    faults = [f"{'.'.join(str(p) for p in e['loc']) or whole}: {e['msg']}"[:LONGEST_FAULT] for e in shown]
-    more = error.error_count() - len(faults)
-    return in_one_line("; ".join([*faults, f"and {more} more"] if more else faults))
-
-
-def dump_manifest(manifest: Manifest) -> bytes:
-    """Return the manifest as indented JSON; absent optional fields are left out."""
-    kept = manifest.model_dump(mode="json", exclude_none=True)
-    return orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

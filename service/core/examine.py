@@ -7,7 +7,8 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Backend, State, VersionState
 from seqserve.service.contract.bounds import FILE_BYTES
 from seqserve.service.contract.digest import digest_of, sha256
-from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.core.golden import TRANSIENT, run_examples
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.standing import Standing, VersionReport

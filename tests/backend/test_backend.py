@@ -19,7 +19,8 @@ from seqserve.service.backend.embedded import EmbeddedBackend
 from seqserve.service.backend.model_config import ModelConfigFile
 from seqserve.service.backend.tfserving import TfServingBackend
 from seqserve.service.contract.digest import digest_of
-from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import dump_manifest, parse_manifest
 from seqserve.service.main import make_backend
 from seqserve.service.metrics import Metrics
 from seqserve.service.settings import Settings

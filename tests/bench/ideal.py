@@ -15,7 +15,8 @@ import numpy as np
 
 from seqserve.service.backend.base import Spec
 from seqserve.service.backend.embedded import EmbeddedBackend
-from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.contract.padding import Row, bucket_of, pad_batch
 from seqserve.service.core.examine import make_served
 from seqserve.service.core.golden import body_of

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from seqserve.service.contract import bounds, digest
 from seqserve.service.contract.describe import as_json, describe
 from seqserve.service.contract.features import SequenceEncoder
-from seqserve.service.contract.manifest import Manifest, parse_manifest
+from seqserve.service.contract.manifest import Manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.errors import ManifestInvalid, SeqserveError
 
 Plain = Callable[[str], dict[str, Any]]

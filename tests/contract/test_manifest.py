@@ -19,9 +19,8 @@ from seqserve.service.contract.manifest import (
     Softmax,
     SpecialIds,
     Tokens,
-    dump_manifest,
-    parse_manifest,
 )
+from seqserve.service.contract.manifest_file import dump_manifest, parse_manifest
 from seqserve.service.contract.texts import Text, TextHead
 from seqserve.service.errors import ManifestInvalid
 

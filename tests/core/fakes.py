@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
 from seqserve.service.contract.items import PredictBody, TranslateBody
-from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest, parse_manifest
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway

@@ -16,7 +16,8 @@ from seqserve.models.config import ConfigInvalid
 from seqserve.models.draft import clearest
 from seqserve.models.export import WARMUP, VersionExists, export_version, publish
 from seqserve.service import errors
-from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import dump_manifest, parse_manifest
 from tests.models.bodies import CASES, draft_of
 
 pytestmark = pytest.mark.slow

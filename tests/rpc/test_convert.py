@@ -12,7 +12,7 @@ from seqserve.service import errors
 from seqserve.service.contract import items
 from seqserve.service.contract.features import SequenceEncoder
 from seqserve.service.contract.items import PredictBody, Sampling, TranslateBody, answers_as_json
-from seqserve.service.contract.manifest import parse_manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.core.types import Answered
 from seqserve.service.rpc import convert
 from seqserve.v1 import sequence_pb2, translation_pb2

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from seqserve.service.contract.manifest import name_faults
+from seqserve.service.contract.manifest_file import name_faults
 from seqserve.service.contract.part import Part
 from seqserve.service.contract.vocabulary.edits import (
     PUNCTUATION,

@@ -10,7 +10,8 @@ import pytest
 from keras import layers
 
 from seqserve.models.cli import export_own
-from seqserve.service.contract.manifest import FILE_NAME, Manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, Manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 from tests.doors import Row, both_doors, predict
 from tests.tfserving.reload import ModelServer
 

@@ -22,11 +22,11 @@ WRONG = {
     ),
     "no kind": (
         NUMBERS.replace('kind = "numbers"\n', "") + HEAD,
-        "features.x: kind is missing: categories, numbers, elapsed, text",
+        "features.x: kind is missing: categories, numbers, elapsed, text, tokens",
     ),
     "no such kind": (
         NUMBERS.replace("numbers", "number") + HEAD,
-        "features.x: kind = 'number', not one of categories, numbers, elapsed, text",
+        "features.x: kind = 'number', not one of categories, numbers, elapsed, text, tokens",
     ),
     "no scores": (
         NUMBERS + HEAD.replace('scores = "probabilities"\n', ""),

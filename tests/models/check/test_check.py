@@ -15,7 +15,8 @@ from seqserve.models.check.padding import PaddingLeak
 from seqserve.models.check.pipeline import Server
 from seqserve.models.export import export_version
 from seqserve.service import errors
-from seqserve.service.contract.manifest import FILE_NAME, dump_manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import dump_manifest, parse_manifest
 from tests.models.bodies import CASES, draft_of, masked_mean
 from tests.tfserving.reload import ModelServer, config_file
 

@@ -18,7 +18,7 @@ from seqserve.models.config import ConfigInvalid
 from seqserve.models.data.cases import Case, read_log
 from seqserve.models.data.layout import LogFile
 from seqserve.service.contract.features import SequenceEncoder
-from seqserve.service.contract.manifest import parse_manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.errors import NegativeElapsed
 
 HEAD = "CaseID,ActivityID,CompleteTimestamp\n"

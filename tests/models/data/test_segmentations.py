@@ -11,7 +11,7 @@ from seqserve.models.data.tokenizer import train_tokenizer
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
 
-TEXT = "twenty-first of November"
+TEXT = "Wednesday, the twenty-first of November"
 
 
 @pytest.fixture(scope="module")

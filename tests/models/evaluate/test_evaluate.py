@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from seqserve.models.cli import app
 from seqserve.models.evaluate.figures import Figure, as_json, figure, mean
 from seqserve.models.evaluate.translation import Chrf, corpus_figures
-from seqserve.service.contract.manifest import FILE_NAME, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.manifest_file import parse_manifest
 
 
 def test_the_interval_of_a_mean_is_the_textbook_one() -> None:

@@ -15,7 +15,8 @@ from seqserve.models.data.cases import Case
 from seqserve.models.export import export_version
 from seqserve.models.recipes.events import EventsRecipe, features_of
 from seqserve.service.contract.features import UNSEEN_EVENT_TYPE, SequenceEncoder
-from seqserve.service.contract.manifest import FILE_NAME, Elapsed, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, Elapsed
+from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.errors import UnknownCategory
 from tests.trained import Trained, Wanted
 

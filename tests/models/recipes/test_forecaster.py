@@ -18,7 +18,8 @@ from seqserve.models.config import CONFIGS, ConfigInvalid, read_config
 from seqserve.models.data.tables import read_table
 from seqserve.models.evaluate import evaluate_version
 from seqserve.models.recipes import recipe_for
-from seqserve.service.contract.manifest import FILE_NAME, PREDICT_SIGNATURE, Manifest, parse_manifest
+from seqserve.service.contract.manifest import FILE_NAME, PREDICT_SIGNATURE, Manifest
+from seqserve.service.contract.manifest_file import parse_manifest
 from tests.models.small import FORECASTER, SEASON, write_table
 from tests.trained import Trained, wanted
 
