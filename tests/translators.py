@@ -47,16 +47,16 @@ class Style:
             warnings.simplefilter("ignore")  # Keras', of what people's own code does
             patch.syspath_prepend(FOLDER)  # the scripts import each other, as they do when they are run
             patch.chdir(REPOSITORY)
-            train = self._command(f"examples/translators/{self.script}.py", build)
+            train = self.command(f"examples/translators/{self.script}.py", build)
             importlib.import_module(self.script).main(train)
-            export = self._command("seqserve export", build)
+            export = self.command("seqserve export", build)
             _run(["export", *export])
         root.mkdir()
         (build / "own" / self.name).rename(root / self.name)
         (build / self.script).rename(root / self.name / "trained")
 
-    def _command(self, program: str, build: Path) -> list[str]:
-        """Return a command's arguments."""
+    def command(self, program: str, build: Path) -> list[str]:
+        """Return the arguments of a command on the page, with another folder in place of `build`."""
         commands = [line.replace("build/", f"{build}/") for line in commands_of(self.script)]
         found = next(line for line in commands if program in line)
         return shlex.split(found.partition(program)[2])

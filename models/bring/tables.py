@@ -12,7 +12,7 @@ import numpy as np
 from keras.src.ops.nn import OneHot
 
 from seqserve.models.bring.causes import Alone
-from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories
+from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractTokens
 from seqserve.models.bring.matching import Matching, whole_numbers
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.bring.trial import Function
@@ -48,6 +48,8 @@ def ids_of(contract: Contract, file: ModelFile, matching: Matching) -> dict[str,
     found: dict[str, Ids] = {}
     for name, port in matching.features.items():
         feature, ids = contract.features[name], next(_followed(file.network, inputs[port.name]), None)
+        if isinstance(feature, ContractTokens):
+            continue  # its ids are the vocabulary's
         if ids is not None and not isinstance(feature, ContractCategories):
             raise ConfigInvalid(
                 f"features.{name}.kind: {feature.kind!r}, but input {port} of the model goes to {ids.where}, "

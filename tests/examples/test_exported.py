@@ -2,16 +2,23 @@
 
 import asyncio
 import tomllib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seqserve.models.bring import bring
+from seqserve.models.bring.load import load_contract
+from seqserve.models.bring.translation.alone import Alone
 from tests.doors import Both, both_doors, translate
+from tests.models.networks.test_decoding import SPECIAL, NextLogP, beam_reference
 from tests.tfserving.reload import ModelServer
 from tests.translators import FOLDER, STYLES, Style, expected
 
 ITEMS = 8
+BEAMS, PENALTY = 3, 0.6
 pytestmark = pytest.mark.slow
 
 
@@ -47,6 +54,60 @@ async def call(both: Both, style: Style, pairs: list[tuple[str, str]], door: str
         for (source, wanted), text in zip(pairs, got, strict=True)
         if text != wanted.strip()
     ]
+
+
+@pytest.mark.parametrize("style", STYLES[:3], ids=lambda style: style.script)
+async def test_beams_are_the_slow_reference(
+    style: Style, translators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All hypotheses with their scores, searched by the same step of the user's own model."""
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.chdir(FOLDER.parents[1])
+    alone = brought_alone(style, translators, tmp_path)
+    texts, limit = [source for source, _ in expected(translators, style)[:2]], 6
+    async with both_doors(translators) as both:
+        options = {"beam_size": BEAMS, "n_best": BEAMS, "length_penalty": PENALTY, "max_length": limit}
+        answer, _ = await both.by_rest(translate(model=style.name, texts=texts, **options))
+    for text, item in zip(texts, answer["translations"], strict=True):
+        wanted = beam_reference(as_reference(alone, text), BEAMS, limit, PENALTY)
+        got = [item, *item["alternatives"]]
+        assert [one["score"] for one in got] == pytest.approx([score for _, score in wanted], abs=1e-4)
+        assert [one["text"] for one in got] == [written(alone, ids) for ids, _ in wanted]
+
+
+def brought_alone(style: Style, translators: Path, build: Path) -> Alone:
+    """Return what export runs outside of the served path: the user's own step, read by the contract."""
+    (build / style.script).symlink_to(translators / style.name / "trained")
+    model, *options = style.command("seqserve export", build)
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    imports = [Path(given["--import"])] if "--import" in given else []
+    brought = bring(
+        Path(model), load_contract(Path(given["--contract"])), 1, imports, Path(given["--expect"])
+    )
+    assert isinstance(brought.proof, partial)
+    alone: Alone = brought.proof.keywords["alone"]
+    return alone
+
+
+def swapped(alone: Alone, ids: Sequence[int]) -> list[int]:
+    """Exchange the translator's end with the reference's, either way."""
+    ends = {alone.target.special.end: SPECIAL.end, SPECIAL.end: alone.target.special.end}
+    return [int(ends.get(i, i) or 0) for i in ids]
+
+
+def as_reference(alone: Alone, text: str) -> NextLogP:
+    """Return log p of each next piece, the end where the reference has it."""
+
+    def of(ids: list[int]) -> list[float]:
+        log_p = alone.log_p(text, swapped(alone, ids))
+        return [float(x) for x in log_p[swapped(alone, range(len(log_p)))]]
+
+    return of
+
+
+def written(alone: Alone, ids: Sequence[int]) -> str:
+    """Return the text of a hypothesis of the reference."""
+    return alone.target.vocabulary.decode(swapped(alone, ids)).strip()
 
 
 async def test_the_calls_of_the_page_are_answered(translators: Path) -> None:
