@@ -150,10 +150,14 @@ class _Module(tf.Module):
     def keep(self, traced: Iterable[Any]) -> None:
         """Hold the variables of traced functions: the C++ loader does not find those that only Keras tracks.
 
+        Those of a Keras model are in its order, then the others by name: graphs list them in none.
         Source: keras#20095, serving#2250.
         """
+        own = getattr(self.network, "variables", ())
+        kept = {id(value): value for value in (getattr(variable, "value", variable) for variable in own)}
         read = {id(variable): variable for function in traced for variable in function.graph.variables}
-        self.values = list(read.values())
+        others = [variable for place, variable in read.items() if place not in kept]
+        self.values = [*kept.values(), *sorted(others, key=lambda variable: variable.name)]
 
     def manifest(self) -> dict[str, tf.Tensor]:
         """Return the contract files' names and bytes, read where the version lies."""

@@ -12,8 +12,11 @@ import httpx
 import numpy as np
 import pytest
 
-from seqserve.service.contract.manifest import FILE_NAME
+from seqserve.service.contract.items import answers_as_json
+from seqserve.service.contract.manifest import FILE_NAME, Example, Manifest
 from seqserve.service.contract.manifest_file import dump_manifest, parse_manifest
+from seqserve.service.core.examine import make_served
+from seqserve.service.core.golden import body_of
 from seqserve.service.main import running
 from seqserve.service.settings import Settings
 from seqserve.tfserving.predict_pb2 import PredictRequest, PredictResponse
@@ -201,6 +204,15 @@ def good(rows: int) -> dict[str, np.ndarray]:
     }
 
 
+def recorded(manifest: Manifest) -> Example:
+    """Record what a gateway makes of `good`."""
+    served = make_served("m", 1, {FILE_NAME: dump_manifest(manifest)})
+    plan = served.codec.plan(body_of(served, BODY))
+    outputs = {name: value[0] for name, value in good(1).items()}
+    answered = plan.decode(plan.encode(plan.items[0]), outputs)
+    return Example(request=BODY, items=answers_as_json([answered]))
+
+
 RUBBISH: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {
     "an output missing": lambda out: {"next_event": out["next_event"]},
     "a row too few": lambda out: {name: value[1:] for name, value in out.items()},
@@ -219,8 +231,8 @@ RUBBISH: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {
 async def test_rubbish_never_becomes_an_answer(root: Path, spoil: Any) -> None:
     """Wrong shapes, wrong row counts, numbers that are none: BACKEND_FAILED, and the next call is fine."""
     manifest = parse_manifest((root / "shop/1/assets" / FILE_NAME).read_bytes())
-    content = dump_manifest(manifest.model_copy(update={"examples": ()}))
-    spoiling = True
+    content = dump_manifest(manifest.model_copy(update={"examples": (recorded(manifest),)}))
+    spoiling = False
 
     def predict(request: PredictRequest) -> PredictResponse:
         outputs = good(request.inputs["event"].tensor_shape.dim[0].size)
@@ -228,6 +240,7 @@ async def test_rubbish_never_becomes_an_answer(root: Path, spoil: Any) -> None:
 
     script = Script(manifests={1: content}, predict=predict)
     async with server(script) as address, gateway(address, name="m") as (rest, _):
+        spoiling = True
         response = await rest.post("/v1/models/m:predict", json=BODY)
         assert (response.status_code, response.json()["reason"]) == (500, "BACKEND_FAILED")
         spoiling = False

@@ -18,7 +18,7 @@ from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.errors import SeqserveError
 
 console, problems = Console(), Console(stderr=True)
-EXTRA = ("babel", "keras", "matplotlib", "num2words", "sacrebleu", "tensorflow", "tensorflow_serving")
+EXTRA = ("babel", "h5py", "keras", "matplotlib", "num2words", "sacrebleu", "tensorflow", "tensorflow_serving")
 """The modules of the extra `models`."""
 
 ConfigArgument = Annotated[

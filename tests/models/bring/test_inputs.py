@@ -94,7 +94,7 @@ def test_values_of_the_whole_sequence(tmp_path: Path, model_server: ModelServer)
         ),
         (
             ("scale = [10, 2]\nper = ", "scale = [10, 2]\n#"),
-            ["features.customer", 'per = "sequence"', "2 col"],
+            ["features.customer", 'per = "sequence"', "2 values"],
         ),
         (
             ('"income"]\nmean = [40, 3]\nscale = [10, 2]', '"i", "j"]'),

@@ -51,7 +51,7 @@ def test_a_file_of_keras_2_is_answered_as_keras_2_does(
     model = make()
     model.save(tmp_path / name)
     version = export(tmp_path / name, NUMBERS + SOFTMAX, tmp_path / "models")
-    assert manifest_of(version).masking_input == "x"
+    assert manifest_of(version).masking_inputs == ("x",)
     rows = tables(3, 1, 17)
     wanted = [model.predict(row[None], verbose=0)[0] for row in rows]
     for got, one in zip(answers(version, [{"x": row.tolist()} for row in rows]), wanted, strict=True):

@@ -54,7 +54,8 @@ def write(folder: Path, rows: list[list[str]], answers: np.ndarray, by_name: boo
 
 def contract(padding: str = "left", more: str = "", head: str = HEAD) -> str:
     """The contract, right unless something else is given."""
-    return f'padding = "{padding}"\nlimits = {{sequence_steps = {LENGTH}}}\n{IDS}{more}{head}'
+    limits = f"limits = {{sequence_steps = {LENGTH}, sequence_least = 1}}"
+    return f'padding = "{padding}"\n{limits}\n{IDS}{more}{head}'
 
 
 def test_expected_answers_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,7 +167,7 @@ def test_a_text_beside_a_sequence(tmp_path: Path) -> None:
         NUMBERS + NOTE + SOFTMAX + '[[examples]]\nnote = "two dogs run"\nx = [[1.0, 2.0], [0.5, 0.1]]\n'
     )
     version = export(saved_by_keras(model, tmp_path / "saved"), contract, tmp_path / "models")
-    assert manifest_of(version).masking_input == "x"
+    assert manifest_of(version).masking_inputs == ("x",)
     rows = tables(3, 1, 17)
     sequences = [{"note": text, "x": row.tolist()} for text, row in zip(TEXTS, rows, strict=False)]
     wanted = [
