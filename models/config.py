@@ -373,3 +373,8 @@ def read_config(table: dict[str, Any], source: str) -> Config:
 def faults_of(error: ValidationError) -> str:
     """Return every fault of a file, each with its field."""
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+
+
+def in_short(error: BaseException, longest: int = 300) -> str:
+    """Return what a foreign error says, on one line and cut to so many characters."""
+    return " ".join(str(error).split())[:longest]

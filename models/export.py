@@ -18,7 +18,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from seqserve.models.check import check_version
 from seqserve.models.check.padding import PaddingLeak
 from seqserve.models.check.pipeline import Pipeline, name_and_version, pipeline
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 from seqserve.models.draft import Draft, tensor_spec
 from seqserve.service import errors
 from seqserve.service.contract.digest import check_digests, file_hashes
@@ -188,7 +188,7 @@ def _traced(draft: Draft, name: str) -> Any:
     except Exception as error:  # whatever a layer's own code raises
         if name not in draft.eager:
             raise
-        reason = " ".join(str(error).split())[:400]
+        reason = in_short(error, 400)
         raise ConfigInvalid(
             f"{draft.manifest.name}: the model cannot be traced with an open batch (and time axis), though "
             f"it can be called: {type(error).__name__}: {reason}"

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from seqserve.models.bring.saved_model import DEFAULT, Kept, SavedModelFile, load_saved_model
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 
 INSTALL = 'pip install "seqserve[keras2]" lets it be read'
 
@@ -34,7 +34,7 @@ def load_keras_2(path: Path, version: str, custom: Mapping[str, Any]) -> SavedMo
         model = tf_keras.models.load_model(path, custom_objects=dict(custom), compile=False)
         names = list(model.input_names), list(model.output_names)
     except Exception as error:  # whatever a saved layer's own code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+        reason = f"{type(error).__name__}: {in_short(error, 400)}"
         raise ConfigInvalid(
             f"{path}: saved by Keras 2 ({version}), tf_keras cannot load it: {reason}"
         ) from error
@@ -63,5 +63,5 @@ def _save(path: Path, model: Any, names: tuple[list[str], list[str]], folder: Pa
         traced = tf.function(serve).get_concrete_function(*specs)
         tf.saved_model.save(model, str(folder), signatures={DEFAULT: traced})
     except Exception as error:  # whatever a layer's own code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {in_short(error)}"
         raise ConfigInvalid(f"{path}: the model of Keras 2 cannot be traced: {reason}") from error

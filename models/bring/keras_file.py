@@ -15,7 +15,7 @@ import keras
 from keras.src.ops.operation import Operation
 
 from seqserve.models.bring.stored import keras_version
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 
 KERAS_2 = ("1.", "2.")
 """How the versions begin that Keras 3 does not read."""
@@ -200,7 +200,7 @@ def _functional(path: Path, model: keras.Model) -> keras.Model:
         network = keras.Model(keras.tree.flatten(inputs), keras.tree.flatten(outputs))
         return _named(network, outputs)
     except Exception as error:  # whatever the model's own code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {in_short(error, 200)}"
         raise ConfigInvalid(f"{path}: Keras does not say what its inputs are ({reason}); {WRAP}") from error
 
 

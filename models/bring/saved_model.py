@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from seqserve.models.bring.keras_file import Port
 from seqserve.models.bring.tensorflow_1 import HELD, write_frozen
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 from seqserve.service.contract.manifest import FILE_NAME
 
 DEFAULT = "serving_default"
@@ -103,7 +103,7 @@ def _loaded(folder: Path) -> Any:
         except Exception as error:  # whatever the loader says of a file that is not as it should be
             unknown = re.search(r"Op type not registered '(\w[^']*)'", str(error))
             if not (unknown and can_retry):
-                reason = " ".join(str(error).split())[:300]
+                reason = in_short(error)
                 raise ConfigInvalid(f"{folder}: TensorFlow cannot load it: {reason}") from error
             _import_text(folder, unknown[1])
     raise AssertionError(folder)
@@ -198,7 +198,7 @@ def _frozen(folder: Path, name: str, held: Any) -> SavedModelFile:
     try:
         write_frozen(folder, name, kept.folder / name)
     except Exception as error:  # whatever TensorFlow says of a graph that needs its variables as such
-        reason = " ".join(str(error).split())[:200]
+        reason = in_short(error, 200)
         raise ConfigInvalid(
             f"{folder}: signature {name!r}: variable {held.name!r} is of TensorFlow 1's first kind "
             f"(operation {held.op}) and cannot be made a constant ({reason}): build the graph with "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seqserve.models.bring.trial_inputs import Sent, made_up, words_of
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 from seqserve.models.draft import margin
 from seqserve.service.contract.features import NO_FILES, Files, SequenceEncoder
 from seqserve.service.contract.heads import sigmoid_probabilities, softmax_probabilities
@@ -124,7 +124,7 @@ def run(
     try:
         outputs = {name: np.asarray(value) for name, value in function(**inputs).items()}
     except Exception as error:  # whatever a layer says of values or shapes that it does not take
-        reason = " ".join(str(error).split())[:300]
+        reason = in_short(error)
         raise ConfigInvalid(
             f"features: the model fails on a sequence of {longest} steps{padded} that the contract "
             f"allows (labels, first_id, unknown_id, width, buckets): {reason}"

@@ -14,7 +14,7 @@ from seqserve.models.bring.translation.joint import EXAMPLE, cut
 from seqserve.models.bring.translation.pairs import Callee, join
 from seqserve.models.bring.translation.steps import Steps, masks_of, with_masks
 from seqserve.models.bring.words import beside
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 
 
 def read_steps(
@@ -54,7 +54,7 @@ def _from_function(model: Path, name: str, defined: Mapping[str, Any]) -> Steps:
     try:
         encode, advance, *others = defined[name](model)
     except Exception as error:  # the user's own code
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {in_short(error)}"
         raise ConfigInvalid(
             f"function: {name}({str(model)!r}) does not return (encode, advance): {reason}"
         ) from error

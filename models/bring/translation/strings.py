@@ -13,7 +13,7 @@ from seqserve.models.bring.saved_model import SavedModelFile, load_saved_model
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.proof import NOT_COMPARED, compare, read_expected
 from seqserve.models.bring.words import beside
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 from seqserve.models.draft import EXAMPLES, Draft
 from seqserve.models.manifest import Identity, build_manifest, input_tensor, output_tensor
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Decode, Limits, Manifest, Signature
@@ -117,7 +117,7 @@ def _try(path: Path, function: Function, texts: Sequence[str]) -> None:
             for text in np.asarray(function(tf.constant(rows))[HEAD]):
                 text_output(text)
         except Exception as error:  # whatever the graph says of rows that it does not take
-            reason = " ".join(str(error).split())[:300]
+            reason = in_short(error)
             raise ConfigInvalid(f"{path}: the model fails on {rows} as one batch: {reason}") from error
 
 

@@ -11,7 +11,7 @@ from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.pairs import width_advice
 from seqserve.models.bring.translation.steps import Reading, Steps, backwards, over_source
 from seqserve.models.bring.translation.vocabularies import Read
-from seqserve.models.config import ConfigInvalid
+from seqserve.models.config import ConfigInvalid, in_short
 from seqserve.service.contract.padding import Array
 
 STEPS = 5
@@ -91,7 +91,7 @@ def _run(part: str, function: Any, *given: Any) -> Any:
     except ConfigInvalid:
         raise
     except Exception as error:  # whatever the user's own code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {in_short(error)}"
         ids = given[0].numpy().tolist()
         raise ConfigInvalid(f"{part}: the model fails on ids {ids}: {reason}") from error
 
