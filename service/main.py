@@ -8,12 +8,10 @@ import contextlib
 import gc
 import logging
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -28,17 +26,17 @@ from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
+from seqserve.service.rest.server import RestServer
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings, SettingsUnusable
 
 log = logging.getLogger(__name__)
 CALLS = 2
 """Batches at each address of a model server, or on this process's GPU: one computes, one is prepared."""
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle REST connection is kept: longer than proxies keep theirs (nginx and AWS: 60). Otherwise a
-proxy may send a request on a connection that is just being closed, and answer its caller with 502."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +68,12 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     readiness = Readiness(backend, settings.ready_models, settings.ready_grace_seconds)
     catalog = Catalog(backend, runner, metrics, settings.device, readiness=readiness)
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
+    entrance = Entrance(Recognizer())
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
-        _rest(gateway, metrics, settings) as rest_port,
-        _rpc(gateway, catalog, settings) as (rpc, grpc_port),
+        _rest(gateway, metrics, settings, entrance) as rest_port,
+        _rpc(gateway, catalog, settings, entrance) as (rpc, grpc_port),
         scheduler,
         _watched(catalog, settings.poll_seconds),
     ):
@@ -121,10 +120,10 @@ async def _closing(backend: Backend) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _rpc(
-    gateway: Gateway, catalog: Catalog, settings: Settings
+    gateway: Gateway, catalog: Catalog, settings: Settings, entrance: Entrance
 ) -> AsyncIterator[tuple[RpcServer, int]]:
     """Serve the gRPC door, and yield it with its port."""
-    rpc = RpcServer(gateway, settings)
+    rpc = RpcServer(gateway, settings, entrance)
     catalog.on_change = rpc.publish
     port = await rpc.start()
     try:
@@ -155,35 +154,17 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-class _WebServer(uvicorn.Server):
-    """uvicorn without its signal handling, which would raise the signal again after the drain."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @asynccontextmanager
-async def _rest(gateway: Gateway, metrics: Metrics, settings: Settings) -> AsyncIterator[int]:
+async def _rest(
+    gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance
+) -> AsyncIterator[int]:
     """Serve the REST door, and yield its port."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.create_server((settings.host, settings.rest_port), family=family, backlog=2048)
-    config = uvicorn.Config(
-        create_app(gateway, metrics, settings),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,  # nothing asks who calls
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
-    server = _WebServer(config)
-    task = asyncio.create_task(server.serve(sockets=[listening]), name="rest")
+    server = RestServer(create_app(gateway, metrics, settings, entrance), settings)
+    port = await server.start()
     try:
-        yield listening.getsockname()[1]
+        yield port
     finally:
-        server.should_exit = True
-        await task
+        await server.stop()
 
 
 def run(settings: Settings, on_start: Callable[[Running], None]) -> None:

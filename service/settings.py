@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -44,10 +45,68 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     rest_port: Port = Field(8000, description="REST port; 0 takes a free one")
     grpc_port: Port = Field(9000, description="gRPC port; 0 takes a free one")
+    ops_port: Port | None = Field(
+        None,
+        description="port for health, metrics and docs alone, without keys; 0 takes a free one; absent: they "
+        "are answered on the REST port",
+    )
+    open: Literal["", "tls", "all"] = Field(
+        "",
+        description="what a public address may lack on purpose: tls (a proxy has it) or all (keys too)",
+    )
+    keys: Path | None = Field(None, description="file of API keys, by their hashes: seqserve keys --help")
+    jwt_jwks: Path | None = Field(None, description="file of the keys (JWKS) that sign callers' tokens (JWT)")
+    jwt_issuer: str = Field("", description="who must have issued a token")
+    jwt_audience: str = Field("", description="whom a token must be for")
+    tls_cert: Path | None = Field(None, description="PEM of this service's certificate; turns TLS on")
+    tls_key: Path | None = Field(None, description="PEM of that certificate's key")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM of the authority of callers' certificates, which are then asked for"
+    )
+    trusted_proxies: str = Field(
+        "", description="ADDRESS or NETWORK,… of proxies whose Forwarded header is believed"
+    )
+    root_path: str = Field("", description="path under which a proxy shows the REST door, as /nlp")
+    cors_origins: str = Field(
+        "", description="ORIGIN,… of pages whose scripts may call, as https://app.example; * for any"
+    )
+    access_log: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of successful requests in the access log; failures always are"
+    )
+    principal_requests_per_second: Rate = Field(0, description="requests a second of one principal; 0: any")
+    principal_cells_per_second: Rate = Field(0, description="cells a second of one principal; 0: any")
+    principal_requests: Count = Field(1024, description="most open requests of one principal")
+    principal_cells: Count = Field(131_072, description="most cells, waiting or computed, of one principal")
+    max_request_cells: Count = Field(
+        262_144, description="most cells (rows x length x beams x output) of one request"
+    )
+    rest_connections: Count = Field(4096, description="most open REST connections")
+    rest_connections_per_address: Count = Field(2048, description="most open REST connections of one address")
+    max_header_bytes: Count = Field(32_768, description="most bytes of a REST request's line and headers")
+    max_headers: Count = Field(100, description="most headers of a REST request")
+    head_seconds: Seconds = Field(10.0, description="seconds in which a REST request's headers must come")
+    body_seconds: Seconds = Field(60.0, description="seconds in which its body must come")
+    idle_seconds: Seconds = Field(75.0, description="seconds an idle REST connection is kept")
+    body_bytes_in_flight: Count = Field(
+        128 * 2**20, description="most bytes of bodies and messages that are held at once, at both doors"
+    )
+    max_json_marks: Count = Field(400_000, description="most structural characters of a body's JSON")
+    grpc_message_bytes: Count = Field(4 * 2**20, description="largest gRPC request, in bytes")
+    grpc_calls: Count = Field(4096, description="most open gRPC calls")
+    grpc_streams: Count = Field(1024, description="most open calls of one gRPC connection")
+    max_metadata_bytes: Count = Field(16_384, description="most bytes of a gRPC call's metadata")
+    grpc_age_seconds: Rate = Field(
+        0, description="seconds after which a gRPC connection is renewed; 0: never"
+    )
+    lame_duck_seconds: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="seconds from SIGTERM, unready, in which new calls are still answered; absent: 5, or 0 "
+        "where standard input is a terminal",
+    )
     default_timeout: Seconds = Field(30.0, description="seconds a request may take if it names no timeout")
     max_timeout: Seconds = Field(300.0, description="seconds a request gets at most, whatever it asks for")
     backend_timeout: Seconds = Field(30.0, description="seconds one batch may take")
-    max_message_bytes: Count = Field(16 * 2**20, description="largest request, in bytes, on either door")
+    max_message_bytes: Count = Field(16 * 2**20, description="largest REST body, in bytes, decompressed")
     max_items: Count = Field(1024, description="most texts or sequences in one request")
     max_batch_rows: Count = Field(128, description="most rows in one batch")
     max_batch_cells: Count = Field(4096, description="most cells (rows x padded length) in one batch")

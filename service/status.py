@@ -10,6 +10,8 @@ from seqserve.service.errors import Code, SeqserveError
 
 TABLE: dict[Code, tuple[int, grpc.StatusCode]] = {
     Code.INVALID_ARGUMENT: (400, grpc.StatusCode.INVALID_ARGUMENT),
+    Code.UNAUTHENTICATED: (401, grpc.StatusCode.UNAUTHENTICATED),
+    Code.PERMISSION_DENIED: (403, grpc.StatusCode.PERMISSION_DENIED),
     Code.NOT_FOUND: (404, grpc.StatusCode.NOT_FOUND),
     Code.FAILED_PRECONDITION: (400, grpc.StatusCode.FAILED_PRECONDITION),
     Code.RESOURCE_EXHAUSTED: (429, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -22,6 +24,8 @@ TABLE: dict[Code, tuple[int, grpc.StatusCode]] = {
 EDGE: dict[type[SeqserveError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
+    errors.HeadersTooLarge: 431,
+    errors.RequestTimeout: 408,
     errors.RouteNotFound: 404,
     errors.MethodNotAllowed: 405,
 }

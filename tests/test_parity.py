@@ -155,9 +155,16 @@ REST_ALONE = {
     "MALFORMED_JSON",
     "ROUTE_NOT_FOUND",
     "METHOD_NOT_ALLOWED",
+    "HEADERS_TOO_LARGE",
+    "REQUEST_TIMEOUT",
 }
 GRPC_ALONE = {"MALFORMED_MESSAGE", "NOT_FINITE"}
 ELSEWHERE = {
+    "UNAUTHENTICATED": "tests/edge",
+    "PERMISSION_DENIED": "tests/edge",
+    "RATE_LIMITED": "tests/edge",
+    "TOO_MANY_CONNECTIONS": "tests/edge",
+    "REQUEST_TOO_COSTLY": "tests/edge",
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",

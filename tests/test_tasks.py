@@ -35,6 +35,7 @@ from seqserve.service.rpc.tasks import RPCS, Rpc, Rpcs
 from seqserve.service.settings import Settings
 from seqserve.v1 import sequence_pb2, translation_pb2
 from tests.core.fakes import BUDGET, FakeBackend, as_files, sequence_manifest, series, totals
+from tests.edge.fakes import open_entrance
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST = 5
@@ -238,11 +239,11 @@ async def both_doors(tasks: Tasks = ALL, rpcs: Rpcs = ALL_RPCS, **changes: Any) 
         catalog = Catalog(backend, runner, metrics, tasks=tasks)
         gateway = Gateway(catalog, runner, metrics, MOST)
         await catalog.refresh()
-        server = RpcServer(gateway, settings, rpcs)
+        server = RpcServer(gateway, settings, open_entrance(), rpcs)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{await server.start()}")
         stack.push_async_callback(server.stop, 0)
         stack.push_async_callback(channel.close)
-        transport = httpx.ASGITransport(create_app(gateway, metrics, settings))
+        transport = httpx.ASGITransport(create_app(gateway, metrics, settings, open_entrance()))
         rest = httpx.AsyncClient(transport=transport, base_url="http://rest")
         yield Doors(await stack.enter_async_context(rest), channel, metrics)
 

@@ -1,7 +1,7 @@
 """The words that the rooms of core share: what is asked, how items are planned, what is answered."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from seqserve.service.contract.items import Body, Item
@@ -14,6 +14,7 @@ Outputs = Mapping[str, Array]
 BatchOptions = tuple[tuple[str, float], ...]
 """Values of the option inputs that a whole batch shares, by input name, sorted."""
 Outcome = Item | SeqserveError
+ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,62 @@ class ModelRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a key's, token's or certificate's name, or an address where nobody has to say.
+
+    Args:
+        name: what limits and the access log go by.
+        scopes: what it may do, as pairs of an action and a model, `*` for any; None: everything.
+    """
+
+    name: str
+    scopes: frozenset[tuple[str, str]] | None = None
+
+    def may(self, action: str, model: str) -> bool:
+        """Tell whether it may do this with that model."""
+        if self.scopes is None:
+            return True
+        ways = ((action, model), (action, ANY), (ANY, model), (ANY, ANY))
+        return any(way in self.scopes for way in ways)
+
+
+NOBODY = Principal("")
+"""Who calls where no edge has asked: tests, and the service itself."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """What becomes known of a call on its way: whoever knows fills in, the access log reads.
+
+    Args:
+        model: a name that the catalog has, or empty.
+        version: of the version that answered; 0: none did.
+        items: how many texts or sequences were asked for.
+        cells: what they cost together.
+        bytes_in: of the body or the message.
+        bytes_out: likewise, of the answer.
+    """
+
+    model: str = ""
+    version: int = 0
+    items: int = 0
+    cells: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What a door's edge knows of a call, in terms that are no transport's own.
 
-    Whoever needs to know who calls (a principal), or the request's id, adds it here: the edge is the only
-    maker, and everything further in is handed the value.
+    The edge is the only maker, and everything further in is handed the value.
     """
 
     transport: str
     deadline: float  # absolute, on the event loop's clock
+    id: str = ""
+    principal: Principal = NOBODY
+    visit: Visit = field(default_factory=Visit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ Raised everywhere below the transports; turned into HTTP and gRPC by `service.st
 
     SeqserveError
       ├── InvalidArgument      the caller can fix it: one item's text, a feature, an option, the body
+      ├── Unauthenticated      nobody that we know calls
+      ├── PermissionDenied     the caller is known, and may not do this
       ├── NotFound             no such model, version, label or route
       ├── FailedPrecondition   the model is there but cannot do this, or was refused
       ├── ResourceExhausted    too much is queued; come back later
@@ -72,6 +74,19 @@ class MalformedJson(InvalidArgument):
     reason = "MALFORMED_JSON"
 
 
+class HeadersTooLarge(InvalidArgument):
+    """The HTTP request's line and headers are more, or larger, than the service accepts (431)."""
+
+    reason = "HEADERS_TOO_LARGE"
+
+
+class RequestTimeout(SeqserveError):
+    """The HTTP request came too slowly (408)."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "REQUEST_TIMEOUT"
+
+
 class RouteNotFound(NotFound):
     """No such path (404)."""
 
@@ -96,6 +111,41 @@ class MalformedMessage(InvalidArgument):
     """The request's bytes are not a message of the method's type."""
 
     reason = "MALFORMED_MESSAGE"
+
+
+# --- both doors: who asks, and how much ------------------------------------------------------------
+
+
+class Unauthenticated(SeqserveError):
+    """The call bears no key or token, or one that is not known here or has expired."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(SeqserveError):
+    """The caller may not do this; the message names the model or the action."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class RateLimited(ResourceExhausted):
+    """The caller asks for more than its share; the message names the limit, retry after the hint."""
+
+    reason = "RATE_LIMITED"
+
+
+class TooManyConnections(Unavailable):
+    """More connections or calls are open than the service takes."""
+
+    reason = "TOO_MANY_CONNECTIONS"
+
+
+class RequestTooCostly(InvalidArgument):
+    """The request as a whole takes more cells than the service computes for one."""
+
+    reason = "REQUEST_TOO_COSTLY"
 
 
 # --- both doors: what is asked for --------------------------------------------------------------

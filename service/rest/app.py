@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.tasks import Tasks
 from seqserve.service.core.types import Call
+from seqserve.service.edge.entrance import Entrance
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest import openapi
 from seqserve.service.rest.edge import Edge
@@ -24,12 +25,12 @@ PLACES = ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}")
 """Behind MODELS: the ways to name a model version."""
 
 
-def create_app(gateway: Gateway, metrics: Metrics, settings: Settings) -> ASGIApp:
+def create_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance) -> ASGIApp:
     """Return the door as an ASGI application; all it needs is handed in."""
     handlers = Handlers(gateway, metrics.registry, settings.max_message_bytes)
     routes = [*_asking(handlers, gateway.tasks), *_looking(handlers)]
     routes += _describing(routes, gateway.tasks)
-    return Edge(Routes(routes), settings.default_timeout, settings.max_timeout)
+    return Edge(Routes(routes), entrance, settings.default_timeout, settings.max_timeout)
 
 
 def _asking(handlers: Handlers, tasks: Tasks) -> list[Route]:

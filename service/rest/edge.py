@@ -1,10 +1,11 @@
 """What every REST call crosses, whichever path it is for: plain ASGI round all routes. In this order:
 
 1. The request's id: the caller's `X-Request-Id` or a new one, in every log line and in the response.
-2. The deadline, and with it the `Call` that handlers are given. Nothing has been read by then, so this is
-   where a caller is recognized, who then belongs to the `Call`, and where limits are asked.
-3. The form of an error: a problem, whatever raised it. A surface with a form of its own is asked here.
-4. The response leaves, with the id. An access log is written here.
+2. The deadline.
+3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that handlers are
+   given. Nothing of the body has been read by then. The access log is written when it is left.
+4. The form of an error: a problem, whatever raised it. A surface with a form of its own is asked here.
+5. The response leaves, with the id.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seqserve.service import errors
-from seqserve.service.core.types import Call
+from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
 from seqserve.service.rest.problems import problem
@@ -37,8 +39,9 @@ class Edge:
         max_timeout: seconds that any call is given at most.
     """
 
-    def __init__(self, app: ASGIApp, default_timeout: float, max_timeout: float) -> None:
+    def __init__(self, app: ASGIApp, entrance: Entrance, default_timeout: float, max_timeout: float) -> None:
         self._app = app
+        self._entrance = entrance
         self._default_timeout = default_timeout
         self._max_timeout = max_timeout
 
@@ -55,8 +58,10 @@ class Edge:
             await send(message)
 
         try:
-            scope[CALL] = self._call(headers)
-            await self._app(scope, receive, leave)
+            deadline = self._deadline(headers)
+            with self._entrance.crossing(_credentials(scope, headers), TRANSPORT, deadline, echoed) as call:
+                scope[CALL] = call
+                await self._app(scope, receive, leave)
         except ClientDisconnect:
             log.info("the caller went away while its body was read")
         except Exception as error:
@@ -64,12 +69,22 @@ class Edge:
         finally:
             REQUEST_ID.reset(token)
 
-    def _call(self, headers: Mapping[bytes, bytes]) -> Call:
+    def _deadline(self, headers: Mapping[bytes, bytes]) -> float:
         """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""
         seconds, given = self._default_timeout, headers.get(b"grpc-timeout")
         if given is not None:
             seconds = _seconds(given.decode("latin-1"))
-        return Call(TRANSPORT, asyncio.get_running_loop().time() + min(seconds, self._max_timeout))
+        return asyncio.get_running_loop().time() + min(seconds, self._max_timeout)
+
+
+def _credentials(scope: Scope, headers: Mapping[bytes, bytes]) -> Credentials:
+    client = scope.get("client")
+    return Credentials(
+        address=client[0] if client else "",
+        authorization=headers.get(b"authorization", b"").decode("latin-1"),
+        api_key=headers.get(b"x-api-key", b"").decode("latin-1"),
+        forwarded=headers.get(b"forwarded", b"").decode("latin-1"),
+    )
 
 
 def _seconds(given: str) -> float:

@@ -1,11 +1,11 @@
 """What every gRPC call crosses, health and reflection included: an interceptor. In this order:
 
 1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
-2. The deadline, and with it the `Call` that our methods are given. Nothing has been parsed by then, so this
-   is where a caller is recognized, who then belongs to the `Call`, and where limits are asked.
-3. Parsing, of our own methods' requests: grpc answers bytes that do not parse by UNKNOWN, without a reason.
-4. The form of an error: a status with details, whatever raised it.
-5. The call is over. An access log is written here.
+2. The deadline.
+3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that our methods are
+   given. Nothing has been parsed by then. The access log is written when it is left.
+4. Parsing, of our own methods' requests: grpc answers bytes that do not parse by UNKNOWN, without a reason.
+5. The form of an error: a status with details, whatever raised it.
 
 Two kinds of call are not seen: one of a method that does not exist, and one past the transport's limits.
 """
@@ -17,12 +17,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from seqserve.service import errors
 from seqserve.service.core.types import Call
+from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
 from seqserve.service.rpc.faults import Field, call_status, dotted
@@ -65,7 +68,8 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         max_timeout: seconds that any call is given at most.
     """
 
-    def __init__(self, default_timeout: float, max_timeout: float) -> None:
+    def __init__(self, entrance: Entrance, default_timeout: float, max_timeout: float) -> None:
+        self._entrance = entrance
         self._default_timeout = default_timeout
         self._max_timeout = max_timeout
         self._within: dict[str, Any] = {}  # by method, as each is called first; methods that exist are few
@@ -117,9 +121,11 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     @asynccontextmanager
     async def _crossing(self, context: Context, field: Field = dotted) -> AsyncIterator[Call]:
         """Take a call in, and out again: a context, in which its method runs."""
-        await _identify(context)
+        echoed = await _identify(context)
         try:
-            yield self._call(context)
+            deadline = self._deadline(context)
+            with self._entrance.crossing(_credentials(context), TRANSPORT, deadline, echoed) as call:
+                yield call
         except grpc.aio.AbortError:
             raise  # health and reflection abort by themselves
         except Exception as error:
@@ -128,10 +134,10 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
             packed = ((DETAILS_KEY, details.SerializeToString()),)
             await context.abort(grpc_status(failure), details.message, packed)
 
-    def _call(self, context: Context) -> Call:
+    def _deadline(self, context: Context) -> float:
         remaining = context.time_remaining()
         timeout = self._default_timeout if remaining is None else min(remaining, self._max_timeout)
-        return Call(TRANSPORT, asyncio.get_running_loop().time() + timeout)
+        return asyncio.get_running_loop().time() + timeout
 
 
 def _ours(error: Exception) -> SeqserveError:
@@ -142,12 +148,29 @@ def _ours(error: Exception) -> SeqserveError:
     return errors.Unexpected("an unexpected fault; the log has it under the request's id")
 
 
-async def _identify(context: Context) -> None:
+def _credentials(context: Context) -> Credentials:
+    given = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    return Credentials(
+        address=_address(context.peer()),
+        authorization=given.get("authorization", ""),
+        api_key=given.get("x-api-key", ""),
+        forwarded=given.get("forwarded", ""),
+    )
+
+
+def _address(peer: str) -> str:
+    """Return the address in `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
+    family, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
+
+
+async def _identify(context: Context) -> str:
     """Take the caller's request id or make one, for the logs of this call's task and for the caller."""
     metadata = dict(context.invocation_metadata() or ())
     echoed = request_id(str(metadata.get(REQUEST_ID_KEY, "")))
     REQUEST_ID.set(echoed)
     await context.send_initial_metadata(((REQUEST_ID_KEY, echoed),))
+    return echoed
 
 
 def _parsed(kind: type[Message], raw: bytes) -> Message:

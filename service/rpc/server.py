@@ -5,6 +5,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from seqserve.service.core.gateway import Gateway
+from seqserve.service.edge.entrance import Entrance
 from seqserve.service.rpc.edge import Edge
 from seqserve.service.rpc.health import Health
 from seqserve.service.rpc.servicers import services
@@ -18,15 +19,16 @@ class RpcServer:
     Build it inside the running event loop.
 
     Args:
+        entrance: what every call crosses.
         rpcs: the messages of the gateway's tasks.
     """
 
-    def __init__(self, gateway: Gateway, settings: Settings, rpcs: Rpcs = RPCS) -> None:
+    def __init__(self, gateway: Gateway, settings: Settings, entrance: Entrance, rpcs: Rpcs = RPCS) -> None:
         self._gateway = gateway
         self._address = _address(settings.host, settings.grpc_port)
         methods = services(gateway, rpcs)
         self._health = Health(tuple(methods))
-        edge = Edge(settings.default_timeout, settings.max_timeout)
+        edge = Edge(entrance, settings.default_timeout, settings.max_timeout)
         self._server = grpc.aio.server(interceptors=(edge,), options=_options(settings))
         for service, of_service in methods.items():
             generic = grpc.method_handlers_generic_handler(service, {**of_service})
@@ -70,7 +72,7 @@ def _address(host: str, port: int) -> str:
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_receive_message_length", settings.grpc_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # else two servers may share a port unnoticed
     ]

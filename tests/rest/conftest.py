@@ -19,6 +19,7 @@ from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
 from seqserve.service.settings import Settings
 from tests.core.fakes import BUDGET, FakeBackend, as_files, sequence_manifest, totals
+from tests.edge.fakes import open_entrance
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ async def start() -> AsyncIterator[Start]:
             catalog = Catalog(backend, runner, metrics)
             gateway = Gateway(catalog, runner, metrics, settings.max_items)
             await catalog.refresh()
-            app = create_app(gateway, metrics, settings)
+            app = create_app(gateway, metrics, settings, open_entrance())
             client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://rest")
             await stack.enter_async_context(client)
             return Door(app, client, gateway, backend, metrics)

@@ -27,6 +27,7 @@ from seqserve.service.metrics import Metrics
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings
 from seqserve.v1 import model_pb2_grpc, sequence_pb2_grpc, translation_pb2_grpc
+from tests.edge.fakes import open_entrance
 
 SEQUENCE: dict[str, Any] = {
     "task": "sequence",
@@ -279,7 +280,7 @@ async def _world(stack: AsyncExitStack, backend: FakeBackend, settings: Settings
     catalog = Catalog(backend, runner, metrics)
     gateway = WatchedGateway(catalog, runner, metrics, settings.max_items)
     gateway.ended = asyncio.Queue()
-    server = RpcServer(gateway, settings)
+    server = RpcServer(gateway, settings, open_entrance())
     catalog.on_change = server.publish
     await catalog.refresh()
     for kept in (backend.batches, backend.deadlines, backend.entered, queued):  # the golden examples'

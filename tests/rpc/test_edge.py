@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from seqserve.service import errors
 from seqserve.service.rpc.edge import Edge
 from seqserve.v1 import model_pb2
+from tests.edge.fakes import open_entrance
 
 OURS = {"metadata": (("x-request-id", "mine-7"),), "timeout": 20}
 
@@ -71,7 +72,7 @@ async def test_a_stream_that_breaks_has_the_form_of_errors(
     behaviour: Any, request_: bytes, code: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What came before the fault has been sent; the fault is a status with details."""
-    server = grpc.aio.server(interceptors=(Edge(30.0, 300.0),))
+    server = grpc.aio.server(interceptors=(Edge(open_entrance(), 30.0, 300.0),))
     handlers = {"Stream": grpc.unary_stream_rpc_method_handler(behaviour)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Streams", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -15,6 +15,7 @@ from seqserve.service import errors
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings
 from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
+from tests.edge.fakes import open_entrance
 
 DETAILS = "grpc-status-details-bin"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -176,7 +177,7 @@ async def test_bytes_that_do_not_parse_are_the_callers_fault(start: Any, raw: by
 
 
 async def test_a_message_past_the_limit_is_refused_by_the_transport(start: Any) -> None:
-    world = await start(max_message_bytes=1000)
+    world = await start(grpc_message_bytes=1000)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.translation.Translate(translate("a" * 1000))
     assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
@@ -381,6 +382,6 @@ async def test_reflection_lists_every_service_and_knows_the_messages(start: Any)
 
 async def test_a_taken_port_is_an_error(start: Any) -> None:
     world = await start()
-    other = RpcServer(world.gateway, Settings(grpc_port=world.port))
+    other = RpcServer(world.gateway, Settings(grpc_port=world.port), open_entrance())
     with pytest.raises(OSError, match="taken"):
         await other.start()

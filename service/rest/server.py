@@ -1,0 +1,58 @@
+"""The REST door's HTTP server: sockets, connections and their limits, round the application."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from seqserve.service.settings import Settings
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle REST connection is kept: longer than proxies keep theirs (nginx and AWS: 60). Otherwise a
+proxy may send a request on a connection that is just being closed, and answer its caller with 502."""
+
+
+class RestServer:
+    """Serves one application: `start`, `stop`."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._settings = settings
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        self._server = _WebServer(config)
+
+    async def start(self) -> int:
+        """Listen, and return the port: the one of the settings, or the one taken where that is 0.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        host = self._settings.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, self._settings.rest_port), family=family, backlog=2048)
+        self._task = asyncio.create_task(self._server.serve(sockets=[listening]), name="rest")
+        port: int = listening.getsockname()[1]
+        return port
+
+    async def stop(self) -> None:
+        """Take no new connection, and close those that are open."""
+        self._server.should_exit = True
+        await self._task
+
+
+class _WebServer(uvicorn.Server):
+    """uvicorn without its signal handling, which would raise the signal again after the drain."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
