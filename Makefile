@@ -2,11 +2,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH_VENV := build/bench-venv
+FUZZ_VENV := build/fuzz-venv
 ROOT ?= build/models
 DEVICE ?= gpu
 PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 
-.PHONY: setup serve demo test bench lint proto lock compose-test gpu-smoke overview-picture
+.PHONY: setup serve demo test bench fuzz lint proto lock compose-test gpu-smoke overview-picture
 
 setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
 
@@ -40,6 +41,16 @@ test: setup $(if $(FAST),,lint)  ## lint, types, import rules, then every test; 
 bench: setup $(if $(QUICK),,$(BENCH_VENV)/.done)  ## how fast the service is, beside what the model allows and beside others
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 
+# schemathesis, kept apart likewise
+$(FUZZ_VENV)/.done: requirements/fuzz.txt
+	$(PYTHON) -m venv --clear $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/pip install --quiet --require-hashes -r requirements/fuzz.txt
+	touch $@
+
+# FUZZ="--in-process 100000 --seed 7": options; FUZZ=--help lists them.
+fuzz: setup $(FUZZ_VENV)/.done  ## hostile inputs at both doors, 1.1 million of them
+	$(BIN)/python -m tests.fuzz --schemathesis $(FUZZ_VENV)/bin/schemathesis $(FUZZ)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,6 +69,7 @@ lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs u
 	$(PIN) --constraint requirements/dev.txt --extra models -o requirements/models.txt pyproject.toml
 	grep -E '^(keras|numpy|sentencepiece|tensorflow)==' requirements/dev.txt | tr -d '\\' | \
 	    $(PIN) -o requirements/bench.txt requirements/bench.in -
+	$(PIN) -o requirements/fuzz.txt requirements/fuzz.in
 
 compose-test: setup  ## build the images and run docker-compose.yml on a Docker engine, from start to end
 	$(BIN)/python deploy/compose_test.py

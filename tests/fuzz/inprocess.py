@@ -1,0 +1,230 @@
+"""Inputs handed to the doors' own code in this process: no socket between, so that there can be a million.
+
+REST's application is called as its server calls it, gRPC's methods, with the edge round them, as grpc does.
+"""
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from seqserve.service.contract.manifest_file import parse_manifest
+from seqserve.service.errors import SeqserveError
+from seqserve.service.rest.app import create_app
+from seqserve.service.rpc.edge import DETAILS_KEY, Edge
+from seqserve.service.rpc.servicers import services
+from seqserve.service.rpc.tasks import RPCS
+from seqserve.service.settings import Settings
+from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
+from tests.core import fakes
+from tests.edge.fakes import open_entrance
+from tests.fuzz import inputs, world
+from tests.fuzz.findings import Findings
+
+Trial = Callable[[Random], Awaitable[None]]
+POLITE = {"sequences": [{"x": [1, 2, 3]}], "heads": ["total"]}
+POLITE_ANSWER = fakes.total([1, 2, 3])
+FAULTS = {"UNEXPECTED", "BACKEND_FAILED"}
+"""Reasons that no input may bring about; POISON, which `totals` dies of by design, aside."""
+HEADERS = (b"content-type", b"grpc-timeout", b"x-request-id", b"forwarded", b"authorization", b"x-api-key")
+PATHS = (
+    "/v1/models/{m}:{v}",
+    "/v1/models/{m}/versions/1:{v}",
+    "/v1/models/{m}/labels/x:{v}",
+    "/v1/models/{m}",
+)
+HONEST: dict[str, tuple[Message, ...]] = {
+    "Translate": (
+        translation_pb2.TranslateRequest(model={"name": "echo"}, texts=["two dogs", "run"]),
+        translation_pb2.TranslateRequest(
+            model={"name": "echo", "version": 1}, texts=["a cat"], options={"beam_size": 2, "n_best": 2}
+        ),
+    ),
+    "Predict": (
+        sequence_pb2.PredictRequest(
+            model={"name": "totals"},
+            sequences=[{"features": {"x": {"numbers": {"values": [1, 2, 3]}}}}],
+            heads=["total"],
+        ),
+        sequence_pb2.PredictRequest(
+            model={"name": "tickets"},
+            sequences=[
+                {
+                    "features": {
+                        "activity": {"strings": {"values": ["Assign", "Wait"]}},
+                        "minutes": {"timestamps": {"values": [{"seconds": 5}, {"seconds": 65, "nanos": 7}]}},
+                        "amount": {"numbers": {"values": [1, 2, 3, 4], "width": 2}},
+                    }
+                }
+            ],
+        ),
+    ),
+    "GetModel": (model_pb2.GetModelRequest(name="echo"),),
+    "ListModels": (model_pb2.ListModelsRequest(),),
+}
+
+
+class Context:
+    """What grpc hands a method, as far as the edge uses it."""
+
+    def __init__(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+        self._metadata = metadata
+        self.status: status_pb2.Status | None = None
+        self.code = grpc.StatusCode.OK
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return self._metadata
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:9"
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
+    def time_remaining(self) -> float:
+        return 20.0
+
+    async def send_initial_metadata(self, _: Any) -> None: ...
+
+    def set_trailing_metadata(self, _: Any) -> None: ...
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
+        self.code = code
+        self.status = status_pb2.Status.FromString(dict(trailing)[DETAILS_KEY])
+        raise grpc.aio.AbortError
+
+
+@asynccontextmanager
+async def trials(findings: Findings) -> AsyncIterator[dict[str, Trial]]:
+    """Yield, by name, what tries one input that is drawn from a `Random`."""
+    async with fakes.running(world.answer) as core:
+        core.backend.published = world.backend().published
+        await core.catalog.refresh()
+        doors = _Doors(core, findings)
+        yield {"rest": doors.rest, "grpc": doors.grpc, "manifest": doors.manifest}
+
+
+class _Doors:
+    def __init__(self, core: fakes.Core, findings: Findings) -> None:
+        settings = Settings()
+        self._backend = core.backend
+        self._findings = findings
+        self._app = create_app(core.gateway, core.metrics, settings, open_entrance())
+        edge = Edge(open_entrance(), settings.default_timeout, settings.max_timeout)
+        self._methods = {
+            name: edge._round(method).unary_unary
+            for service in services(core.gateway, RPCS).values()
+            for name, method in service.items()
+        }
+        self._manifests = world.manifests()
+
+    async def rest(self, random: Random) -> None:
+        """Call the application; beside it, now and then, a polite call, which must be answered rightly."""
+        self._backend.batches.clear()
+        model, verb, body = inputs.body(random)
+        path = random.choice(PATHS).format(m=model if random.random() < 0.97 else "n/o\x00", v=verb)
+        headers = [(b"content-type", b"application/json")]
+        for _ in range(random.randrange(3) if random.random() < 0.3 else 0):
+            given = random.choice(inputs.WORDS).encode()
+            headers.append((random.choice(HEADERS), given if random.random() < 0.5 else random.randbytes(9)))
+        calls = [self._call("POST" if random.random() < 0.97 else "GET", path, headers, body, random)]
+        is_polite = random.random() < 0.1
+        if is_polite:
+            polite = json.dumps(POLITE).encode()
+            calls.append(self._call("POST", "/v1/models/totals:predict", headers[:1], polite, random))
+        answers = await asyncio.gather(*calls)
+        self._judge(*answers[0], body)
+        if is_polite and _value(answers[1]) != POLITE_ANSWER:
+            self._findings.add("a polite call beside it was answered", answers[1], body)
+
+    async def _call(
+        self, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes, random: Random
+    ) -> tuple[int, bytes]:
+        cut = random.randrange(len(body) + 1) if random.random() < 0.1 else len(body)
+        parts = [body[:cut], body[cut:]] if cut < len(body) else [body]
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            if parts:
+                return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": headers,
+            "client": ("127.0.0.1", 9),
+            "server": ("127.0.0.1", 80),
+        }
+        await self._app(scope, receive, send)
+        return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
+
+    def _judge(self, status: int, answer: bytes, body: bytes) -> None:
+        content = json.loads(answer)
+        reason = content.get("reason", "")
+        if status >= 500 and not (reason == "BACKEND_FAILED" and b"666" in body):
+            self._findings.add(f"REST answered {status} {reason}", content, body)
+        for place in ("translations", "predictions"):
+            for item in content.get(place, ()):
+                if item.get("error", {}).get("reason") in FAULTS and b"666" not in body:
+                    self._findings.add("an item failed unexpectedly", item, body)
+
+    async def grpc(self, random: Random) -> None:
+        """Call a method as grpc does, with bytes."""
+        self._backend.batches.clear()
+        name = random.choice(("Translate", "Predict", "Predict", "Predict", "GetModel", "ListModels"))
+        raw = inputs.message(random.choice(HONEST[name]), random)
+        metadata = (("x-request-id", random.choice(inputs.WORDS)),) if random.random() < 0.2 else ()
+        context = Context(metadata)
+        try:
+            await self._methods[name](raw, context)
+        except grpc.aio.AbortError:
+            assert context.status is not None
+            info = error_details_pb2.ErrorInfo()
+            context.status.details[0].Unpack(info)
+            if info.reason in FAULTS and not _is_poisoned(raw):
+                self._findings.add(f"gRPC answered {context.code.name} {info.reason}", context.status, raw)
+
+    async def manifest(self, random: Random) -> None:
+        """Read a manifest: what is refused is refused as what it is."""
+        raw = random.choice(self._manifests)
+        table = json.loads(raw)
+        for _ in range(random.randrange(1, 3)):
+            table = inputs._changed(table, random)
+        raw = json.dumps(table).encode("utf-8", "surrogatepass")
+        if random.random() < 0.2:
+            raw = inputs.mutated(raw, random)
+        try:
+            parse_manifest(raw)
+        except SeqserveError:
+            return
+        except RecursionError:
+            self._findings.add("a manifest was too deep", "RecursionError", raw)
+
+
+def _is_poisoned(raw: bytes) -> bool:
+    """Tell whether a message may hold the number that `totals` dies of."""
+    return struct.pack("<d", fakes.POISON) in raw
+
+
+def _value(answer: tuple[int, bytes]) -> float:
+    value: float = json.loads(answer[1])["predictions"][0]["heads"]["total"]["value"]
+    return value
