@@ -34,6 +34,17 @@ class KeeperMetrics:
         )
 
 
+class TlsMetrics:
+    """What is told of this service's certificates, where it has any: without them there is no series."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.expiry = Gauge(
+            "seqserve_tls_certificate_expiry_timestamp_seconds",
+            "When the first certificate of the chain that the doors show ends, in Unix time.",
+            registry=registry,
+        )
+
+
 class Metrics:
     """All families, on one registry."""
 

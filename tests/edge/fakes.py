@@ -1,4 +1,9 @@
-"""An entrance for tests of what lies behind it."""
+"""An entrance for tests of what lies behind it, and certificates."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import trustme
 
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
@@ -7,3 +12,11 @@ from seqserve.service.edge.recognizer import Recognizer
 def open_entrance() -> Entrance:
     """Return one that lets everybody in."""
     return Entrance(Recognizer())
+
+
+def write_certificate(authority: trustme.CA, cert: Path, key: Path, days: int = 30) -> bytes:
+    """Write a certificate for `localhost`, and return its PEM."""
+    issued = authority.issue_cert("localhost", "127.0.0.1", not_after=datetime.now(UTC) + timedelta(days))
+    cert.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(str(key))
+    return issued.cert_chain_pems[0].bytes()
