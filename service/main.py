@@ -23,9 +23,11 @@ from seqserve.service.backend.tfserving import TfServingBackend, Tls
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.metrics import Metrics
@@ -67,8 +69,9 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     runner = ItemRunner(scheduler, metrics)
     readiness = Readiness(backend, settings.ready_models, settings.ready_grace_seconds)
     catalog = Catalog(backend, runner, metrics, settings.device, readiness=readiness)
+    limits = make_limits(settings)
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
-    entrance = Entrance(Recognizer())
+    entrance = Entrance(Recognizer(), limits, AccessLog(settings.access_log), metrics)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
@@ -80,6 +83,17 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         yield Running(gateway, catalog, rest_port, grpc_port)
         await rpc.leave()  # health checkers first
         await gateway.drain(settings.drain_seconds)
+
+
+def make_limits(settings: Settings) -> Limits:
+    """Return the limits of each principal."""
+    shares = Shares(
+        settings.principal_requests_per_second,
+        settings.principal_cells_per_second,
+        settings.principal_requests,
+        settings.principal_cells,
+    )
+    return Limits(shares)
 
 
 def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[], int] = cores) -> Backend:

@@ -94,6 +94,12 @@ class Metrics:
         self.rejected = self._counter(
             "rejected", "Items, or requests unread, refused for the service's state.", ("reason",)
         )
+        self.limit_hits = self._counter(
+            "limit_hits", "Calls and connections refused by a limit; the setting's name.", ("limit",)
+        )
+        self.turned_away = self._counter(
+            "turned_away", "Calls refused before they reached a route or method.", ("transport", "reason")
+        )
 
     def of(self, family: Family, *labels: str) -> Family:
         """Return the family's series of these labels; faster than `labels`, which locks and converts."""

@@ -142,7 +142,7 @@ class Gateway:
         member, limit = task.body_member, self._max_items
         if asked.count > limit:
             message = f"{member} has {asked.count} entries, more than the limit of {limit}"
-            raise errors.TooManyItems(message, path=(member,))
+            raise errors.TooManyItems(message, path=(member,), limit="max_items")
         body = asked.convert()
         if not getattr(body, member):
             raise errors.EmptyRequest(f"{member} is empty", path=(member,))

@@ -3,7 +3,6 @@
 Nothing else touches these families.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from types import TracebackType
@@ -11,10 +10,9 @@ from typing import Self
 
 from seqserve.service import errors
 from seqserve.service.core.types import Call, ModelRef, Outcome, Task
-from seqserve.service.errors import SeqserveError
+from seqserve.service.errors import OK, SeqserveError, ending
 from seqserve.service.metrics import NONE, OTHER, Metrics
 
-OK = "OK"
 NO_REASON = ""
 
 
@@ -37,16 +35,14 @@ class Recorder:
 
     def request(self, task: Task, ref: ModelRef, call: Call) -> "Record":
         """Return the record of a request that begins; it is a context, to be left when the request ends."""
-        return Record(self._metrics, task, call, self._known(ref), self._clock)
+        model = ref.name if self._is_known(ref.name) else OTHER
+        call.visit.model = model
+        return Record(self._metrics, task, call, (model, NONE), self._clock)
 
     def refused(self, task: Task, ref: ModelRef, call: Call, error: SeqserveError) -> None:
         """Count a request that was refused on arrival, before it was read."""
         self._metrics.of(self._metrics.rejected, error.reason).inc()
         self.request(task, ref, call).end(error.code.value, error.reason)
-
-    def _known(self, ref: ModelRef) -> tuple[str, str]:
-        """Return the labels of a request that has reached no version yet."""
-        return (ref.name if self._is_known(ref.name) else OTHER, NONE)
 
 
 class Record:
@@ -75,11 +71,12 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._metrics.of(self._metrics.in_flight, self._call.transport).dec()
-        self.end(*_outcome(error))
+        self.end(*ending(error, self._call.is_late()))
 
     def version(self, model: str, number: int) -> None:
         """Say which version answers."""
         self._labels = (model, str(number))
+        self._call.visit.version = number
 
     def items(self, outcomes: Sequence[Outcome]) -> None:
         """Count what became of each item."""
@@ -102,13 +99,3 @@ class Record:
 
     def _outcome_labels(self, code: str, reason: str) -> tuple[str, ...]:
         return (*self._labels, self._task.verb, self._call.transport, code, reason)
-
-
-def _outcome(error: BaseException | None) -> tuple[str, str]:
-    """Return the code and the reason of a request's end."""
-    if error is None:
-        return OK, NO_REASON
-    if isinstance(error, SeqserveError):
-        return error.code.value, error.reason
-    kind = errors.Cancelled if isinstance(error, asyncio.CancelledError) else errors.Unexpected
-    return kind.code.value, kind.reason

@@ -1,5 +1,6 @@
 """The words that the rooms of core share: what is asked, how items are planned, what is answered."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -55,7 +56,9 @@ class Visit:
     """What becomes known of a call on its way: whoever knows fills in, the access log reads.
 
     Args:
-        model: a name that the catalog has, or empty.
+        method: what was called, in the door's own words: a route or an RPC; never what a caller wrote.
+        code: of an end that the door told by itself; empty: the error tells.
+        model: a name that the catalog has, `_other` for any other; empty: none was asked for.
         version: of the version that answered; 0: none did.
         items: how many texts or sequences were asked for.
         cells: what they cost together.
@@ -63,6 +66,8 @@ class Visit:
         bytes_out: likewise, of the answer.
     """
 
+    method: str = ""
+    code: str = ""
     model: str = ""
     version: int = 0
     items: int = 0
@@ -83,6 +88,10 @@ class Call:
     id: str = ""
     principal: Principal = NOBODY
     visit: Visit = field(default_factory=Visit)
+
+    def is_late(self) -> bool:
+        """Tell whether the deadline has passed."""
+        return asyncio.get_running_loop().time() >= self.deadline
 
 
 @dataclass(frozen=True, slots=True)

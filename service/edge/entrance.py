@@ -3,28 +3,89 @@
 A door's edge translates its transport into `Credentials`, and the errors that leave here into its own form.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
 
-from seqserve.service.core.types import Call
+from seqserve.service.core.limits import Limits
+from seqserve.service.core.types import Call, Principal, Visit
+from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.recognizer import Credentials, Recognizer
+from seqserve.service.errors import SeqserveError, ending
+from seqserve.service.metrics import Metrics
 
 
 class Entrance:
     """Takes calls in, and out again."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        limits: Limits,
+        access_log: AccessLog,
+        metrics: Metrics,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self._recognizer = recognizer
+        self._limits = limits
+        self._access_log = access_log
+        self._metrics = metrics
+        self._clock = clock
 
     @contextmanager
-    def crossing(self, credentials: Credentials, transport: str, deadline: float, id: str) -> Iterator[Call]:
+    def crossing(
+        self, credentials: Credentials, transport: str, deadline: Callable[[], float], id: str
+    ) -> Iterator[Call]:
         """Take a call in: a context, in which it is answered.
 
         Args:
-            deadline: absolute, on the event loop's clock.
+            deadline: returns the absolute deadline, on the event loop's clock; may raise what the door then
+                shows. It is asked once the caller is known.
             id: the request's.
 
         Raises:
             Unauthenticated; RateLimited.
         """
-        yield Call(transport, deadline, id, self._recognizer.principal(credentials))
+        arrival = _Arrival(self._clock(), credentials, transport, id)
+        try:
+            arrival.principal = self._recognizer.principal(credentials)
+            with self._limits.calling(arrival.principal.name):
+                arrival.call = Call(transport, deadline(), id, arrival.principal)
+                yield arrival.call
+        except BaseException as error:
+            self._left(arrival, error)
+            raise
+        self._left(arrival, None)
+
+    def _left(self, arrival: "_Arrival", error: BaseException | None) -> None:
+        """Count and write down how a call ended."""
+        call, metrics = arrival.call, self._metrics
+        code, reason = ending(error, call is not None and call.is_late())
+        if call is None:
+            metrics.of(metrics.turned_away, arrival.transport, reason).inc()
+        if isinstance(error, SeqserveError) and error.limit:
+            metrics.of(metrics.limit_hits, error.limit).inc()
+        visit = call.visit if call is not None else Visit()
+        if visit.code:  # the door has ended it by itself
+            code, reason = visit.code, ""
+        self._access_log.write(visit, code, reason, self._clock() - arrival.began, **arrival.who())
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A call that stands in the entrance: the principal and the `Call` come one after the other."""
+
+    began: float
+    credentials: Credentials
+    transport: str
+    id: str
+    principal: Principal | None = None
+    call: Call | None = None
+
+    def who(self) -> dict[str, str]:
+        """Return what the access log has of a caller: the address where that is all that is known."""
+        known = (
+            {"principal": self.principal.name} if self.principal else {"address": self.credentials.address}
+        )
+        return {"request_id": self.id, "transport": self.transport, **known}

@@ -16,6 +16,7 @@ Raised everywhere below the transports; turned into HTTP and gRPC by `service.st
 A leaf class is one reason. Its docstring is its line in the documented table (`docs/errors.md`).
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,9 @@ from seqserve.service.errors.base import (
 from seqserve.service.errors.base import (
     json_pointer as json_pointer,
 )
+
+OK = "OK"
+"""The code of a call that was answered."""
 
 # --- REST alone ---------------------------------------------------------------------------------
 
@@ -387,3 +391,19 @@ def leaves(root: type[SeqserveError] = SeqserveError) -> Iterator[type[SeqserveE
         if hasattr(kind, "reason"):
             yield kind
         yield from leaves(kind)
+
+
+def ending(error: BaseException | None, is_late: bool = False) -> tuple[str, str]:
+    """Return the code and the reason of a call's end, for metrics and the access log.
+
+    Args:
+        error: what ended it; None: it was answered.
+        is_late: whether its deadline had passed: then that is why a door cancelled it.
+    """
+    if error is None:
+        return OK, ""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        kind: type[SeqserveError] = DeadlineExceeded if is_late else Cancelled
+    else:
+        kind = type(error) if isinstance(error, SeqserveError) else Unexpected
+    return kind.code.value, kind.reason

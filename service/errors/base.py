@@ -41,7 +41,12 @@ class Violation:
 
 
 class SeqserveError(Exception):
-    """Base of all: `code` and `reason` say what kind, the message names field, limit and value."""
+    """Base of all: `code` and `reason` say what kind, the message names field, limit and value.
+
+    Args:
+        retry_after: seconds.
+        limit: the setting that the request went past; the entrance counts it by this name.
+    """
 
     code: ClassVar[Code]
     reason: ClassVar[str]
@@ -53,11 +58,13 @@ class SeqserveError(Exception):
         path: Path = (),
         retry_after: float | None = None,
         violations: tuple[Violation, ...] = (),
+        limit: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
-        self.retry_after = retry_after  # seconds
+        self.retry_after = retry_after
+        self.limit = limit
         self._violations = violations
 
     @property
@@ -71,12 +78,16 @@ class SeqserveError(Exception):
         """Return the same error with `prefix` before its path: an item's fault seen from the request."""
         inner = tuple(Violation((*prefix, *v.path), v.message, v.reason) for v in self._violations)
         return type(self)(
-            self.message, path=(*prefix, *self.path), retry_after=self.retry_after, violations=inner
+            self.message,
+            path=(*prefix, *self.path),
+            retry_after=self.retry_after,
+            violations=inner,
+            limit=self.limit,
         )
 
     def among(self, violations: tuple[Violation, ...]) -> "SeqserveError":
         """Return the same error listing `violations`: the request's error when all its items failed."""
-        return type(self)(self.message, retry_after=self.retry_after, violations=violations)
+        return type(self)(self.message, retry_after=self.retry_after, violations=violations, limit=self.limit)
 
 
 class InvalidArgument(SeqserveError):

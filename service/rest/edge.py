@@ -12,11 +12,13 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seqserve.service import errors
+from seqserve.service.core.types import Visit
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.errors import SeqserveError
@@ -57,17 +59,32 @@ class Edge:
                 message["headers"] = [*message["headers"], (b"x-request-id", echoed.encode())]
             await send(message)
 
+        credentials, deadline = _credentials(scope, headers), partial(self._deadline, headers)
         try:
-            deadline = self._deadline(headers)
-            with self._entrance.crossing(_credentials(scope, headers), TRANSPORT, deadline, echoed) as call:
+            with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed) as call:
                 scope[CALL] = call
-                await self._app(scope, receive, leave)
-        except ClientDisconnect:
-            log.info("the caller went away while its body was read")
+                await self._counted(scope, receive, leave, call.visit)
         except Exception as error:
             await problem(_ours(error))(scope, receive, leave)
         finally:
             REQUEST_ID.reset(token)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+        """Hand a call on, and count its bytes."""
+
+        async def come() -> Message:
+            message = await receive()
+            visit.bytes_in += len(message.get("body", b""))
+            return message
+
+        async def go(message: Message) -> None:
+            visit.bytes_out += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, come, go)
+        except ClientDisconnect:
+            raise errors.Cancelled("the caller went away while its body was read") from None
 
     def _deadline(self, headers: Mapping[bytes, bytes]) -> float:
         """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""

@@ -65,6 +65,7 @@ class Routes:
             match = route.pattern.fullmatch(path)
             if match is not None and route.method == method:
                 scope["path_params"] = match.groupdict()
+                scope[CALL].visit.method = f"{method} {route.path}"
                 return route.handler
             if match is not None:
                 allowed.add(route.method)

@@ -13,9 +13,10 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,7 +24,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from seqserve.service import errors
-from seqserve.service.core.types import Call
+from seqserve.service.core.types import Call, Visit
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.errors import SeqserveError
@@ -83,49 +84,55 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            self._within[method] = self._round(handler)
+            self._within[method] = self._round(method, handler)
         return self._within[method]
 
-    def _round(self, handler: Any) -> Any:
+    def _round(self, name: str, handler: Any) -> Any:
         if isinstance(handler, Method):
-            return grpc.unary_unary_rpc_method_handler(self._answering(handler))
+            return grpc.unary_unary_rpc_method_handler(self._answering(name, handler))
         kind = next(kind for kind in MAKERS if getattr(handler, kind) is not None)
         behaviour = getattr(handler, kind)
         passing = self._streaming if inspect.isasyncgenfunction(behaviour) else self._awaiting
-        return MAKERS[kind](passing(behaviour), handler.request_deserializer, handler.response_serializer)
+        return MAKERS[kind](
+            passing(name, behaviour), handler.request_deserializer, handler.response_serializer
+        )
 
-    def _answering(self, method: Method) -> Behaviour:
+    def _answering(self, name: str, method: Method) -> Behaviour:
         async def answer(raw: bytes, context: Context) -> bytes:
-            async with self._crossing(context, method.field) as call:
-                answered = await method.answer(_parsed(method.request, raw), call)
-                return answered.SerializeToString()
+            async with self._crossing(name, context, method.field) as call:
+                call.visit.bytes_in = len(raw)
+                answered = (await method.answer(_parsed(method.request, raw), call)).SerializeToString()
+                call.visit.bytes_out = len(answered)
+                return answered
             raise AssertionError("what fails aborts the call")
 
         return answer
 
-    def _awaiting(self, behaviour: Behaviour) -> Behaviour:
+    def _awaiting(self, name: str, behaviour: Behaviour) -> Behaviour:
         async def passed(request: Any, context: Context) -> Any:
-            async with self._crossing(context):
+            async with self._crossing(name, context):
                 return await behaviour(request, context)
 
         return passed
 
-    def _streaming(self, behaviour: Behaviour) -> Behaviour:
+    def _streaming(self, name: str, behaviour: Behaviour) -> Behaviour:
         async def passed(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._crossing(context):
+            async with self._crossing(name, context):
                 async for answer in behaviour(request, context):
                     yield answer
 
         return passed
 
     @asynccontextmanager
-    async def _crossing(self, context: Context, field: Field = dotted) -> AsyncIterator[Call]:
+    async def _crossing(self, name: str, context: Context, field: Field = dotted) -> AsyncIterator[Call]:
         """Take a call in, and out again: a context, in which its method runs."""
         echoed = await _identify(context)
         try:
-            deadline = self._deadline(context)
+            deadline = partial(self._deadline, context)
             with self._entrance.crossing(_credentials(context), TRANSPORT, deadline, echoed) as call:
-                yield call
+                call.visit.method = name
+                with _telling(context, call.visit):
+                    yield call
         except grpc.aio.AbortError:
             raise  # health and reflection abort by themselves
         except Exception as error:
@@ -138,6 +145,16 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         remaining = context.time_remaining()
         timeout = self._default_timeout if remaining is None else min(remaining, self._max_timeout)
         return asyncio.get_running_loop().time() + timeout
+
+
+@contextmanager
+def _telling(context: Context, visit: Visit) -> Iterator[None]:
+    """Leave the code of a call that its method has ended by itself."""
+    try:
+        yield
+    except grpc.aio.AbortError:
+        visit.code = context.code().name
+        raise
 
 
 def _ours(error: Exception) -> SeqserveError:

@@ -4,14 +4,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
+from prometheus_client import CollectorRegistry
 
+from seqserve.service.core.limits import Limits, Shares
+from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
+from seqserve.service.metrics import Metrics
 
 
 def open_entrance() -> Entrance:
-    """Return one that lets everybody in."""
-    return Entrance(Recognizer())
+    """Return one that lets everybody in, and writes down whatever fails."""
+    return Entrance(Recognizer(), Limits(Shares()), AccessLog(), Metrics(CollectorRegistry()))
 
 
 def write_certificate(authority: trustme.CA, cert: Path, key: Path, days: int = 30) -> bytes:
