@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -34,7 +35,7 @@ from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
 from seqserve.service.rest.server import RestServer
 from seqserve.service.rpc.server import RpcServer
-from seqserve.service.settings import Settings, SettingsUnusable
+from seqserve.service.settings import Settings, naming
 
 log = logging.getLogger(__name__)
 CALLS = 2
@@ -105,12 +106,10 @@ def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[],
     Raises:
         SettingsUnusable: a file that the settings name cannot be read.
     """
-    path, ca = settings.model_config_file, settings.tfserving_ca
-    try:
-        config = ModelConfigFile(path) if path is not None else None
-        tls = Tls.read(ca, settings.tfserving_cert, settings.tfserving_key) if ca is not None else None
-    except ValueError as error:
-        raise SettingsUnusable(str(error)) from error
+    config, path = None, settings.model_config_file
+    if path is not None:
+        with naming("model_config_file", path):
+            config = ModelConfigFile(path)
     if not settings.tfserving_addresses:
         slots = settings.slots or (CALLS if settings.device == "gpu" else count_cores())
         return EmbeddedBackend(settings.root, threads=slots, config=config)
@@ -119,9 +118,21 @@ def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[],
         lambda: sorted(config.entries()) if config is not None else settings.model_names,
         metrics,
         calls=settings.slots or CALLS,
-        tls=tls,
+        tls=_tls(settings),
         failed_loads=FailedLoads(config, settings.tfserving_root),
     )
+
+
+def _tls(settings: Settings) -> Tls | None:
+    """Return the certificates of the channels to TensorFlow Serving, where they are to be encrypted."""
+    ca = _pem("tfserving_ca", settings.tfserving_ca)
+    cert, key = _pem("tfserving_cert", settings.tfserving_cert), _pem("tfserving_key", settings.tfserving_key)
+    return None if ca is None else Tls(ca, cert, key)
+
+
+def _pem(field: str, path: Path | None) -> bytes | None:
+    with naming(field, path):
+        return None if path is None else path.read_bytes()
 
 
 @asynccontextmanager

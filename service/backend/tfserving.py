@@ -11,7 +11,6 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int64Value
@@ -51,19 +50,6 @@ class Tls:
     ca: bytes
     cert: bytes | None = None
     key: bytes | None = None
-
-    @classmethod
-    def read(cls, ca: Path, cert: Path | None, key: Path | None) -> "Tls":
-        """Read the files; raises ValueError, naming the one that cannot be read."""
-        own = (_pem(path) if path is not None else None for path in (cert, key))
-        return cls(_pem(ca), *own)
-
-
-def _pem(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
 class RetryBudget:

@@ -1,6 +1,7 @@
 """`seqserve serve`: settings from options and environment; when the service is ready, calls to paste."""
 
 import json
+import logging
 import shlex
 import sys
 from importlib.util import find_spec
@@ -8,36 +9,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from rich.markup import escape
 
 from seqserve.service.cli.show import console, failed
-from seqserve.service.settings import Settings, SettingsUnusable
+from seqserve.service.settings import THEMES, Settings, SettingsUnusable, read_settings
+from seqserve.service.settings.environment import variable
 
 if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
     from seqserve.service.core.types import Served
 
+log = logging.getLogger(__name__)
 app = typer.Typer(rich_markup_mode="rich")
+MODELS, LISTENS = "Models", "Where it listens"
 
 
 def _settings_help() -> str:
-    """Return every setting's variable, default and meaning."""
-    lines = [
-        f"{(Settings.model_config['env_prefix'] + name).upper()}={field.default}  {field.description}"
-        for name, field in Settings.model_fields.items()
-    ]
-    return "Settings, read from the environment:\n\n" + "\n\n".join(lines)
+    """Return every setting's variable, default and meaning, by theme."""
+    lines = ["Settings, read from the environment:"]
+    for name, field in Settings.model_fields.items():
+        if name in THEMES:
+            lines.append(f"[bold]{THEMES[name]}[/bold]")
+        lines.append(escape(f"{variable(name)}={field.default}  {field.description}"))
+    return "\n\n".join(lines)
 
 
 @app.command(epilog=_settings_help())
 def serve(
-    root: Annotated[Path | None, typer.Option(help="folder of MODEL/VERSION directories")] = None,
-    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
-    rest_port: Annotated[int | None, typer.Option(help="REST port; 0 takes a free one")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one")] = None,
-    tfserving: Annotated[
-        str | None, typer.Option(help="HOST:PORT,… of TensorFlow Serving, which then runs the models")
+    root: Annotated[
+        Path | None, typer.Option(help="folder of MODEL/VERSION directories", rich_help_panel=MODELS)
     ] = None,
-    models: Annotated[str | None, typer.Option(help="NAME,… of the models at TensorFlow Serving")] = None,
+    tfserving: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT,… of TensorFlow Serving, which then runs the models", rich_help_panel=MODELS
+        ),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="NAME,… of the models at TensorFlow Serving", rich_help_panel=MODELS)
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on", rich_help_panel=LISTENS)] = None,
+    rest_port: Annotated[
+        int | None, typer.Option(help="REST port; 0 takes a free one", rich_help_panel=LISTENS)
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="gRPC port; 0 takes a free one", rich_help_panel=LISTENS)
+    ] = None,
 ) -> None:
     """Serve models over REST and gRPC until SIGTERM or Ctrl-C.
 
@@ -47,35 +63,35 @@ def serve(
     Example: seqserve serve --root build/models
 
     Example: seqserve serve --tfserving localhost:8500 --models en-de,shop
+
+    Example: SEQSERVE_KEYS=keys SEQSERVE_TLS_CERT=crt.pem SEQSERVE_TLS_KEY=key.pem seqserve serve --host ::
     """
     from seqserve.service.logs import configure_logging
     from seqserve.service.main import run
 
     options: dict[str, Any] = {"root": root, "host": host, "rest_port": rest_port, "grpc_port": grpc_port}
     options |= {"tfserving": tfserving, "models": models}
-    settings = _settings({name: value for name, value in options.items() if value is not None})
-    configure_logging(settings.log_level)
     try:
+        settings, warnings = read_settings({name: v for name, v in options.items() if v is not None})
+        _check_installed(settings)
+        configure_logging(settings.log_level)
+        for warning in warnings:
+            log.warning(warning)
         run(settings, lambda started: _greet(started, settings))
     except SettingsUnusable as error:
         raise failed(f"settings: {error}") from None
     except OSError as error:  # only binding lets one through
-        raise failed(f"cannot listen on {settings.host}: {error}") from None
+        asked = f"{variable('host')}={settings.host}, {variable('rest_port')}, {variable('grpc_port')}"
+        raise failed(f"cannot listen on {settings.host} (choose by {asked}): {error}") from None
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    """Return the settings, if this installation can do what they ask for."""
-    try:
-        settings = Settings(**options)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise failed(f"settings: {faults}") from None
+def _check_installed(settings: Settings) -> None:
+    """Refuse what this installation cannot do."""
     if not settings.tfserving_addresses and find_spec("tensorflow") is None:
         raise failed(
             "without --tfserving the models run in this process, which needs TensorFlow: "
             "pip install 'seqserve[embedded]'"
         )
-    return settings
 
 
 def _greet(started: Any, settings: Settings) -> None:

@@ -1,7 +1,6 @@
 """What `tfserving` promises beyond the backend suite: what is sent, and every way an answer can be bad."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -262,23 +261,13 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def pem(folder: Path, name: str, content: trustme.Blob) -> Path:
-    """Write a PEM file."""
-    path = folder / f"{name}.pem"
-    content.write_to_path(str(path))
-    return path
-
-
-async def test_tls_proves_the_server_and_mutual_tls_the_gateway(
-    authority: trustme.CA, tmp_path: Path
-) -> None:
+async def test_tls_proves_the_server_and_mutual_tls_the_gateway(authority: trustme.CA) -> None:
     """A server of the authority answers; one of another does not; one that asks for a certificate gets it."""
     its, mine = authority.issue_cert("127.0.0.1"), authority.issue_cert("gateway")
     ca = authority.cert_pem.bytes()
     pair = (its.private_key_pem.bytes(), its.cert_chain_pems[0].bytes())
     credentials = grpc.ssl_server_credentials([pair], ca, require_client_auth=True)
-    files = [pem(tmp_path, "ca", authority.cert_pem), pem(tmp_path, "cert", mine.cert_chain_pems[0])]
-    mutual = Tls.read(*files, pem(tmp_path, "key", mine.private_key_pem))
+    mutual = Tls(ca, mine.cert_chain_pems[0].bytes(), mine.private_key_pem.bytes())
     async with server(Script(), credentials) as address:
         async with backend(address, tls=mutual) as tfs:
             await tfs.versions("m")
@@ -287,5 +276,3 @@ async def test_tls_proves_the_server_and_mutual_tls_the_gateway(
             async with backend(address, tls=tls) as tfs:
                 with pytest.raises(errors.BackendUnavailable):
                     await tfs.versions("m")
-    with pytest.raises(ValueError, match=r"missing\.pem"):
-        Tls.read(tmp_path / "missing.pem", None, None)

@@ -1,24 +1,51 @@
 """Every setting of the gateway, and the only reader of the environment (prefix SEQSERVE_).
 
-`seqserve serve --help` prints this table.
+`read_settings` is for the command; tests and programs make `Settings` themselves. `seqserve serve --help`
+prints this table.
 """
 
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from seqserve.service.settings.environment import Environment, sort_out, variable
+from seqserve.service.settings.rules import wrong
+
+LAME_DUCK_SECONDS = 5.0
+LONGEST_VALUE = 100
+RULES = "rules"
 Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
-Rate = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Settings(BaseSettings):
-    """SEQSERVE_ROOT, SEQSERVE_REST_PORT, …: each field below in capitals."""
+class _Variables(PydanticBaseSettingsSource):
+    """The environment as a source of settings."""
 
-    model_config = SettingsConfigDict(env_prefix="SEQSERVE_", frozen=True, extra="forbid")
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self._given = _environment().given
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        return self._given.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self._given)
+
+
+class Settings(BaseSettings):
+    """SEQSERVE_ROOT, SEQSERVE_REST_PORT, …: each field below in capitals; an empty one counts as absent."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
     root: Path = Field(
         Path("build/models"), description="folder of MODEL/VERSION directories that this process runs itself"
@@ -53,6 +80,11 @@ class Settings(BaseSettings):
     open: Literal["", "tls", "all"] = Field(
         "",
         description="what a public address may lack on purpose: tls (a proxy has it) or all (keys too)",
+    )
+    publish: str = Field(
+        "",
+        description="address at which a container's ports are published, which callers reach in place of "
+        "host: docker-compose.yml sets it",
     )
     keys: Path | None = Field(None, description="file of API keys, by their hashes: seqserve keys --help")
     jwt_jwks: Path | None = Field(None, description="file of the keys (JWKS) that sign callers' tokens (JWT)")
@@ -98,11 +130,6 @@ class Settings(BaseSettings):
     grpc_age_seconds: Rate = Field(
         0, description="seconds after which a gRPC connection is renewed; 0: never"
     )
-    lame_duck_seconds: Annotated[float, Field(ge=0)] | None = Field(
-        None,
-        description="seconds from SIGTERM, unready, in which new calls are still answered; absent: 5, or 0 "
-        "where standard input is a terminal",
-    )
     default_timeout: Seconds = Field(30.0, description="seconds a request may take if it names no timeout")
     max_timeout: Seconds = Field(300.0, description="seconds a request gets at most, whatever it asks for")
     backend_timeout: Seconds = Field(30.0, description="seconds one batch may take")
@@ -123,8 +150,23 @@ class Settings(BaseSettings):
     ready_grace_seconds: Seconds = Field(
         10.0, description="seconds without an answering TensorFlow Serving after which this is not ready"
     )
+    lame_duck_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="seconds from SIGTERM, unready, in which new calls are still answered; absent: 5, or 0 "
+        "where standard input is a terminal",
+    )
     drain_seconds: Seconds = Field(20.0, description="seconds that open requests may take on shutdown")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Variables(settings_cls)
 
     @property
     def tfserving_addresses(self) -> list[str]:
@@ -136,23 +178,98 @@ class Settings(BaseSettings):
         """The models named for TensorFlow Serving."""
         return _names(self.models)
 
+    @property
+    def trusted_proxy_networks(self) -> list[str]:
+        """The addresses and networks of trusted proxies."""
+        return _names(self.trusted_proxies)
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins of pages whose scripts may call."""
+        return _names(self.cors_origins)
+
+    @property
+    def lame_duck(self) -> float:
+        """The seconds from SIGTERM in which new calls are answered; none for who waits at a terminal."""
+        if self.lame_duck_seconds is not None:
+            return self.lame_duck_seconds
+        return 0.0 if sys.stdin is not None and sys.stdin.isatty() else LAME_DUCK_SECONDS
+
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
-        if self.tfserving and not self.model_names and self.model_config_file is None:
-            raise ValueError("tfserving needs models (NAME,…) or model_config_file: it does not list its own")
-        if (self.tfserving_cert is None) != (self.tfserving_key is None):
-            raise ValueError("tfserving_cert and tfserving_key go together")
-        if self.tfserving_cert is not None and self.tfserving_ca is None:
-            raise ValueError("tfserving_cert needs tfserving_ca, which turns TLS on")
-        for address in self.tfserving_addresses:
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
-                raise ValueError(f"tfserving: {address!r} is not HOST:PORT with a port of 1 to 65535")
+        if found := wrong(self):
+            told = "; ".join(f"{variable(fault.field)} {fault.why}" for fault in found)
+            raise PydanticCustomError(RULES, "{told}", {"told": told, "found": found})
         return self
 
 
+THEMES = {
+    "root": "Models",
+    "host": "Where it listens",
+    "keys": "Who may call",
+    "tls_cert": "TLS, proxies, browsers",
+    "access_log": "Access log",
+    "principal_requests_per_second": "How much one caller may",
+    "rest_connections": "REST connections and bodies",
+    "grpc_message_bytes": "gRPC calls and messages",
+    "default_timeout": "Timeouts",
+    "max_message_bytes": "Requests, batches and the queue",
+    "poll_seconds": "New versions, readiness",
+    "lame_duck_seconds": "Stopping, logs",
+}
+"""What settings are about, by the first field of each theme."""
+
+
 class SettingsUnusable(Exception):
-    """A file that the settings name cannot be used; the message says which and why."""
+    """The settings do not do, or a file that they name cannot be used; the message says which and why."""
+
+
+def read_settings(options: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """Return the settings from options, which win, and the environment; and warnings of what is ignored.
+
+    Args:
+        options: by field, as the command line gave them.
+
+    Raises:
+        SettingsUnusable: every setting that does not do, by its option or variable, with the value given.
+    """
+    try:
+        settings = Settings(**options)
+    except ValidationError as error:
+        told = [line for fault in error.errors() for line in _told(fault, options)]
+        raise SettingsUnusable("; ".join(told)) from None
+    return settings, _environment().warnings(Settings.model_fields)
+
+
+@contextmanager
+def naming(field: str, value: object) -> Iterator[None]:
+    """Raise SettingsUnusable, with the setting and its value, where a file that it names cannot be used."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SettingsUnusable(_line(variable(field), value, str(error))) from error
+
+
+def _told(fault: ErrorDetails, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each setting at fault."""
+    if fault["type"] == RULES:
+        for field, why in fault["ctx"]["found"]:
+            yield _line(_source(field, options), options.get(field, _environment().given.get(field)), why)
+    else:
+        yield _line(_source(str(fault["loc"][0]), options), fault["input"], fault["msg"])
+
+
+def _line(source: str, value: object, why: str) -> str:
+    shown = "" if value is None else f"={str(value)[:LONGEST_VALUE]}"
+    return f"{source}{shown}: {why}"
+
+
+def _source(field: str, options: Mapping[str, Any]) -> str:
+    return f"--{field.replace('_', '-')}" if field in options else variable(field)
+
+
+def _environment() -> Environment:
+    return sort_out(os.environ, Settings.model_fields)
 
 
 def _names(listed: str) -> list[str]:
