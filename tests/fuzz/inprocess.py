@@ -119,9 +119,9 @@ class _Doors:
         self._app = create_app(core.gateway, core.metrics, settings, open_entrance())
         edge = Edge(open_entrance(), settings.default_timeout, settings.max_timeout)
         self._methods = {
-            name: edge._round(method).unary_unary
-            for service in services(core.gateway, RPCS).values()
-            for name, method in service.items()
+            name: edge._round(f"/{service}/{name}", method).unary_unary
+            for service, methods in services(core.gateway, RPCS).items()
+            for name, method in methods.items()
         }
         self._manifests = world.manifests()
 
