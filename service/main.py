@@ -31,6 +31,7 @@ from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
+from seqserve.service.logs import LinesDropped
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
 from seqserve.service.rest.server import RestServer
@@ -176,6 +177,7 @@ def _registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
+    registry.register(LinesDropped())
     return registry
 
 

@@ -108,7 +108,7 @@ def _load(folder: Path) -> SavedModel:
         unknown = re.search(r"Op type not registered '(\w[^']*)'", str(error))
         if unknown:
             raise _UnknownOp(unknown[1]) from error
-        log.warning("loading %s", folder, exc_info=True)
+        log.warning("loading %s: %s: %s", folder, type(error).__name__, error)
         raise errors.BackendFailed(f"{folder.name}: the SavedModel cannot be loaded") from error
     return SavedModel(session, {key: _names(signature) for key, signature in meta.signature_def.items()})
 
@@ -138,5 +138,6 @@ def _translated(tf: Any, error: Exception, spec: Spec) -> errors.SeqserveError:
         return errors.DeadlineExceeded(f"{where} did not answer in time")
     if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)):
         return errors.BackendUnavailable(f"{where} has no room to compute", retry_after=1.0)
-    log.warning("%s failed", where, exc_info=error)
+    node = getattr(getattr(error, "node_def", None), "name", "")
+    log.warning("%s failed at node %r", where, node, exc_info=error)  # whose message may quote a caller
     return errors.BackendFailed(f"{where} failed on this input")

@@ -53,10 +53,11 @@ class Callers:
     async def faulty(self) -> None:
         """Ask what cannot."""
         await self._ask(FAULTY)
+        await self.both.rest.get("/v1/models", headers={"Grpc-Timeout": "soon"})
 
     async def burst(self) -> None:
-        """Ask for more than the queue holds."""
-        await self.both.by_rest(translate(texts=[TEXT] * BURST))
+        """Ask for more than the queue holds: of one request alone it takes any number."""
+        await asyncio.gather(*(self.both.by_rest(translate(texts=[TEXT] * BURST)) for _ in "1234"))
 
     async def _ask(self, rows: tuple[Row, ...]) -> None:
         asked = [door(row) for row in rows for door in (self.both.by_rest, self.both.by_grpc)]

@@ -26,7 +26,7 @@ SHOWN: dict[str, set[str]] = {
     "Requests per second": {"en-de", "shop", "_other", "translate", "predict"},
     "Latency by stage (mean)": {"validate", "encode", "queue", "pad", "backend", "decode"},
     "Errors by reason": {"EMPTY_TEXT", "MODEL_NOT_FOUND", "WRONG_TASK", "NOT_READY", "NEGATIVE_ELAPSED"},
-    "Rejected items": {"QUEUE_FULL"},
+    "Rejected items, limits": {"QUEUE_FULL", "max_queue_cells"},
     "Warnings in answers": {"en-de", "TRUNCATED"},
     "Backend calls by code": {"OK"},
     "TensorFlow Serving's requests": {"en-de", "shop", "OK"},
