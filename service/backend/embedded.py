@@ -6,10 +6,13 @@ What there is comes from `folders`, what runs it from `session`; here versions a
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from seqserve.service import errors
 from seqserve.service.backend import session
@@ -22,6 +25,10 @@ from seqserve.service.contract.padding import Array
 
 log = logging.getLogger(__name__)
 MANIFEST_SECONDS = 30.0
+FILE_THREADS = 64
+"""Models whose files are looked at at once: a large one, or slow storage, is not waited for by the others."""
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Key = tuple[str, int]
 """A model's name and a version's number."""
 
@@ -64,6 +71,8 @@ class EmbeddedBackend:
         self._threads = threads
         self._check_files = check_files
         self._pool = ThreadPoolExecutor(threads, "embedded")
+        self._files = ThreadPoolExecutor(FILE_THREADS, "files")
+        self._ends = threading.Event()
         self._versions: dict[Key, Loaded | Failed] = {}
         self._stamps = Stamps()
 
@@ -84,13 +93,13 @@ class EmbeddedBackend:
 
     async def models(self) -> list[str]:
         """Return the names of the models that the directories or the config file give; unload all others."""
-        names = await asyncio.to_thread(self._folders.names)
+        names = await self._on_files(self._folders.names)
         self._forget(key for key in self._versions if key[0] not in names)
         return names
 
     async def versions(self, model: str) -> list[VersionState]:
         """Load what is new, unload what is gone, and return the states of the versions that are kept."""
-        folders = await asyncio.to_thread(self._folders.versions, model)
+        folders = await self._on_files(self._folders.versions, model)
         kept = self._folders.entry(model).kept(list(folders))
         states = [await self._state((model, version), folders[version]) for version in kept]
         if kept and not any(state.state is State.AVAILABLE for state in states):
@@ -101,7 +110,7 @@ class EmbeddedBackend:
                 kept = [*kept, last_good]
                 states.append(await self._state((model, last_good), folders[last_good]))
         self._forget(key for key in self._versions if key[0] == model and key[1] not in kept)
-        await asyncio.to_thread(self._stamps.forget_gone)
+        await self._on_files(self._stamps.forget_gone)
         return states
 
     async def label(self, model: str, label: str) -> int:
@@ -139,6 +148,8 @@ class EmbeddedBackend:
 
     async def close(self) -> None:
         """Wait for the runs under way, then let go of every session."""
+        self._ends.set()
+        self._files.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._pool.shutdown)
         self._versions.clear()
 
@@ -154,7 +165,7 @@ class EmbeddedBackend:
 
     async def _state(self, key: Key, folder: Path) -> VersionState:
         known = self._versions.get(key)
-        stamp = await asyncio.to_thread(self._stamp, folder)
+        stamp = await self._on_files(self._stamp, folder)
         if known is None or known.stamp != stamp:
             known = self._versions[key] = await self._renewed(key, folder, stamp, known)
         if isinstance(known, Failed):
@@ -177,7 +188,7 @@ class EmbeddedBackend:
             log.warning("%s version %d stays as it was loaded: %s", *key, stamp)
             return replace(old, stamp=stamp)
         try:
-            return await asyncio.to_thread(_load, folder, stamp, self._check_files, old)
+            return await self._load(folder, stamp, old)
         except errors.SeqserveError as error:
             fault = error
         except OSError as error:
@@ -185,22 +196,27 @@ class EmbeddedBackend:
         except Exception:
             log.exception("loading %s version %d failed unexpectedly", *key)
             fault = errors.BackendFailed("the version's files cannot be read")
-        if old is not None and await asyncio.to_thread(self._stamp, folder) != stamp:
+        if old is not None and await self._on_files(self._stamp, folder) != stamp:
             return old  # its files are on the move: the next look sees what becomes of them
         if not isinstance(known, Failed) or known.error.message != fault.message:
             log.warning("cannot load %s version %d: %s", *key, fault.message)
         return Failed(fault, stamp)
 
+    async def _load(self, folder: Path, stamp: bytes | str, old: Loaded | None) -> Loaded:
+        """Load a version; the old one stays where its files have changed in nothing but their looks."""
+        if self._check_files:
+            digest = await self._on_files(check_digests, folder, self._ends)
+            if old is not None and old.digest == digest:
+                return replace(old, stamp=stamp)
+        else:
+            await self._on_files(check_sizes, folder)
+            digest = await self._on_files(_digest, folder)
+        return Loaded(await asyncio.to_thread(session.load, folder), digest, stamp, stamp)
 
-def _load(folder: Path, stamp: bytes | str, check_files: bool, old: Loaded | None) -> Loaded:
-    """Load a version; the `old` one stays where only the looks of its files have changed."""
-    if check_files:
-        check_digests(folder)
-    check_sizes(folder)
-    digest = _digest(folder)
-    if check_files and old is not None and old.digest == digest:
-        return replace(old, stamp=stamp)
-    return Loaded(session.load(folder), digest, stamp, stamp)
+    async def _on_files(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run what looks at files in a thread of its own: none is touched on the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._files, partial(function, *args, **kwargs))
 
 
 def _digest(folder: Path) -> str:

@@ -7,7 +7,9 @@ none that is larger than what reads it whole can bear.
 import hashlib
 import io
 import os
+import re
 import stat
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from seqserve.service.contract.manifest_file import parse_manifest
 
 MANIFEST = f"assets/{FILE_NAME}"
 CHANGED = "is not the file that was exported"
-WEIGHTS = "variables/"
-"""What lies here is read piece by piece, and may be as large as it is."""
+WEIGHTS = re.compile(r"variables/[^/]+\.data-\d+-of-\d+")
+"""What is read piece by piece, and may be as large as it is."""
+CHUNK = 2**20
 
 
 def sha256(data: bytes) -> str:
@@ -71,17 +74,22 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return _hashes(folder, _paths(folder))
 
 
-def _hashes(folder: Path, paths: Collection[str]) -> dict[str, str]:
-    return {path: _file_hash(folder, path) for path in sorted(paths) if path != MANIFEST}
+def _hashes(folder: Path, paths: Collection[str], ends: threading.Event | None = None) -> dict[str, str]:
+    return {path: _file_hash(folder, path, ends) for path in sorted(paths) if path != MANIFEST}
 
 
 def _paths(folder: Path) -> set[str]:
     return {Path(entry.path).relative_to(folder).as_posix() for entry in version_files(folder)}
 
 
-def _file_hash(folder: Path, path: str) -> str:
-    with open_regular(folder / path, path) as file:  # not all of it in memory
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _file_hash(folder: Path, path: str, ends: threading.Event | None) -> str:
+    hashed = hashlib.sha256()
+    with open_regular(folder / path, path) as file:
+        while chunk := file.read(CHUNK):  # not all of it in memory
+            if ends is not None and ends.is_set():
+                raise errors.Draining(f"{path} was being read when the service ended")
+            hashed.update(chunk)
+    return hashed.hexdigest()
 
 
 def open_regular(path: Path, name: str) -> io.BufferedReader:
@@ -138,7 +146,7 @@ def check_sizes(folder: Path) -> None:
         name = Path(entry.path).relative_to(folder).as_posix()
         if not entry.is_file():
             raise errors.FileChanged(f"{_shown(name)} is no regular file")
-        if not name.startswith(WEIGHTS):
+        if not WEIGHTS.fullmatch(name):
             _check_size(_shown(name), entry.stat().st_size, ASSET_BYTES)
 
 
@@ -147,25 +155,31 @@ def _check_size(name: str, size: int, limit: int) -> None:
         raise errors.ManifestInvalid(f"{name}: {size} bytes are above the limit of {limit}")
 
 
-def check_digests(folder: Path) -> None:
-    """Compare every file of a version with the hash that its manifest lists.
+def check_digests(folder: Path, ends: threading.Event | None = None) -> str:
+    """Compare every file of a version with the hash that its manifest lists; return the version's digest.
 
     Hidden files that it does not list are passed over, unread.
 
+    Args:
+        ends: ends it, once it is set: reading all of a large version takes long.
+
     Raises:
+        Draining: it was ended.
         ManifestMissing: there is no manifest.
         FileChanged: a file is missing, added, or not the one that was exported.
         ManifestInvalid: a file is larger than may be read.
     """
-    manifest = parse_manifest(read_manifest(folder))
+    data = read_manifest(folder)
+    manifest = parse_manifest(data)
     paths = _paths(folder) - {MANIFEST}
     found = {path for path in paths if path in manifest.files or not _is_hidden(path)}
     for path in sorted(found ^ manifest.files.keys()):
         why = "it is not listed" if path in found else "it is missing"
         raise errors.FileChanged(f"{_shown(path)} {CHANGED}: {why}")
     check_sizes(folder)
-    for path in changed_files(manifest, _hashes(folder, found)):
+    for path in changed_files(manifest, _hashes(folder, found, ends)):
         raise errors.FileChanged(f"{path} {CHANGED}")
+    return digest_of(data)
 
 
 def _is_hidden(path: str) -> bool:

@@ -178,7 +178,7 @@ async def test_files_out_of_sight_are_no_other_files(
 
     with monkeypatch.context() as patch:
         patch.setattr(embedded.Stamps, "of", of)
-        patch.setattr(embedded, "check_digests", lambda folder: of(None, folder))
+        patch.setattr(embedded, "check_digests", lambda folder, _: of(None, folder))
         for _ in range(3):
             assert await look(backend) == {3: "BACKEND_FAILED", 2: "AVAILABLE"}
     assert caplog.messages == [
@@ -198,7 +198,7 @@ async def test_files_on_the_move_leave_what_is_loaded(
     before = await backend.versions("shop")
     graph = root / "shop" / "2" / "saved_model.pb"
 
-    def changing(folder: Path) -> None:
+    def changing(folder: Path, _: object) -> str:
         graph.write_text(graph.read_text() + "more")
         raise errors.FileChanged("in the middle of it")
 

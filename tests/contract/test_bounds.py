@@ -124,8 +124,8 @@ def test_a_manifest_is_not_read_past_its_size(plain_manifest: Plain, monkeypatch
 
 
 def test_files_are_not_read_past_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the manifest nor another file, however deep; in variables/ they may be as large as they are."""
-    for name in ("assets/manifest.json", "assets/deep/words", "variables/data"):
+    """Neither the manifest nor another file, however deep; weights may be as large as they are."""
+    for name in ("assets/manifest.json", "assets/deep/words", "variables/variables.data-00000-of-00001"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"123")
     for name in ("MANIFEST_BYTES", "ASSET_BYTES"):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from seqserve.service.contract import digest
-from seqserve.service.contract.digest import check_digests, file_hashes, read_manifest
-from seqserve.service.errors import FileChanged, ManifestInvalid, SeqserveError
+from seqserve.service.contract.digest import check_digests, digest_of, file_hashes, read_manifest
+from seqserve.service.errors import Draining, FileChanged, ManifestInvalid, SeqserveError
 
 SPARSE = 4 * 2**30
 
@@ -109,7 +110,16 @@ SPOILT: Mapping[str, tuple[Callable[[Path], None], type[SeqserveError], str]] = 
     "a large manifest": (sparse("assets/manifest.json"), ManifestInvalid, f"manifest.json: {SPARSE} bytes"),
     "a large graph": (sparse("saved_model.pb"), ManifestInvalid, f"saved_model.pb: {SPARSE} bytes"),
     "a large tokenizer": (sparse("assets/words.txt"), ManifestInvalid, f"words.txt: {SPARSE} bytes"),
-    "a large file more": (sparse("variables/more"), FileChanged, "more is .*: it is not listed"),
+    "a large index": (
+        sparse("variables/variables.index"),
+        ManifestInvalid,
+        f"variables.index: {SPARSE} bytes",
+    ),
+    "a large file more": (
+        sparse("variables/more.data-0-of-1"),
+        FileChanged,
+        "more.* is .*: it is not listed",
+    ),
     "a name that is no text": (not_utf8, FileChanged, r"assets/caf\\udce9\\n is not"),
     "a link to nowhere": (nowhere, FileChanged, "assets/gone is"),
     "a file less": (
@@ -130,10 +140,19 @@ def test_what_is_spoilt_is_refused_before_any_of_it_is_hashed(
 ) -> None:
     """Nothing waits for a pipe's writer, and of 4 GB not one is read."""
     change(version)
-    monkeypatch.delattr(digest.hashlib, "file_digest")
+    monkeypatch.delattr(digest, "_file_hash")
     with pytest.raises(error, match=message) as caught:
         check_digests(version)
     caught.value.message.encode()
+
+
+def test_reading_much_ends_when_the_service_does(version: Path) -> None:
+    """A thread that hashes gigabytes would hold up the exit; it stops at the next piece."""
+    ends = threading.Event()
+    assert check_digests(version, ends) == digest_of(read_manifest(version))
+    ends.set()
+    with pytest.raises(Draining, match="was being read when the service ended"):
+        check_digests(version, ends)
 
 
 def test_what_changed_within_its_size_is_found_by_its_hash(version: Path) -> None:
