@@ -82,6 +82,9 @@ class Metrics:
         self.ready = self._gauge(
             "model_ready", "1 while some version of the model can be called.", ("model",)
         )
+        self.listed = self._gauge(
+            "models_listed", "1 while it can be seen which models there are; 0: the last ones go on.", ()
+        )
         self.backend_seconds = self._histogram(
             "backend_seconds", "One call of the model server, by gRPC code.", ("code",), STAGE_BUCKETS
         )

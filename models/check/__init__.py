@@ -34,8 +34,8 @@ def check_version(
         eager: by signature, what the graph was traced from: its answers must be the same.
 
     Raises:
-        FileChanged, ManifestInvalid, DeviceOnlyOp, AnswersVary, GraphDiffers, PaddingLeak, StepDiffers,
-            GoldenFailed: what is wrong.
+        FileChanged, ManifestInvalid, DeviceOnlyOp, UnsafeOp, AnswersVary, GraphDiffers, PaddingLeak,
+            StepDiffers, GoldenFailed: what is wrong.
         VersionNotFound, BackendUnavailable: the server cannot be asked.
     """
     return asyncio.run(_check(folder, server, probes, eager or {}))
@@ -66,7 +66,7 @@ async def _check(
     return [
         f"{len(manifest.files)} files are as exported",
         *where,
-        "no op needs one kind of device",
+        "no op needs one kind of device, or files that are not the version's",
         "asked again, rows are answered the same",
         *same,
         *padding,

@@ -60,11 +60,23 @@ class Backend(Protocol):
     def is_reachable(self) -> bool:
         """Whether anything could run a batch now."""
 
+    @property
+    def has_named_models(self) -> bool:
+        """Whether somebody named the models; else they are those that it finds."""
+
     async def models(self) -> list[str]:
-        """Return the names of the models that it is to serve."""
+        """Return the names of the models that it is to serve.
+
+        Raises:
+            BackendUnavailable: where they lie cannot be looked at now; those that were there may be yet.
+        """
 
     async def versions(self, model: str) -> list[VersionState]:
-        """Return the versions of a model; none where the model is unknown."""
+        """Return the versions of a model; none where the model is unknown.
+
+        Raises:
+            BackendUnavailable: they cannot be looked at now; those that could be called may be called still.
+        """
 
     async def label(self, model: str, label: str) -> int:
         """Return the version that a label stands for.

@@ -6,33 +6,41 @@ What there is comes from `folders`, what runs it from `session`; here versions a
 import asyncio
 import logging
 import os
-from collections.abc import Hashable
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from seqserve.service import errors
 from seqserve.service.backend import session
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
-from seqserve.service.backend.folders import ModelFolders, Stamps, version_folders
+from seqserve.service.backend.folders import ModelFolders, Stamps
 from seqserve.service.backend.model_config import ModelConfigFile
-from seqserve.service.contract.digest import check_assets, check_digests, digest_of, read_manifest
-from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE
+from seqserve.service.contract.digest import check_digests, check_sizes, digest_of, read_manifest
+from seqserve.service.contract.manifest import MANIFEST_SIGNATURE
 from seqserve.service.contract.padding import Array
 
 log = logging.getLogger(__name__)
 MANIFEST_SECONDS = 30.0
+FILE_THREADS = 64
+"""Models whose files are looked at at once: a large one, or slow storage, is not waited for by the others."""
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Key = tuple[str, int]
 """A model's name and a version's number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A version in memory, and what its directory was like when it was loaded."""
+    """A version in memory: what its directory was like at the last look (`stamp`), and when it was loaded."""
 
     model: session.SavedModel
     digest: str
-    stamp: Hashable
+    stamp: bytes | str
+    content: bytes | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class Failed:
     """Why a version could not be loaded, and what its directory was like then."""
 
     error: errors.SeqserveError
-    stamp: Hashable
+    stamp: bytes | str
 
 
 def cores() -> int:
@@ -63,6 +71,8 @@ class EmbeddedBackend:
         self._threads = threads
         self._check_files = check_files
         self._pool = ThreadPoolExecutor(threads, "embedded")
+        self._files = ThreadPoolExecutor(FILE_THREADS, "files")
+        self._ends = threading.Event()
         self._versions: dict[Key, Loaded | Failed] = {}
         self._stamps = Stamps()
 
@@ -76,15 +86,21 @@ class EmbeddedBackend:
         """True: it is this process."""
         return True
 
+    @property
+    def has_named_models(self) -> bool:
+        """Whether there is a config file."""
+        return self._folders.config is not None
+
     async def models(self) -> list[str]:
-        """Return the names of the models that the directories or the config file give."""
-        return self._folders.names()
+        """Return the names of the models that the directories or the config file give; unload all others."""
+        names = await self._on_files(self._folders.names)
+        self._forget(key for key in self._versions if key[0] not in names)
+        return names
 
     async def versions(self, model: str) -> list[VersionState]:
         """Load what is new, unload what is gone, and return the states of the versions that are kept."""
-        entry = self._folders.entry(model)
-        folders = await asyncio.to_thread(version_folders, entry.folder)
-        kept = entry.kept(list(folders))
+        folders = await self._on_files(self._folders.versions, model)
+        kept = self._folders.entry(model).kept(list(folders))
         states = [await self._state((model, version), folders[version]) for version in kept]
         if kept and not any(state.state is State.AVAILABLE for state in states):
             # as TensorFlow Serving does: the last good version stays until another is there
@@ -93,9 +109,8 @@ class EmbeddedBackend:
             if last_good is not None:
                 kept = [*kept, last_good]
                 states.append(await self._state((model, last_good), folders[last_good]))
-        for gone in [key for key in self._versions if key[0] == model and key[1] not in kept]:
-            del self._versions[gone]
-            self._stamps.forget_gone()
+        self._forget(key for key in self._versions if key[0] == model and key[1] not in kept)
+        await self._on_files(self._stamps.forget_gone)
         return states
 
     async def label(self, model: str, label: str) -> int:
@@ -133,6 +148,8 @@ class EmbeddedBackend:
 
     async def close(self) -> None:
         """Wait for the runs under way, then let go of every session."""
+        self._ends.set()
+        self._files.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._pool.shutdown)
         self._versions.clear()
 
@@ -142,31 +159,74 @@ class EmbeddedBackend:
             raise errors.VersionNotFound(f"model {model!r} has no version {version}")
         return loaded
 
-    async def _state(self, key: Key, folder: Path) -> VersionState:
-        stamp = await asyncio.to_thread(self._stamps.of, folder)
-        known = self._versions.get(key)
-        if known is None or known.stamp != stamp:
-            self._versions.pop(key, None)  # not to be called while the new content is loaded
-            known = self._versions[key] = await self._loaded(key, folder, stamp)
-        if isinstance(known, Failed):
-            return VersionState(key[1], State.FAILED, known.error, stamp)
-        return VersionState(key[1], State.AVAILABLE, stamp=stamp)
+    def _forget(self, gone: Iterable[Key]) -> None:
+        for key in list(gone):
+            del self._versions[key]
 
-    async def _loaded(self, key: Key, folder: Path, stamp: Hashable) -> Loaded | Failed:
+    async def _state(self, key: Key, folder: Path) -> VersionState:
+        known = self._versions.get(key)
+        stamp = await self._on_files(self._stamp, folder)
+        if known is None or known.stamp != stamp:
+            known = self._versions[key] = await self._renewed(key, folder, stamp, known)
+        if isinstance(known, Failed):
+            return VersionState(key[1], State.FAILED, known.error, known.error.message)
+        return VersionState(key[1], State.AVAILABLE, stamp=known.content)
+
+    def _stamp(self, folder: Path) -> bytes | str:
+        """Return a version's stamp; of one that cannot be looked at, why."""
         try:
-            return await asyncio.to_thread(_load, folder, stamp, self._check_files)
+            return self._stamps.of(folder)
+        except OSError as error:
+            return f"{_within(folder, error.filename)}: {error.strerror}"
+
+    async def _renewed(
+        self, key: Key, folder: Path, stamp: bytes | str, known: Loaded | Failed | None
+    ) -> Loaded | Failed:
+        """Return a version whose files have changed, as it is now; in memory it outlasts hidden files."""
+        old = known if isinstance(known, Loaded) else None
+        if old is not None and isinstance(stamp, str):
+            log.warning("%s version %d stays as it was loaded: %s", *key, stamp)
+            return replace(old, stamp=stamp)
+        try:
+            return await self._load(folder, stamp, old)
         except errors.SeqserveError as error:
-            log.warning("cannot load %s version %d: %s", *key, error.message)
-            return Failed(error, stamp)
+            fault = error
+        except OSError as error:
+            fault = errors.BackendFailed(f"{_within(folder, error.filename)}: {error.strerror}")
         except Exception:
             log.exception("loading %s version %d failed unexpectedly", *key)
-            return Failed(errors.BackendFailed("the version's files cannot be read"), stamp)
+            fault = errors.BackendFailed("the version's files cannot be read")
+        if old is not None and await self._on_files(self._stamp, folder) != stamp:
+            return old  # its files are on the move: the next look sees what becomes of them
+        if not isinstance(known, Failed) or known.error.message != fault.message:
+            log.warning("cannot load %s version %d: %s", *key, fault.message)
+        return Failed(fault, stamp)
+
+    async def _load(self, folder: Path, stamp: bytes | str, old: Loaded | None) -> Loaded:
+        """Load a version; the old one stays where its files have changed in nothing but their looks."""
+        if self._check_files:
+            digest = await self._on_files(check_digests, folder, self._ends)
+            if old is not None and old.digest == digest:
+                return replace(old, stamp=stamp)
+        else:
+            await self._on_files(check_sizes, folder)
+            digest = await self._on_files(_digest, folder)
+        return Loaded(await asyncio.to_thread(session.load, folder), digest, stamp, stamp)
+
+    async def _on_files(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run what looks at files in a thread of its own: none is touched on the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._files, partial(function, *args, **kwargs))
 
 
-def _load(folder: Path, stamp: Hashable, check_files: bool) -> Loaded:
-    if check_files:
-        check_digests(folder)
-    check_assets(folder)
-    has_manifest = (folder / "assets" / FILE_NAME).exists()
-    digest = digest_of(read_manifest(folder)) if has_manifest else ""
-    return Loaded(session.load(folder), digest, stamp)
+def _digest(folder: Path) -> str:
+    """Return a version's digest; empty where it has no manifest."""
+    try:
+        return digest_of(read_manifest(folder))
+    except errors.ManifestMissing:
+        return ""
+
+
+def _within(folder: Path, path: object) -> str:
+    """Return where in a version a path lies."""
+    return os.path.relpath(str(path), folder.parent) if path else folder.name

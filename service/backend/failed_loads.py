@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seqserve.service import errors
 from seqserve.service.backend.base import State, VersionState
-from seqserve.service.backend.folders import version_folders
+from seqserve.service.backend.folders import look_at
 from seqserve.service.backend.model_config import ModelConfigFile, ModelEntry
 
 
@@ -50,9 +50,8 @@ class FailedLoads:
         """Return the versions that have a directory; None where that cannot be seen."""
         if self._root is None:
             return None
-        folder = self._root / entry.folder.name
         try:
-            return set(version_folders(folder)) if folder.is_dir() else None
+            return set(look_at(self._root / entry.folder.name).versions)
         except OSError:
             return None
 

@@ -16,7 +16,9 @@ import numpy as np
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, Tensors
+from seqserve.service.backend.graph_ops import check_graph
 from seqserve.service.contract.padding import Array
+from seqserve.service.errors import UnsafeOp
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ def load(folder: Path) -> SavedModel:
     Raises:
         BackendFailed: it is no SavedModel that can be loaded, or TensorFlow, or what else its graph needs, is
             not installed.
+        UnsafeOp: its graph would reach for more than the version's own files.
     """
     try:
         return _load(folder)
@@ -101,8 +104,12 @@ def _load(folder: Path) -> SavedModel:
     tf = _tensorflow()
     session = tf.compat.v1.Session(graph=tf.Graph())
     try:
-        with session.graph.as_default():
-            meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        loader = _loader(folder)
+        check_graph(loader.saved_model)  # the very message that is loaded: the file may be another by now
+        meta = loader.load(session, ["serve"])
+    except UnsafeOp:
+        session.close()
+        raise
     except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
         session.close()
         unknown = re.search(r"Op type not registered '(\w[^']*)'", str(error))
@@ -111,6 +118,13 @@ def _load(folder: Path) -> SavedModel:
         log.warning("loading %s: %s: %s", folder, type(error).__name__, error)
         raise errors.BackendFailed(f"{folder.name}: the SavedModel cannot be loaded") from error
     return SavedModel(session, {key: _names(signature) for key, signature in meta.signature_def.items()})
+
+
+def _loader(folder: Path) -> Any:
+    """Return what `tf.compat.v1.saved_model.load` is made of: it has read the graph, and loads it later."""
+    from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+
+    return SavedModelLoader(str(folder))
 
 
 def _names(signature: Any) -> TensorNames:

@@ -123,6 +123,11 @@ class TfServingBackend:
         """Whether any address answers."""
         return any(replica.is_up for replica in self._replicas.values())
 
+    @property
+    def has_named_models(self) -> bool:
+        """True: the settings or a config file name them."""
+        return True
+
     async def models(self) -> list[str]:
         """Return the configured names, after resolving the addresses anew."""
         await self._resolve()

@@ -49,6 +49,7 @@ class Catalog:
         self._models: dict[str, ModelStanding] = {}
         self._looks = Looks(self._look_at)
         self._has_looked = False
+        self._unlisted = ""  # why the last look found no names
         self._labels = Labels(backend)
         self._readiness = readiness or Readiness(backend)
         self.on_change: Callable[[], None] = lambda: None
@@ -61,7 +62,9 @@ class Catalog:
         """
         if name is not None:
             return self._find(name).fault() or self._readiness.outage()
-        return self._readiness.fault(self._models.values()) if self._has_looked else _starting()
+        if not self._has_looked:
+            return _starting()
+        return self._readiness.fault(self._models.values(), self._unlisted)
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is a model of that name."""
@@ -123,19 +126,35 @@ class Catalog:
         Raises:
             SeqserveError: a model could not be looked at; the others were.
         """
-        names = await self._backend.models()
+        names = await self._names()
         for gone in set(self._models) - set(names):
             await self._drop(gone)
         for name in set(names) - set(self._models):
             self._models[name] = ModelStanding(name)
             self._metrics.ready.labels(name).set(0)
-        looks = [self._looks.following(name) for name in names]
+        looks = [] if self._unlisted else [self._looks.following(name) for name in names]
         done, _ = await asyncio.wait(looks, timeout=patience) if looks else (set(), None)
         self._has_looked = True
         self._readiness.observe(self._models.values())
         self.on_change()
         for error in filter(None, (look.result() for look in looks if look in done)):
             raise error
+
+    async def _names(self) -> list[str]:
+        """Return the names of the models; those known so far where the backend cannot list them."""
+        try:
+            names = await self._backend.models()
+        except SeqserveError as error:
+            if self._unlisted != error.message:
+                log.warning("the models cannot be listed, those that are loaded go on: %s", error.message)
+            self._unlisted = error.message
+            self._metrics.listed.set(0)
+            return list(self._models)
+        if self._unlisted:
+            log.info("the models can be listed again")
+        self._unlisted = ""
+        self._metrics.listed.set(1)
+        return names
 
     def _find(self, name: str) -> ModelStanding:
         if not self._has_looked:
@@ -151,7 +170,8 @@ class Catalog:
         try:
             await self._follow(model)
         except SeqserveError as error:
-            self._metrics.ready.labels(name).set(0)
+            can_be_called = self._backend.is_reachable and model.current() is not None
+            self._metrics.ready.labels(name).set(can_be_called)
             if model.trouble != error.message:
                 log.warning("model %s cannot be looked at: %s", name, error.message)
             model.trouble = error.message

@@ -16,6 +16,9 @@ MOST_NAMED = 10
 class Readiness:
     """Remembers whether there were enough models, and since when the backend has been out of reach.
 
+    Models that nobody named are those that were found: one of them of which every version is refused is not
+    waited for, since that may never change.
+
     Args:
         needed: which models must have been callable once, `all` or `one` of them. One that is added later,
             or can be called no longer, does not undo it.
@@ -34,15 +37,22 @@ class Readiness:
     def observe(self, models: Collection[ModelStanding]) -> None:
         """Take in how things stand after a look at the models; the outage is timed by these calls."""
         self._seconds_lost()
-        enough = bool(models) and self._enough(model.was_routable for model in models)
+        wanted = [model for model in models if self._backend.has_named_models or not model.is_refused]
+        enough = bool(wanted) and self._enough(model.was_routable for model in wanted)
         self._were_enough = self._were_enough or enough
 
-    def fault(self, models: Collection[ModelStanding]) -> SeqserveError | None:
-        """Return why callers may not be sent here, naming the models that are not ready; None if they may."""
+    def fault(self, models: Collection[ModelStanding], unlisted: str = "") -> SeqserveError | None:
+        """Return why callers may not be sent here, naming the models that are not ready; None if they may.
+
+        Args:
+            unlisted: why it cannot be seen which models there are, if so.
+        """
         outage = self.outage()
         if self._were_enough:
             return outage
         missing = _named([model for model in models if not model.was_routable])
+        if not models and unlisted:
+            missing = f"{missing}: {unlisted}"
         if outage is None:
             return not_ready(missing)
         return errors.BackendUnavailable(f"{outage.message}; {missing}", retry_after=outage.retry_after)

@@ -55,6 +55,12 @@ class ModelStanding:
         """The versions that are known, whatever their standing."""
         return set(self._versions)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether there are versions, and every one is refused."""
+        standings = {known.report.standing for known in self._versions.values()}
+        return standings == {Standing.REFUSED}
+
     def reports(self) -> list[VersionReport]:
         """Return every version's report, newest first."""
         return [self._versions[number].report for number in sorted(self._versions, reverse=True)]

@@ -379,6 +379,12 @@ class FileChanged(FailedPrecondition):
     reason = "FILE_CHANGED"
 
 
+class UnsafeOp(FailedPrecondition):
+    """The version's graph would reach for more than its own files; the message names node and operation."""
+
+    reason = "UNSAFE_OP"
+
+
 class TaskDiffers(FailedPrecondition):
     """The version is for another task than the one that answers under its name; the message names both."""
 

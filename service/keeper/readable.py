@@ -16,8 +16,10 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from seqserve.service.backend.folders import stamp_of
+from seqserve.service.contract.digest import check_sizes
 from seqserve.service.contract.manifest import FILE_NAME
 from seqserve.service.contract.wire import fields
+from seqserve.service.errors import SeqserveError
 from seqserve.service.keeper.bundle import data_sizes
 
 GRAPH, TEXT_GRAPH, WARMUP = "saved_model.pb", "saved_model.pbtxt", "assets.extra/tf_serving_warmup_requests"
@@ -95,9 +97,10 @@ def why_unreadable(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder.name} is no folder"
     try:
+        check_sizes(folder)  # nothing that is opened below is a pipe, or too large to be read whole
         listed = _listed(folder / "assets" / FILE_NAME)
         return _changed(folder, listed) if listed else _cut(folder)
-    except ValueError as error:
+    except (ValueError, SeqserveError) as error:
         return str(error)
 
 

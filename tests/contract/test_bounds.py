@@ -124,21 +124,21 @@ def test_a_manifest_is_not_read_past_its_size(plain_manifest: Plain, monkeypatch
 
 
 def test_files_are_not_read_past_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the manifest nor another file in assets/, however deep; others may be as large as they are."""
-    for name in ("assets/manifest.json", "assets/deep/words", "variables/data"):
+    """Neither the manifest nor another file, however deep; weights may be as large as they are."""
+    for name in ("assets/manifest.json", "assets/deep/words", "variables/variables.data-00000-of-00001"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"123")
     for name in ("MANIFEST_BYTES", "ASSET_BYTES"):
         monkeypatch.setattr(digest, name, 3)
     assert digest.read_manifest(tmp_path) == b"123"
-    digest.check_assets(tmp_path)
+    digest.check_sizes(tmp_path)
     for name in ("MANIFEST_BYTES", "ASSET_BYTES"):
         monkeypatch.setattr(digest, name, 2)
     with pytest.raises(ManifestInvalid, match=r"assets/manifest\.json: 3 bytes are above the limit of 2"):
         digest.read_manifest(tmp_path)
     (tmp_path / "assets" / "manifest.json").unlink()
     with pytest.raises(ManifestInvalid, match="assets/deep/words: 3 bytes are above the limit of 2"):
-        digest.check_assets(tmp_path)
+        digest.check_sizes(tmp_path)
 
 
 def test_a_thousand_faults_are_not_all_said(plain_manifest: Plain) -> None:

@@ -61,6 +61,8 @@ class FakeBackend:
         self.function = function
         self.slots = 2
         self.is_reachable = True
+        self.has_named_models = True
+        self.unlisted: errors.SeqserveError | None = None  # what `models` raises
         self.looks = 0
         self.labels: dict[tuple[str, str], int] = {}
         self.astray: dict[tuple[str, str], errors.SeqserveError] = {}  # by label: what `label` raises
@@ -83,6 +85,8 @@ class FakeBackend:
         self.published.setdefault(model, {})[version] = Published(said, files)
 
     async def models(self) -> list[str]:
+        if self.unlisted is not None:
+            raise self.unlisted
         return list(self.published)
 
     async def versions(self, model: str) -> list[VersionState]:

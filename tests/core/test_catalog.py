@@ -204,6 +204,46 @@ async def test_one_model_out_of_sight_keeps_no_other_from_being_seen() -> None:
         assert core.changes == [None]
 
 
+async def test_models_that_cannot_be_listed_go_on_and_it_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the backend says when its root is gone is no order to unload, nor are new names to be had then."""
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        looks = core.backend.looks
+        core.backend.unlisted = errors.BackendUnavailable("model root /m: Not a directory")
+        del core.backend.published["totals"]
+        caplog.clear()
+        for _ in range(3):
+            await core.catalog.refresh()
+            assert await answer(core) == (1, TOTAL)
+        assert core.backend.looks == looks
+        assert (core.gateway.is_ready, series(core.metrics, "models_listed")) == (True, {(): 0})
+        assert series(core.metrics, "model_ready") == {("totals",): 1}
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "the models cannot be listed, those that are loaded go on: model root /m: Not a directory"
+        ]
+        core.backend.unlisted = None
+        core.backend.put("totals", 2, version(2))
+        await core.catalog.refresh()
+        assert await answer(core) == (2, 2 * TOTAL)
+        assert series(core.metrics, "models_listed") == {(): 1}
+
+
+async def test_a_model_that_cannot_be_looked_at_is_ready_while_it_can_be_called() -> None:
+    """As when its folder cannot be listed; where no model server is reached, nothing can be called."""
+    async with running(weights) as core:
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        core.backend.failing["totals"] = errors.BackendUnavailable("Permission denied")
+        await core.catalog.look()
+        assert series(core.metrics, "model_ready") == {("totals",): 1}
+        core.backend.is_reachable = False
+        await core.catalog.look()
+        assert series(core.metrics, "model_ready") == {("totals",): 0}
+
+
 async def test_an_unforeseen_fault_refuses_its_version_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(weights) as core:
         core.backend.put("totals", 2, version(2))

@@ -71,6 +71,29 @@ async def test_one_model_is_enough_where_the_setting_says_so() -> None:
         assert core.gateway.is_ready  # as with all of them, once is enough
 
 
+async def test_a_model_that_was_only_found_and_is_refused_is_not_waited_for() -> None:
+    """Its folder may lie there for good; one that is loading is waited for, and one at least is needed."""
+    async with service() as core:
+        core.backend.has_named_models = False
+        core.backend.put("broken", 1, version(1, answer=0.0))
+        await core.catalog.refresh()
+        assert "GOLDEN_FAILED" in why(core)
+        core.backend.put("totals", 1, version(1))
+        core.backend.put("broken", 2, version(2), state=State.LOADING)
+        await core.catalog.refresh()
+        assert why(core).startswith("no version of model 'broken' can be called: GOLDEN_FAILED")
+        core.backend.put("broken", 2, version(2, answer=0.0))
+        await core.catalog.refresh()
+        assert core.gateway.is_ready
+
+
+async def test_where_no_model_can_be_listed_it_says_why() -> None:
+    async with service() as core:
+        core.backend.unlisted = errors.BackendUnavailable("nothing is in the model root /m")
+        await core.catalog.refresh()
+        assert why(core) == "there is no model: nothing is in the model root /m"
+
+
 async def test_one_model_can_be_asked_about() -> None:
     """It is ready while a version of it can be called now, whatever becomes of the others."""
     async with service() as core:
