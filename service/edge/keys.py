@@ -1,10 +1,7 @@
-"""API keys: a file of their hashes, one JSON object a line, and who bears which.
+"""API keys: lines that hold their hashes, and who bears which. `service.edge.key_file` reads and writes them.
 
-    {"name": "shop", "sha256": "9f86…", "scopes": ["predict:*"], "created": "2026-05-01T07:30:00Z"}
-
-`seqserve keys` writes it (`service.cli.keys`). A name may have several keys, so that one can be changed for
-the next without a gap. A line without `sha256` says what the holder of a client certificate of that name may
-do.
+A name may have several keys, so that one can be changed for the next without a gap. A line without a hash
+says what the holder of a client certificate of that name may do.
 """
 
 import hmac
@@ -12,14 +9,12 @@ import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
-from seqserve.service.edge.followed import read_file
 from seqserve.service.edge.scopes import FORM, parse
 
 PREFIX = "seqserve-"
@@ -32,7 +27,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Line(BaseModel):
-    """A line of the file."""
+    """A line of the file, as it stands there in JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -89,32 +84,6 @@ class Keys:
     def holder(self, certificate: str) -> Principal | None:
         """Return who holds the certificate of a name; None: the file has no line for it."""
         return self._bearers.get(_certificate_id(certificate), (None, None))[1]
-
-
-def read_keys(path: Path) -> Keys:
-    """Read a file; raises ValueError, naming the line, where it cannot be used."""
-    lines = read_lines(path)
-    try:
-        return Keys(lines)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def read_lines(path: Path) -> list[Line]:
-    """Return the keys of a file, in order; raises ValueError, naming the line, where it cannot be used."""
-    content = read_file(path)
-    if not content.strip():  # as a file is while something writes it anew; that of no keys has a first line
-        raise ValueError(f"{path} is empty")
-    numbered = enumerate(content.splitlines(), 1)
-    return [_line(path, number, raw) for number, raw in numbered if raw.strip() and not raw.startswith(b"#")]
-
-
-def _line(path: Path, number: int, raw: bytes) -> Line:
-    try:
-        return Line.model_validate_json(raw)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'JSON'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path} line {number}: {faults}") from None
 
 
 def _by_id(lines: Iterable[Line]) -> dict[str, tuple[Line, Principal]]:

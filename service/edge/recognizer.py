@@ -10,7 +10,8 @@ from seqserve.service import errors
 from seqserve.service.core.types import Principal
 from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.followed import Followed
-from seqserve.service.edge.keys import Keys, read_keys
+from seqserve.service.edge.key_file import read_keys
+from seqserve.service.edge.keys import Keys
 from seqserve.service.edge.tokens import Tokens, read_jwks
 from seqserve.service.settings import Settings, naming
 
