@@ -20,7 +20,8 @@ from seqserve.service.backend.base import Backend
 from seqserve.service.backend.embedded import EmbeddedBackend, cores
 from seqserve.service.backend.failed_loads import FailedLoads
 from seqserve.service.backend.model_config import ModelConfigFile
-from seqserve.service.backend.tfserving import TfServingBackend, Tls
+from seqserve.service.backend.tfserving import TfServingBackend
+from seqserve.service.backend.tfserving import Tls as BackendTls
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
@@ -32,6 +33,7 @@ from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.logs import LinesDropped
+from seqserve.service.edge.tls import Tls
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
 from seqserve.service.rest.server import RestServer
@@ -73,12 +75,13 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     catalog = Catalog(backend, runner, metrics, settings.device, readiness=readiness)
     limits = make_limits(settings)
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
-    entrance = Entrance(Recognizer(), limits, AccessLog(settings.access_log), metrics)
+    tls = Tls.of(settings, metrics.registry)
+    entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
-        _rest(gateway, metrics, settings, entrance) as rest_port,
-        _rpc(gateway, catalog, settings, entrance) as (rpc, grpc_port),
+        _rest(gateway, metrics, settings, entrance, tls) as rest_port,
+        _rpc(gateway, catalog, settings, entrance, tls) as (rpc, grpc_port),
         scheduler,
         _watched(catalog, settings.poll_seconds),
     ):
@@ -124,11 +127,11 @@ def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[],
     )
 
 
-def _tls(settings: Settings) -> Tls | None:
+def _tls(settings: Settings) -> BackendTls | None:
     """Return the certificates of the channels to TensorFlow Serving, where they are to be encrypted."""
     ca = _pem("tfserving_ca", settings.tfserving_ca)
     cert, key = _pem("tfserving_cert", settings.tfserving_cert), _pem("tfserving_key", settings.tfserving_key)
-    return None if ca is None else Tls(ca, cert, key)
+    return None if ca is None else BackendTls(ca, cert, key)
 
 
 def _pem(field: str, path: Path | None) -> bytes | None:
@@ -146,10 +149,10 @@ async def _closing(backend: Backend) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _rpc(
-    gateway: Gateway, catalog: Catalog, settings: Settings, entrance: Entrance
+    gateway: Gateway, catalog: Catalog, settings: Settings, entrance: Entrance, tls: Tls | None
 ) -> AsyncIterator[tuple[RpcServer, int]]:
     """Serve the gRPC door, and yield it with its port."""
-    rpc = RpcServer(gateway, settings, entrance)
+    rpc = RpcServer(gateway, settings, entrance, tls=tls)
     catalog.on_change = rpc.publish
     port = await rpc.start()
     try:
@@ -183,10 +186,11 @@ def _registry() -> CollectorRegistry:
 
 @asynccontextmanager
 async def _rest(
-    gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance
+    gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance, tls: Tls | None
 ) -> AsyncIterator[int]:
     """Serve the REST door, and yield its port."""
-    server = RestServer(create_app(gateway, metrics, settings, entrance), settings)
+    context = tls.ssl_context() if tls is not None else None
+    server = RestServer(create_app(gateway, metrics, settings, entrance), settings, tls=context)
     port = await server.start()
     try:
         yield port

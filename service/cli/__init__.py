@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": Place(SERVE, "seqserve.service.cli.calling"),
     "models": Place(SERVE, "seqserve.service.cli.calling"),
     "inspect": Place(SERVE, "seqserve.service.cli.inspecting"),
+    "keys": Place(SERVE, "seqserve.service.cli.keys"),
     "models-config": Place(SERVE, "seqserve.service.keeper.command"),
     "train": Place(TRAIN, "seqserve.models.cli.training"),
     "evaluate": Place(TRAIN, "seqserve.models.cli.measuring"),

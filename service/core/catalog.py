@@ -160,8 +160,8 @@ class Catalog:
         if not self._has_looked:
             raise _starting()
         if name not in self._models:
-            there = ", ".join(sorted(self._models))
-            raise errors.ModelNotFound(f"no model {name[:60]!r}; there are: {there}")
+            there = "/v1/models (gRPC: ListModels) lists those that there are"
+            raise errors.ModelNotFound(f"no model {name[:60]!r}; {there}")
         return self._models[name]
 
     async def _look_at(self, name: str) -> SeqserveError | None:

@@ -16,7 +16,17 @@ from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.recorder import Recorder
 from seqserve.service.core.standing import VersionReport
 from seqserve.service.core.tasks import Tasks
-from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Outcome, Served, Task
+from seqserve.service.core.types import (
+    NOBODY,
+    Answered,
+    Asked,
+    Call,
+    ModelRef,
+    Outcome,
+    Principal,
+    Served,
+    Task,
+)
 from seqserve.service.errors import SeqserveError
 from seqserve.service.metrics import Metrics
 
@@ -68,20 +78,26 @@ class Gateway:
         """What can be asked; both doors have a call for each."""
         return self._catalog.tasks
 
-    def models(self) -> list[ModelReport]:
-        """Return every model."""
-        return [self.model(name) for name in self._catalog.models()]
+    def models(self, principal: Principal = NOBODY) -> list[ModelReport]:
+        """Return every model that a principal may do anything with."""
+        return [self.model(name) for name in self._catalog.models() if principal.sees(name)]
 
-    def model(self, name: str) -> ModelReport:
-        """Return one model; raises ModelNotFound."""
+    def model(self, name: str, principal: Principal = NOBODY) -> ModelReport:
+        """Return one model; raises PermissionDenied, ModelNotFound."""
+        if not principal.sees(name):
+            raise _denied(principal, "see", name, f"of it, such as *:{name[:60]}")
         return ModelReport(name, tuple(self._catalog.versions(name)), self._catalog.current(name))
 
     def check_room(self, task: Task, ref: ModelRef, call: Call) -> None:
         """Refuse a request that would wait too long. A door asks once, before it reads or converts one.
 
         Raises:
+            PermissionDenied: the caller may not ask that of the model.
             QueueFull: the queue has no room, or no time, for one more row, taken to be as long as the others.
         """
+        if not call.principal.may(task.verb, ref.name):
+            with self._recorder.request(task, ref, call):
+                self._permit(task, ref, call)
         if self._draining:
             return  # `answer` says so
         try:
@@ -97,6 +113,7 @@ class Gateway:
             SeqserveError: the request is at fault, no version can answer it, or every item failed.
         """
         with self._open, self._recorder.request(task, ref, call) as record:
+            self._permit(task, ref, call)
             served = await self._find(task, ref, call)
             record.version(served.model, served.version)
             body = self._converted(task, asked)
@@ -120,6 +137,11 @@ class Gateway:
                 await self._open.none()
         except TimeoutError:
             pass  # the transports cancel what is left
+
+    def _permit(self, task: Task, ref: ModelRef, call: Call) -> None:
+        """Refuse what the caller may not ask, before anything is looked up; raises PermissionDenied."""
+        if not call.principal.may(task.verb, ref.name):
+            raise _denied(call.principal, f"{task.verb} with", ref.name, f"{task.verb}:{ref.name[:60]}")
 
     async def _find(self, task: Task, ref: ModelRef, call: Call) -> Served:
         if self._draining:
@@ -190,6 +212,12 @@ class _Open:
     async def none(self) -> None:
         """Return when there is none."""
         await self._is_empty.wait()
+
+
+def _denied(principal: Principal, action: str, model: str, scope: str) -> errors.PermissionDenied:
+    """Return what is said whether or not there is such a model."""
+    who = f"{principal.name!r} may not {action} model {model[:60]!r}"
+    return errors.PermissionDenied(f"{who}: its key or token has no scope {scope}")
 
 
 def _draining() -> errors.Draining:

@@ -46,6 +46,10 @@ class Principal:
         ways = ((action, model), (action, ANY), (ANY, model), (ANY, ANY))
         return any(way in self.scopes for way in ways)
 
+    def sees(self, model: str) -> bool:
+        """Tell whether it may do anything at all with that model, and so be told of it."""
+        return self.scopes is None or any(of in (model, ANY) for _, of in self.scopes)
+
 
 NOBODY = Principal("")
 """Who calls where no edge has asked: tests, and the service itself."""

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from seqserve.service.edge.followed import Followed, read_file
 from seqserve.service.metrics import TlsMetrics
-from seqserve.service.settings import Settings
+from seqserve.service.settings import Settings, naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,11 @@ class Tls:
 
     @classmethod
     def of(cls, settings: Settings, registry: CollectorRegistry) -> "Tls | None":
-        """Return what the settings ask for; None: no TLS. Raises ValueError as above."""
+        """Return what the settings ask for; None: no TLS. Raises SettingsUnusable, naming the files."""
         if settings.tls_cert is None or settings.tls_key is None:
             return None
-        return cls(settings.tls_cert, settings.tls_key, settings.tls_client_ca, registry)
+        with naming("tls_cert", settings.tls_cert):
+            return cls(settings.tls_cert, settings.tls_key, settings.tls_client_ca, registry)
 
     def chain(self) -> Chain:
         """Return the certificates as they are now; any thread may ask."""

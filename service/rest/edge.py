@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 CALL = "seqserve.call"
 """Where a scope carries the `Call`."""
 TRANSPORT = "rest"
+NAMING = (b"authorization", b"x-api-key", b"forwarded", b"x-forwarded-for")
+"""Headers that may say who calls, as `Credentials` has them."""
 TIMEOUT_FORM = re.compile(r"(\d{1,8})([HMSmun])")
 TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -59,7 +61,7 @@ class Edge:
                 message["headers"] = [*message["headers"], (b"x-request-id", echoed.encode())]
             await send(message)
 
-        credentials, deadline = _credentials(scope, headers), partial(self._deadline, headers)
+        credentials, deadline = _credentials(scope), partial(self._deadline, headers)
         try:
             with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed) as call:
                 scope[CALL] = call
@@ -94,14 +96,17 @@ class Edge:
         return asyncio.get_running_loop().time() + min(seconds, self._max_timeout)
 
 
-def _credentials(scope: Scope, headers: Mapping[bytes, bytes]) -> Credentials:
-    client = scope.get("client")
-    return Credentials(
-        address=client[0] if client else "",
-        authorization=headers.get(b"authorization", b"").decode("latin-1"),
-        api_key=headers.get(b"x-api-key", b"").decode("latin-1"),
-        forwarded=headers.get(b"forwarded", b"").decode("latin-1"),
-    )
+def _credentials(scope: Scope) -> Credentials:
+    client, given = scope.get("client"), dict.fromkeys(NAMING, "")
+    for name, value in scope["headers"]:
+        if name in given:  # one that comes twice is one list (RFC 9110)
+            given[name] = (
+                f"{given[name]},{value.decode('latin-1')}" if given[name] else value.decode("latin-1")
+            )
+    authorization, api_key, forwarded, forwarded_for = given.values()
+    certificate = scope.get("extensions", {}).get("tls", {}).get("client_cert_name") or ""
+    address = client[0] if client else ""
+    return Credentials(address, authorization, api_key, forwarded, forwarded_for, certificate)
 
 
 def _seconds(given: str) -> float:

@@ -51,11 +51,11 @@ class Handlers:
 
     async def list_models(self, request: Request, call: Call) -> Response:
         """Return every model, with its versions and what it takes."""
-        return as_json({"models": [model_as_json(report) for report in self._gateway.models()]})
+        return as_json({"models": [model_as_json(report) for report in self._gateway.models(call.principal)]})
 
     async def get_model(self, request: Request, call: Call) -> Response:
         """Return one model, with its versions and what it takes."""
-        return as_json(model_as_json(self._gateway.model(request.path_params["model"])))
+        return as_json(model_as_json(self._gateway.model(request.path_params["model"], call.principal)))
 
     async def answer(self, task: Task, request: Request, call: Call) -> Response:
         """Answer the items of a request's body."""

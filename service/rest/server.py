@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,9 +17,13 @@ proxy may send a request on a connection that is just being closed, and answer i
 
 
 class RestServer:
-    """Serves one application: `start`, `stop`."""
+    """Serves one application: `start`, `stop`.
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    Args:
+        tls: the server's certificate; None: no TLS.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         config = uvicorn.Config(
             app,
@@ -29,6 +34,8 @@ class RestServer:
             timeout_graceful_shutdown=1,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
+        config.load()
+        config.ssl = tls  # uvicorn's own is read once
         self._server = _WebServer(config)
 
     async def start(self) -> int:

@@ -3,7 +3,8 @@
 1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that our methods are
-   given. Nothing has been parsed by then. The access log is written when it is left.
+   given. Nothing has been parsed by then. The access log is written when it is left. Health is open to
+   anybody.
 4. Parsing, of our own methods' requests: grpc answers bytes that do not parse by UNKNOWN, without a reason.
 5. The form of an error: a status with details, whatever raised it.
 
@@ -13,7 +14,7 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from seqserve.service import errors
 from seqserve.service.core.types import Call, Visit
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials
+from seqserve.service.edge.tls import chosen_name
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
 from seqserve.service.rpc.faults import Field, call_status, dotted
@@ -35,6 +37,11 @@ from seqserve.service.status import grpc_status
 log = logging.getLogger(__name__)
 TRANSPORT = "grpc"
 REQUEST_ID_KEY = "x-request-id"
+NAMING = ("authorization", "x-api-key", "forwarded", "x-forwarded-for")
+"""Metadata that may say who calls, as `Credentials` has it."""
+CERTIFICATE_NAMES = ("peer_uri", "peer_dns", "x509_common_name")
+HEALTH = "/grpc.health.v1.Health/"
+"""Methods that nobody has to say a name for."""
 DETAILS_KEY = "grpc-status-details-bin"
 MAKERS: dict[str, Callable[..., Any]] = {
     "unary_unary": grpc.unary_unary_rpc_method_handler,
@@ -127,9 +134,10 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     async def _crossing(self, name: str, context: Context, field: Field = dotted) -> AsyncIterator[Call]:
         """Take a call in, and out again: a context, in which its method runs."""
         echoed = await _identify(context)
+        credentials, deadline = _credentials(context), partial(self._deadline, context)
         try:
-            deadline = partial(self._deadline, context)
-            with self._entrance.crossing(_credentials(context), TRANSPORT, deadline, echoed) as call:
+            is_open = name.startswith(HEALTH)
+            with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
                 call.visit.method = name
                 with _telling(context, call.visit):
                     yield call
@@ -166,12 +174,20 @@ def _ours(error: Exception) -> SeqserveError:
 
 
 def _credentials(context: Context) -> Credentials:
-    given = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return Credentials(
-        address=_address(context.peer()),
-        authorization=given.get("authorization", ""),
-        api_key=given.get("x-api-key", ""),
-        forwarded=given.get("forwarded", ""),
+    given = dict.fromkeys(NAMING, "")
+    for name, value in context.invocation_metadata() or ():
+        if name in given and isinstance(value, str):
+            given[name] = f"{given[name]},{value}" if given[name] else value
+    authorization, api_key, forwarded, forwarded_for = given.values()
+    address, certificate = _address(context.peer()), _certificate(context)
+    return Credentials(address, authorization, api_key, forwarded, forwarded_for, certificate)
+
+
+def _certificate(context: Context) -> str:
+    """Return the name in the client's certificate; empty: none."""
+    told: Mapping[str, Iterable[bytes]] = context.auth_context()
+    return chosen_name(
+        *([name.decode("utf-8", "replace") for name in told.get(place, ())] for place in CERTIFICATE_NAMES)
     )
 
 

@@ -6,6 +6,7 @@ from grpc_reflection.v1alpha import reflection
 
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.tls import Chain, Tls
 from seqserve.service.rpc.edge import Edge
 from seqserve.service.rpc.health import Health
 from seqserve.service.rpc.servicers import services
@@ -21,10 +22,19 @@ class RpcServer:
     Args:
         entrance: what every call crosses.
         rpcs: the messages of the gateway's tasks.
+        tls: the certificates to show; None: no TLS.
     """
 
-    def __init__(self, gateway: Gateway, settings: Settings, entrance: Entrance, rpcs: Rpcs = RPCS) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        settings: Settings,
+        entrance: Entrance,
+        rpcs: Rpcs = RPCS,
+        tls: Tls | None = None,
+    ) -> None:
         self._gateway = gateway
+        self._tls = tls
         self._address = _address(settings.host, settings.grpc_port)
         methods = services(gateway, rpcs)
         self._health = Health(tuple(methods))
@@ -44,13 +54,18 @@ class RpcServer:
             OSError: the address cannot be bound.
         """
         try:
-            port = self._server.add_insecure_port(self._address)
+            port = self._add_port()
         except RuntimeError as error:
             raise OSError(f"{self._address} is taken, or no address of this machine") from error
         self._health.publish(self._gateway)
         await self._health.settle()
         await self._server.start()
         return port
+
+    def _add_port(self) -> int:
+        if self._tls is None:
+            return self._server.add_insecure_port(self._address)
+        return self._server.add_secure_port(self._address, _credentials(self._tls))
 
     def publish(self) -> None:
         """Bring health up to date with the gateway; cheap where nothing changed. For `Catalog.on_change`."""
@@ -64,6 +79,29 @@ class RpcServer:
         """Take no new call and cancel, after `grace` seconds, those that are still open."""
         await self.leave()
         await self._server.stop(grace)
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Return credentials that show each new connection the certificates of its time."""
+    shown = tls.chain()
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        latest = tls.chain()
+        if latest is shown:
+            return None  # nothing to set up again
+        shown = latest
+        return _configuration(latest)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(shown),
+        renewed,  # type: ignore[arg-type]  # grpc-stubs lack that None is no change
+        require_client_authentication=shown.client_ca is not None,
+    )
+
+
+def _configuration(chain: Chain) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(chain.key, chain.cert)], chain.client_ca)
 
 
 def _address(host: str, port: int) -> str:

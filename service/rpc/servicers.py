@@ -50,10 +50,12 @@ class Servicers:
         asked = Asked(len(getattr(request, task.body_member)), partial(rpc.body, request))
         return rpc.response(await self._gateway.answer(task, ref, asked, call))
 
-    async def list_models(self, _: model_pb2.ListModelsRequest, __: Call) -> model_pb2.ListModelsResponse:
+    async def list_models(self, _: model_pb2.ListModelsRequest, call: Call) -> model_pb2.ListModelsResponse:
         """List every model."""
-        return model_pb2.ListModelsResponse(models=map(describe.model, self._gateway.models()))
+        return model_pb2.ListModelsResponse(models=map(describe.model, self._gateway.models(call.principal)))
 
-    async def get_model(self, request: model_pb2.GetModelRequest, _: Call) -> model_pb2.GetModelResponse:
+    async def get_model(self, request: model_pb2.GetModelRequest, call: Call) -> model_pb2.GetModelResponse:
         """Return one model."""
-        return model_pb2.GetModelResponse(model=describe.model(self._gateway.model(request.name)))
+        return model_pb2.GetModelResponse(
+            model=describe.model(self._gateway.model(request.name, call.principal))
+        )

@@ -96,7 +96,8 @@ class Settings(BaseSettings):
         None, description="PEM of the authority of callers' certificates, which are then asked for"
     )
     trusted_proxies: str = Field(
-        "", description="ADDRESS or NETWORK,… of proxies whose Forwarded header is believed"
+        "",
+        description="ADDRESS or NETWORK,… of proxies whose Forwarded or X-Forwarded-For header is believed",
     )
     root_path: str = Field("", description="path under which a proxy shows the REST door, as /nlp")
     cors_origins: str = Field(

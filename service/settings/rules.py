@@ -97,7 +97,7 @@ def _public(settings: "Settings") -> Iterator[Wrong]:
     if settings.open == "all" or is_loopback(getattr(settings, field)):
         return
     lacking = []
-    if settings.keys is None and settings.jwt_jwks is None:
+    if not any((settings.keys, settings.jwt_jwks, settings.tls_client_ca)):
         lacking.append(
             f"callers must be known: set {variable('keys')} (seqserve keys --help) or {variable('jwt_jwks')}, "
             f"or {variable('open')}=all to let everybody call"

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.keys import Line, digest_of
 from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.metrics import Metrics
 
@@ -24,3 +25,18 @@ def write_certificate(authority: trustme.CA, cert: Path, key: Path, days: int = 
     cert.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(key))
     return issued.cert_chain_pems[0].bytes()
+
+
+class Clock:
+    """Goes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def key_line(name: str, key: str, *scopes: str) -> Line:
+    """Return the line of a key that may do everything, or what the scopes say."""
+    return Line(name=name, sha256=digest_of(key), scopes=scopes or ("*:*",))

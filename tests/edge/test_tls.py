@@ -13,23 +13,13 @@ from prometheus_client import CollectorRegistry
 
 from seqserve.service.edge.followed import LOOK_SECONDS
 from seqserve.service.edge.tls import Tls, certificate_name, chosen_name
-from tests.edge.fakes import write_certificate
+from tests.edge.fakes import Clock, write_certificate
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     """The one that everybody here trusts."""
     return trustme.CA()
-
-
-class Clock:
-    """Goes only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def serial(pem: bytes) -> str:

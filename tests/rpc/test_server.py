@@ -230,7 +230,7 @@ async def test_a_fault_of_ours_is_logged_whole_and_shown_without_its_insides(
     start: Any, log_lines: io.StringIO
 ) -> None:
     world = await start()
-    world.gateway.models = lambda: 1 / 0
+    world.gateway.models = lambda *_: 1 / 0
     request_id = (("x-request-id", "mine-8"),)
     fault = await failed(world.model.ListModels(model_pb2.ListModelsRequest(), metadata=request_id))
     assert (fault.reason, fault.code) == ("UNEXPECTED", CODE.INTERNAL)
