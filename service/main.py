@@ -1,4 +1,4 @@
-"""The composition root: build everything, start both doors, drain and stop on SIGTERM or SIGINT.
+"""The composition root: build everything, start both doors, leave, drain and stop on SIGTERM or SIGINT.
 
 `run` serves until a signal; `running` is the same without signals, for callers that stop it themselves.
 """
@@ -39,6 +39,7 @@ from seqserve.service.rest.app import create_app
 from seqserve.service.rest.server import RestServer
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings, naming
+from seqserve.service.stopping import CLOSING_SECONDS, STEP_SECONDS, Bound, settle, within
 
 log = logging.getLogger(__name__)
 CALLS = 2
@@ -51,8 +52,16 @@ class Running:
 
     gateway: Gateway
     catalog: Catalog
+    rest: RestServer
+    rpc: RpcServer
     rest_port: int
     grpc_port: int
+
+    def leave(self) -> None:
+        """Say at both doors that callers may not be sent here any more; those who come are still answered."""
+        self.gateway.leave()
+        self.rest.leave()
+        self.rpc.publish()
 
 
 @asynccontextmanager
@@ -80,13 +89,14 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
-        _rest(gateway, metrics, settings, entrance, tls) as rest_port,
+        _rest(gateway, metrics, settings, entrance, tls) as (rest, rest_port),
         _rpc(gateway, catalog, settings, entrance, tls) as (rpc, grpc_port),
-        scheduler,
+        _scheduling(scheduler),
         _watched(catalog, settings.poll_seconds),
     ):
-        yield Running(gateway, catalog, rest_port, grpc_port)
-        await rpc.leave()  # health checkers first
+        service = Running(gateway, catalog, rest, rpc, rest_port, grpc_port)
+        yield service
+        service.leave()
         await gateway.drain(settings.drain_seconds)
 
 
@@ -144,7 +154,16 @@ async def _closing(backend: Backend) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await backend.close()
+        await within(backend.close(), "the backend")
+
+
+@asynccontextmanager
+async def _scheduling(scheduler: Scheduler) -> AsyncIterator[None]:
+    await scheduler.__aenter__()
+    try:
+        yield
+    finally:
+        await within(scheduler.__aexit__(), "the batches under way")
 
 
 @asynccontextmanager
@@ -158,7 +177,7 @@ async def _rpc(
     try:
         yield rpc, port
     finally:
-        await rpc.stop(grace=1.0)
+        await within(rpc.stop(grace=STEP_SECONDS / 2), "the gRPC door")
 
 
 @asynccontextmanager
@@ -171,9 +190,9 @@ async def _watched(catalog: Catalog, seconds: float) -> AsyncIterator[None]:
             yield
         finally:
             watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            await asyncio.wait({watch}, timeout=STEP_SECONDS)
     finally:
-        await catalog.close()
+        await within(catalog.close(), "the catalog")
 
 
 def _registry() -> CollectorRegistry:
@@ -187,21 +206,23 @@ def _registry() -> CollectorRegistry:
 @asynccontextmanager
 async def _rest(
     gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance, tls: Tls | None
-) -> AsyncIterator[int]:
-    """Serve the REST door, and yield its port."""
+) -> AsyncIterator[tuple[RestServer, int]]:
+    """Serve the REST door, and yield it with its port."""
     context = tls.ssl_context() if tls is not None else None
-    server = RestServer(create_app(gateway, metrics, settings, entrance), settings, tls=context)
-    port = await server.start()
+    rest = RestServer(create_app(gateway, metrics, settings, entrance), settings, tls=context)
+    port = await rest.start()
     try:
-        yield port
+        yield rest, port
     finally:
-        await server.stop()
+        await within(rest.stop(), "the REST door")
 
 
 def run(settings: Settings, on_start: Callable[[Running], None]) -> None:
     """Serve until SIGTERM or SIGINT; `on_start` is called once every version has been examined.
 
-    A signal during the start, or a second one during the drain, ends the service at once.
+    From the signal on the service is unready. For `settings.lame_duck` seconds it answers new calls, for at
+    most `settings.drain_seconds` those that are open, and closes. A signal during the start, or a second one,
+    ends it without that. What still hangs CLOSING_SECONDS later is ended by force, with status 1.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(settings, on_start))
@@ -209,6 +230,7 @@ def run(settings: Settings, on_start: Callable[[Running], None]) -> None:
 
 async def _until_signalled(settings: Settings, on_start: Callable[[Running], None]) -> None:
     loop, stop, started = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    bound = Bound()
 
     async def serve() -> None:
         async with running(settings) as service:
@@ -218,6 +240,9 @@ async def _until_signalled(settings: Settings, on_start: Callable[[Running], Non
             gc.collect()
             gc.freeze()  # else every full collection walks all objects of TensorFlow: 280 ms
             await stop.wait()
+            log.info("leaving", extra={"fields": {"answers_for_seconds": settings.lame_duck}})
+            service.leave()
+            await settle(settings.lame_duck)
             log.info("draining")
 
     serving = asyncio.create_task(serve(), name="service")
@@ -225,6 +250,9 @@ async def _until_signalled(settings: Settings, on_start: Callable[[Running], Non
     def end() -> None:
         if stop.is_set() or not started.is_set():
             serving.cancel()
+            bound.within(CLOSING_SECONDS)
+        else:
+            bound.within(settings.lame_duck + settings.drain_seconds + CLOSING_SECONDS)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

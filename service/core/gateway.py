@@ -41,7 +41,7 @@ class ModelReport:
 
 
 class Gateway:
-    """Answers requests from the catalog's versions; refuses them while it drains."""
+    """Answers requests from the catalog's versions: unready once it leaves, refusing once it drains."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Gateway:
         self._recorder = Recorder(metrics, catalog.__contains__, clock)
         self._max_items = max_items
         self._open = _Open()
+        self._leaving = False
         self._draining = False
 
     @property
@@ -69,9 +70,13 @@ class Gateway:
         Raises:
             ModelNotFound; NotReady before the models have been looked at.
         """
-        if self._draining:
+        if self._leaving or self._draining:
             return _draining()
         return self._catalog.unready(model)
+
+    def leave(self) -> None:
+        """Be unready from now on, so that callers go elsewhere; those who still come are answered."""
+        self._leaving = True
 
     @property
     def tasks(self) -> Tasks:

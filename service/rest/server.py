@@ -16,6 +16,9 @@ KEEP_ALIVE_SECONDS = 75
 proxy may send a request on a connection that is just being closed, and answer its caller with 502."""
 
 
+CLOSE = (b"connection", b"close")
+
+
 class RestServer:
     """Serves one application: `start`, `stop`.
 
@@ -50,6 +53,13 @@ class RestServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[listening]), name="rest")
         port: int = listening.getsockname()[1]
         return port
+
+    def leave(self) -> None:
+        """Close each connection after its next answer, so that callers go elsewhere; new ones are taken."""
+        always, now = self._server.config.encoded_headers, self._server.server_state
+        if CLOSE not in always:
+            always.append(CLOSE)  # uvicorn makes its own headers of these once a second
+            now.default_headers = [*now.default_headers, CLOSE]
 
     async def stop(self) -> None:
         """Take no new connection, and close those that are open."""

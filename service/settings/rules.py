@@ -99,13 +99,13 @@ def _public(settings: "Settings") -> Iterator[Wrong]:
     lacking = []
     if not any((settings.keys, settings.jwt_jwks, settings.tls_client_ca)):
         lacking.append(
-            f"callers must be known: set {variable('keys')} (seqserve keys --help) or {variable('jwt_jwks')}, "
-            f"or {variable('open')}=all to let everybody call"
+            f"callers must be known: set {variable('keys')} (seqserve keys --help) or "
+            f"{variable('jwt_jwks')}, or {variable('open')}=all to let everybody call"
         )
     if settings.tls_cert is None and settings.open != "tls":
         lacking.append(
-            f"connections encrypted: set {variable('tls_cert')} and {variable('tls_key')}, or {variable('open')}=tls where a "
-            "proxy before this has it"
+            f"connections encrypted: set {variable('tls_cert')} and {variable('tls_key')}, or "
+            f"{variable('open')}=tls where a proxy before this has TLS"
         )
     if lacking:
         yield Wrong(field, f"others reach this address, so {'; and '.join(lacking)}")
