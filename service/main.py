@@ -29,6 +29,7 @@ from seqserve.service.core.queue import Budget
 from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.edge.access_log import AccessLog
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.metrics import Metrics
@@ -73,10 +74,11 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     limits = make_limits(settings)
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
     entrance = Entrance(Recognizer(), limits, AccessLog(settings.access_log), metrics)
+    in_flight = BytesInFlight(settings.body_bytes_in_flight)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
-        _rest(gateway, metrics, settings, entrance) as rest_port,
+        _rest(gateway, metrics, settings, entrance, in_flight) as rest_port,
         _rpc(gateway, catalog, settings, entrance) as (rpc, grpc_port),
         scheduler,
         _watched(catalog, settings.poll_seconds),
@@ -181,10 +183,10 @@ def _registry() -> CollectorRegistry:
 
 @asynccontextmanager
 async def _rest(
-    gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance
+    gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance, in_flight: BytesInFlight
 ) -> AsyncIterator[int]:
     """Serve the REST door, and yield its port."""
-    server = RestServer(create_app(gateway, metrics, settings, entrance), settings)
+    server = RestServer(create_app(gateway, metrics, settings, entrance), settings, metrics, in_flight)
     port = await server.start()
     try:
         yield port
