@@ -30,10 +30,11 @@ from seqserve.service.core.queue import Budget
 from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.edge.access_log import AccessLog
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
+from seqserve.service.edge.tls import Tls, certificate_name
 from seqserve.service.logs import LinesDropped
-from seqserve.service.edge.tls import Tls
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
 from seqserve.service.rest.server import RestServer
@@ -86,10 +87,22 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     gateway = Gateway(catalog, runner, metrics, settings.max_items)
     tls = Tls.of(settings, metrics.registry)
     entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
+    in_flight = BytesInFlight(settings.body_bytes_in_flight)
+    rest_server = RestServer(
+        create_app(gateway, metrics, settings, entrance),
+        settings,
+        metrics,
+        in_flight,
+        tls=tls.ssl_context() if tls is not None else None,
+        certificate=certificate_name,
+    )
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
-        _rest(gateway, metrics, settings, entrance, tls) as (rest, rest_port),
+        _rest(RestServer(app, settings, metrics, in_flight, tls=tls and tls.ssl_context())) as (
+            rest,
+            rest_port,
+        ),
         _rpc(gateway, catalog, settings, entrance, tls) as (rpc, grpc_port),
         _scheduling(scheduler),
         _watched(catalog, settings.poll_seconds),
@@ -204,12 +217,8 @@ def _registry() -> CollectorRegistry:
 
 
 @asynccontextmanager
-async def _rest(
-    gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance, tls: Tls | None
-) -> AsyncIterator[tuple[RestServer, int]]:
+async def _rest(rest: RestServer) -> AsyncIterator[tuple[RestServer, int]]:
     """Serve the REST door, and yield it with its port."""
-    context = tls.ssl_context() if tls is not None else None
-    rest = RestServer(create_app(gateway, metrics, settings, entrance), settings, tls=context)
     port = await rest.start()
     try:
         yield rest, port

@@ -58,6 +58,8 @@ class BytesInFlight:
 class Held:
     """The bytes of one request."""
 
+    __slots__ = ("_all", "_give_way", "count")
+
     def __init__(self, all_held: BytesInFlight, give_way: Callable[[SeqserveError], None] | None) -> None:
         self._all = all_held
         self._give_way = give_way

@@ -72,6 +72,12 @@ class UnsupportedMediaType(InvalidArgument):
     reason = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class MalformedHttp(InvalidArgument):
+    """What came on the connection is not HTTP/1.1."""
+
+    reason = "MALFORMED_HTTP"
+
+
 class MalformedJson(InvalidArgument):
     """The body is not JSON, or not JSON of this request's form."""
 

@@ -1,75 +1,125 @@
-"""The REST door's HTTP server: sockets, connections and their limits, round the application."""
+"""The REST door's HTTP server: where it listens, what its connections share, and how it ends.
+
+Its own, because what stands at the edge of a network must bound what a connection may do before there is a
+request to refuse: see `service.rest.connection`, and `docs/performance.md` for what it costs.
+"""
 
 import asyncio
+import logging
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp
 
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.edge.descriptors import room_for_connections
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest.connection import Connection, Shared
+from seqserve.service.rest.room import Room
 from seqserve.service.settings import Settings
 
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle REST connection is kept: longer than proxies keep theirs (nginx and AWS: 60). Otherwise a
-proxy may send a request on a connection that is just being closed, and answer its caller with 502."""
+log = logging.getLogger(__name__)
+BACKLOG = 2048
+ANY = "::"
+"""The address that is all of both families."""
 
 
-CLOSE = (b"connection", b"close")
+def _nameless(certificate: Any) -> str:
+    return ""
 
 
 class RestServer:
-    """Serves one application: `start`, `stop`.
+    """Serves one application: `start`, `leave`, `stop`.
 
     Args:
+        port: where to listen; None: the settings' REST port.
         tls: the server's certificate; None: no TLS.
+        address: names the caller whose room a connection takes, from its peer's address.
+        certificate: names the caller by its certificate, as `SSLObject.getpeercert` tells it.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        metrics: Metrics,
+        in_flight: BytesInFlight,
+        *,
+        port: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        address: Callable[[str], str] = str,
+        certificate: Callable[[Any], str] = _nameless,
+    ) -> None:
         self._settings = settings
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            proxy_headers=False,
-            timeout_graceful_shutdown=1,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        config.load()
-        config.ssl = tls  # uvicorn's own is read once
-        self._server = _WebServer(config)
+        self._port = settings.rest_port if port is None else port
+        self._tls = tls
+        room = Room(_connections(settings.rest_connections), settings.rest_connections_per_address)
+        self._shared = Shared(app, settings, metrics, in_flight, room, address, certificate)
 
     async def start(self) -> int:
-        """Listen, and return the port: the one of the settings, or the one taken where that is 0.
+        """Listen, and return the port: the one asked for, or the one taken where that is 0.
 
         Raises:
             OSError: the address cannot be bound.
         """
-        host = self._settings.host
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, self._settings.rest_port), family=family, backlog=2048)
-        self._task = asyncio.create_task(self._server.serve(sockets=[listening]), name="rest")
+        listening = _listening(self._settings.host, self._port)
         port: int = listening.getsockname()[1]
+        self._loop = asyncio.get_running_loop()
+        self._tell_time()
+        self._server = await self._loop.create_server(
+            lambda: Connection(self._shared),
+            sock=listening,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._settings.head_seconds if self._tls is not None else None,
+        )
         return port
 
     def leave(self) -> None:
-        """Close each connection after its next answer, so that callers go elsewhere; new ones are taken."""
-        always, now = self._server.config.encoded_headers, self._server.server_state
-        if CLOSE not in always:
-            always.append(CLOSE)  # uvicorn makes its own headers of these once a second
-            now.default_headers = [*now.default_headers, CLOSE]
+        """Tell callers to go elsewhere: every answer closes its connection."""
+        self._shared.is_leaving = True
 
-    async def stop(self) -> None:
-        """Take no new connection, and close those that are open."""
-        self._server.should_exit = True
-        await self._task
+    async def stop(self, grace: float = 1.0) -> None:
+        """Take no new connection, and close those that are open, each after its answer.
+
+        Args:
+            grace: seconds that answers may take; what is not finished then is broken off.
+        """
+        self.leave()
+        await asyncio.sleep(0)  # what waits to be accepted is
+        self._server.close()
+        for connection in list(self._shared.connections):
+            connection.leave()
+        await self._finished(grace)
+        for task in self._shared.tasks:
+            task.cancel()
+        await self._finished(grace)
+        for connection in list(self._shared.connections):
+            connection.abort()
+        self._time.cancel()
+
+    async def _finished(self, seconds: float) -> None:
+        if self._shared.tasks:
+            await asyncio.wait(self._shared.tasks, timeout=seconds)
+
+    def _tell_time(self) -> None:
+        """Write the header `Date` anew, each second."""
+        self._shared.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        self._time = self._loop.call_later(1.0, self._tell_time)
 
 
-class _WebServer(uvicorn.Server):
-    """uvicorn without its signal handling, which would raise the signal again after the drain."""
+def _connections(wanted: int) -> int:
+    most = room_for_connections(wanted)
+    if most < wanted:
+        fields = {"rest_connections": wanted, "taken": most}
+        log.warning("the limit of open files leaves room for fewer connections", extra={"fields": fields})
+    return most
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == ANY and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)

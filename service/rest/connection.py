@@ -1,0 +1,377 @@
+"""One connection of the REST door: who may open it, what it waits for and how long, and how it ends.
+
+A phase has its seconds (`Phase`). One timer serves a connection: a phase moves its end, and the timer is set
+again where it fires too early, so that a request costs none. Whoever is refused gets a problem, after the
+answers to what was asked before it; what else was sent is then read for a moment and thrown away, because a
+close with bytes unread makes the kernel throw away the answer.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, cast
+
+from starlette.types import ASGIApp, Scope
+
+from seqserve.service import errors
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.errors import SeqserveError
+from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest.exchange import STATUS_LINES, Exchange
+from seqserve.service.rest.problems import problem
+from seqserve.service.rest.reader import Reader
+from seqserve.service.rest.room import Room
+from seqserve.service.settings import Settings
+
+CLOSE_SECONDS = 1.0
+"""How long the rest of what a refused caller sends is read, and how long any close may take."""
+MOST_PIPELINED = 64
+"""Requests of one connection that may be unanswered at once."""
+MOST_TURNED_AWAY = 32
+"""Connections beyond the room that are told so at once; those beyond them are just closed."""
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    IDLE = auto()  # the first byte of a request
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()  # has no seconds: its call has a deadline
+    READER = auto()  # the caller, who does not read its answer
+    CLOSE = auto()
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the connections of one server share.
+
+    Args:
+        address: names the caller whose room a connection takes, from its peer's address.
+        certificate: names the caller by its certificate, as `SSLObject.getpeercert` tells it; empty: it does
+            not.
+        is_leaving: whether callers are to go elsewhere.
+        date: the line of the header `Date`.
+    """
+
+    app: ASGIApp
+    settings: Settings
+    metrics: Metrics
+    in_flight: BytesInFlight
+    room: Room
+    address: Callable[[str], str]
+    certificate: Callable[[Any], str]
+    connections: set["Connection"] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    turned_away: int = 0
+    is_leaving: bool = False
+    date: bytes = b""
+
+
+class Connection(asyncio.Protocol):
+    """A caller's connection: a queue of exchanges, of which the first is being answered."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._settings = shared.settings
+        self._loop = asyncio.get_running_loop()
+        self._exchanges: deque[Exchange] = deque()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._is_paused = False  # nothing is read
+        self._is_deaf = False  # what is read is thrown away
+        self._has_room = False
+        self._refusal: SeqserveError | None = None  # to be told once everything before it is answered
+        self._phase = Phase.IDLE
+        self._until = self._fires = 0.0  # on the loop's clock
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- the transport's calls ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection in, or turn it away."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+        client = _address(transport, "peername")
+        self._caller = self._shared.address(client[0] if client is not None else "")
+        self._reader = Reader(self._settings, self._described(client), self)
+        self._shared.connections.add(self)
+        try:
+            self._shared.room.enter(self._caller)
+        except errors.TooManyConnections as error:
+            self._turn_away(error)
+            return
+        self._has_room = True
+        self._shared.metrics.rest_connections.inc()
+        self._expect(Phase.IDLE, self._settings.idle_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came."""
+        if self._is_deaf:
+            self._tell_refusal()
+            return
+        try:
+            self._reader.feed(data)
+        except SeqserveError as error:
+            self._refuse(error)
+            return
+        self._expect_more()
+
+    def _expect_more(self) -> None:
+        """Wait for what is missing of what came; a phase that is lasting goes on."""
+        if self._exchanges and self._exchanges[-1].arrives:
+            if self._phase is not Phase.BODY and self._phase is not Phase.READER:
+                self._expect(Phase.BODY, self._settings.body_seconds)
+        elif self._exchanges:
+            if self._phase is not Phase.READER:
+                self._phase = Phase.ANSWER
+        elif self._reader.in_head and self._phase is Phase.IDLE:
+            self._expect(Phase.HEAD, self._settings.head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End everything that belongs to the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for exchange in self._exchanges:
+            exchange.gone()
+        self._writable.set()
+        self._shared.connections.discard(self)
+        if self._has_room:
+            self._shared.room.leave(self._caller)
+            self._shared.metrics.rest_connections.dec()
+        else:
+            self._shared.turned_away -= 1
+
+    def pause_writing(self) -> None:
+        """Hear that the caller does not read what was sent."""
+        self._writable.clear()
+        if self._phase is Phase.ANSWER:
+            self._expect(Phase.READER, self._settings.body_seconds)
+
+    def resume_writing(self) -> None:
+        """Hear that it does again."""
+        self._writable.set()
+        if self._phase is Phase.READER:
+            self._phase = Phase.ANSWER
+
+    # --- the reader's calls ------------------------------------------------------------------------
+
+    def request(self, scope: Scope, keeps: bool, awaits_continue: bool) -> None:
+        """Answer a request, after those before it; raises QueueFull where too many are."""
+        if len(self._exchanges) == MOST_PIPELINED:
+            raise errors.QueueFull(
+                f"{MOST_PIPELINED} requests of this connection are unanswered, the most that may be; read an "
+                f"answer first, or use more connections"
+            )
+        exchange = Exchange(self, scope, keeps, awaits_continue, self._shared.in_flight)
+        self._exchanges.append(exchange)
+        if len(self._exchanges) == 1:
+            self._start(exchange)
+        else:
+            self._pause()
+
+    def part(self, part: bytes) -> None:
+        """Hand on a part of a body."""
+        if self._exchanges[-1].part(part):
+            self._pause()
+
+    def end(self) -> None:
+        """Hand on the end of a body."""
+        exchange = self._exchanges[-1]
+        exchange.end()
+        if exchange.is_answered:
+            self._next()
+
+    # --- the exchange's calls ----------------------------------------------------------------------
+
+    @property
+    def date(self) -> bytes:
+        """The `Date` header's line."""
+        return self._shared.date
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether callers are to go elsewhere: no connection is kept."""
+        return self._shared.is_leaving
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the caller has read enough of what was sent."""
+        return self._writable.is_set()
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self._transport.write(data)
+
+    async def writable(self) -> None:
+        """Return once it has."""
+        await self._writable.wait()
+
+    def wants(self) -> None:
+        """Read on, but not into what is asked after the request that is being answered."""
+        if self._is_paused and len(self._exchanges) < 2 and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def answered(self) -> None:
+        """Go on, or end, after the first exchange's answer."""
+        exchange = self._exchanges[0]
+        if not exchange.keeps:
+            self._end(has_more=exchange.arrives or self._is_deaf or len(self._exchanges) > 1)
+        elif not exchange.arrives:
+            self._next()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    # --- its course --------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Close now if nothing is being answered, else after the answer, which says so."""
+        if not self._exchanges and not self._is_deaf:
+            self._end(has_more=False)
+
+    def _start(self, exchange: Exchange) -> None:
+        task = self._loop.create_task(exchange.run(self._shared.app))
+        self._shared.tasks.add(task)
+        task.add_done_callback(self._shared.tasks.discard)
+
+    def _next(self) -> None:
+        self._exchanges.popleft()
+        if self._exchanges:
+            self._start(self._exchanges[0])
+        elif self._refusal is not None:
+            self._tell_refusal()
+        elif self.is_leaving:
+            self._end(has_more=False)
+        elif self._reader.in_head:
+            self._expect(Phase.HEAD, self._settings.head_seconds)
+        else:
+            self._expect(Phase.IDLE, self._settings.idle_seconds)
+        self.wants()
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _turn_away(self, error: SeqserveError) -> None:
+        """Refuse the connection: told when its first bytes come, for they would be unread otherwise."""
+        self._is_deaf, self._refusal = True, error
+        self._shared.turned_away += 1
+        self._expect(Phase.CLOSE, CLOSE_SECONDS)
+        if self._shared.turned_away > MOST_TURNED_AWAY:
+            self._count(error)
+            self.abort()
+
+    def _refuse(self, error: SeqserveError) -> None:
+        """Read nothing more: the request that is arriving fails, or the error is told after the answers."""
+        self._is_deaf = True
+        last = self._exchanges[-1] if self._exchanges else None
+        if last is None or not last.arrives:
+            self._refusal = error
+            self._tell_refusal()
+        elif last.is_answered:
+            self._end(has_more=True)
+        else:
+            self._phase = Phase.ANSWER
+            last.fail(error)
+
+    def _tell_refusal(self) -> None:
+        """Tell why nothing more is read, if that is due."""
+        error = self._refusal
+        if error is None or self._exchanges:
+            return
+        self._refusal = None
+        self._count(error)
+        self.write(_as_bytes(error, self.date))
+        self._end(has_more=True)
+
+    def _count(self, error: SeqserveError) -> None:
+        self._shared.metrics.rest_refused.labels(error.reason).inc()
+
+    def _end(self, has_more: bool) -> None:
+        """Close.
+
+        Args:
+            has_more: whether there may be bytes of the caller that nobody has read.
+        """
+        self._is_deaf = True
+        self._expect(Phase.CLOSE, CLOSE_SECONDS)
+        if has_more and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self.wants()
+        else:
+            self._transport.close()
+
+    # --- its time ----------------------------------------------------------------------------------
+
+    def _expect(self, phase: Phase, seconds: float) -> None:
+        """Wait for what a phase waits for, so many seconds."""
+        self._phase, self._until = phase, self._loop.time() + seconds
+        if self._timer is not None and self._fires > self._until:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        self._fires = self._until
+        self._timer = self._loop.call_at(self._until, self._look)
+
+    def _look(self) -> None:
+        """Look whether the phase has outlasted its seconds."""
+        self._timer = None
+        if self._phase is Phase.ANSWER:
+            return
+        if self._loop.time() < self._until:
+            self._set_timer()
+        elif self._phase is Phase.IDLE:
+            self._end(has_more=False)
+        elif self._phase is Phase.HEAD:
+            self._refuse(self._too_slow("the request's headers", "head_seconds", self._settings.head_seconds))
+        elif self._phase is Phase.BODY:
+            self._refuse(self._too_slow("the request's body", "body_seconds", self._settings.body_seconds))
+        else:
+            self.abort()
+
+    def _too_slow(self, what: str, name: str, seconds: float) -> errors.RequestTimeout:
+        return errors.RequestTimeout(
+            f"{what} had not come after the {seconds:g} seconds that {name} allows; send faster, or less"
+        )
+
+    def _described(self, client: tuple[str, int] | None) -> dict[str, Any]:
+        """Return what the scopes of all its requests say."""
+        scope: dict[str, Any] = {
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "server": _address(self._transport, "sockname"),
+            "client": client,
+            "scheme": "http",
+            "root_path": "",
+        }
+        ssl_object = self._transport.get_extra_info("ssl_object")
+        if ssl_object is not None:
+            name = self._shared.certificate(ssl_object.getpeercert() or {})
+            scope |= {"scheme": "https", "extensions": {"tls": {"client_cert_name": name or None}}}
+        return scope
+
+
+def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
+    """Return a socket's address and port; None where it has none any more."""
+    name = transport.get_extra_info(which)
+    return (str(name[0]).removeprefix("::ffff:"), int(name[1])) if isinstance(name, tuple) else None
+
+
+def _as_bytes(error: SeqserveError, date: bytes) -> bytes:
+    """Return an error as a whole response, outside of any request."""
+    token = REQUEST_ID.set(request_id(""))
+    try:
+        response = problem(error)
+        headers = [*response.raw_headers, (b"x-request-id", REQUEST_ID.get().encode())]
+    finally:
+        REQUEST_ID.reset(token)
+    lines = [STATUS_LINES[response.status_code], date, *(b"%b: %b\r\n" % header for header in headers)]
+    return b"".join([*lines, b"connection: close\r\n\r\n", bytes(response.body)])

@@ -1,0 +1,176 @@
+"""The REST server behind a real socket, and callers that write bytes of their own."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import uvloop
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest.edge import Edge
+from seqserve.service.rest.server import RestServer
+from seqserve.service.settings import Settings
+from tests.edge.fakes import open_entrance
+
+WAIT = 10.0
+"""Seconds in which anything must happen; no test waits for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def closes(self) -> bool:
+        """Whether it says that the connection is closed."""
+        return self.headers.get("connection") == "close"
+
+
+@dataclass(slots=True)
+class Caller:
+    """A connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def say(self, *parts: bytes | str) -> None:
+        """Send, without waiting."""
+        self.writer.write(b"".join(part.encode() if isinstance(part, str) else part for part in parts))
+
+    async def said(self, *parts: bytes | str) -> None:
+        """Send, and wait until the kernel has taken it."""
+        self.say(*parts)
+        await asyncio.wait_for(self.writer.drain(), WAIT)
+
+    async def hear(self, *, head: bool = False) -> Answer:
+        """Return the next answer; `head`: to a HEAD."""
+        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), WAIT)
+        line, *rest = raw.decode().split("\r\n")[:-2]
+        headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in rest)}
+        length = 0 if head else int(headers.get("content-length", 0))
+        body = await asyncio.wait_for(self.reader.readexactly(length), WAIT)
+        return Answer(int(line.split()[1]), headers, body)
+
+    async def rest(self) -> bytes:
+        """Return everything up to the end; a reset is one."""
+        try:
+            return await asyncio.wait_for(self.reader.read(), WAIT)
+        except ConnectionError:
+            return b""
+
+
+@dataclass(slots=True)
+class House:
+    """A server, and what a test looks at.
+
+    Args:
+        seen: every request that the application was given: method, path, body.
+        gates: paths that wait for an event before they are answered.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    in_flight: BytesInFlight
+    server: RestServer
+    port: int
+    seen: list[tuple[str, str, bytes]]
+    gates: dict[str, asyncio.Event]
+    callers: AsyncExitStack
+
+    async def caller(self, host: str = "127.0.0.1", **options: Any) -> Caller:
+        """Open a connection."""
+        reader, writer = await asyncio.open_connection(host, self.port, limit=2**24, **options)
+        self.callers.callback(writer.close)
+        return Caller(reader, writer)
+
+    def refused(self, reason: str) -> float:
+        """Return how many were refused before there was a call."""
+        return (
+            self.metrics.registry.get_sample_value("seqserve_rest_refused_total", {"reason": reason}) or 0.0
+        )
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for what the server does by itself."""
+        async with asyncio.timeout(WAIT):
+            while not is_so():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self.server._shared.connections)
+
+
+@dataclass(slots=True)
+class Told:
+    """An application that tells what it was asked. `/unread…` is answered without reading the body."""
+
+    seen: list[tuple[str, str, bytes]] = field(default_factory=list)
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, body = scope["path"], b""
+        if path in self.gates:
+            await self.gates[path].wait()
+        if not path.startswith("/unread"):
+            while (message := await receive())["type"] == "http.request":
+                body += message["body"]
+                if not message["more_body"]:
+                    break
+        self.seen.append((scope["method"], path, body))
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        told = {"path": path, "query": scope["query_string"].decode(), "headers": headers, "got": len(body)}
+        told |= {"client": scope["client"], "scheme": scope["scheme"], "tls": scope.get("extensions")}
+        answer = json.dumps(told).encode().ljust(2**22 if path == "/large" else 0)
+        length = (b"content-length", str(len(answer)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": answer})
+
+
+@asynccontextmanager
+async def house(
+    app: ASGIApp | None = None, server: dict[str, Any] | None = None, **given: Any
+) -> AsyncIterator[House]:
+    """Run a server on a free port.
+
+    Args:
+        app: instead of `Told`.
+        server: further arguments of RestServer.
+        given: settings.
+    """
+    settings, metrics, told = Settings(rest_port=0, **given), Metrics(CollectorRegistry()), Told()
+    in_flight = BytesInFlight(settings.body_bytes_in_flight)
+    edge = Edge(app or told, open_entrance(), settings.default_timeout, settings.max_timeout)
+    running = RestServer(edge, settings, metrics, in_flight, **(server or {}))
+    port = await running.start()
+    try:
+        async with AsyncExitStack() as callers:
+            yield House(settings, metrics, in_flight, running, port, told.seen, told.gates, callers)
+    finally:
+        await running.stop()
+
+
+def in_uvloop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in the loop that the service runs in, whose transports are others than asyncio's."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        uvloop.run(test(*arguments, **named))
+
+    return run
