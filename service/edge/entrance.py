@@ -4,7 +4,7 @@ A door's edge translates its transport into `Credentials`, and the errors that l
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -35,7 +35,12 @@ class Entrance:
 
     @contextmanager
     def crossing(
-        self, credentials: Credentials, transport: str, deadline: Callable[[], float], id: str
+        self,
+        credentials: Credentials,
+        transport: str,
+        deadline: Callable[[], float],
+        id: str,
+        is_open: bool = False,
     ) -> Iterator[Call]:
         """Take a call in: a context, in which it is answered.
 
@@ -43,14 +48,20 @@ class Entrance:
             deadline: returns the absolute deadline, on the event loop's clock; may raise what the door then
                 shows. It is asked once the caller is known.
             id: the request's.
+            is_open: whether anybody may, as often as they like: a probe's question, a page.
 
         Raises:
             Unauthenticated; RateLimited.
         """
         arrival = _Arrival(self._clock(), credentials, transport, id)
+        share: AbstractContextManager[None] = nullcontext()
         try:
-            arrival.principal = self._recognizer.principal(credentials)
-            with self._limits.calling(arrival.principal.name):
+            if is_open:
+                arrival.principal = Principal(credentials.address)
+            else:
+                arrival.principal = self._recognizer.principal(credentials)
+                share = self._limits.calling(arrival.principal.name)
+            with share:
                 arrival.call = Call(transport, deadline(), id, arrival.principal)
                 yield arrival.call
         except BaseException as error:
