@@ -36,7 +36,7 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance:
     routes = [*_asking(handlers, gateway.tasks), *_looking(handlers), *_probing(handlers)]
     if settings.ops_port is None:
         routes += _operating(handlers)
-        routes += _describing(routes, gateway.tasks)
+        routes += _describing(routes, gateway.tasks, settings)
     open_paths = frozenset(route.path for route in routes if route.is_open)
     return outside(_edge(routes, settings, entrance, open_paths), settings)
 
@@ -46,7 +46,7 @@ def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entra
     handlers = Handlers(gateway, metrics.registry, settings)
     own = [*_probing(handlers), *_operating(handlers)]
     told = [*_asking(handlers, gateway.tasks), *_looking(handlers), *own]
-    return _edge([*own, *_describing(told, gateway.tasks)], settings, entrance, None)
+    return _edge([*own, *_describing(told, gateway.tasks, settings)], settings, entrance, None)
 
 
 def _edge(
@@ -86,12 +86,13 @@ def _operating(handlers: Handlers) -> list[Route]:
     return [Route("GET", "/metrics", handlers.metrics, openapi.METRICS)]
 
 
-def _describing(routes: Iterable[Route], tasks: Tasks) -> list[Route]:
+def _describing(routes: Iterable[Route], tasks: Tasks, settings: Settings) -> list[Route]:
     """Return the routes that describe others to programs and to people."""
     described = [
         (route.method, route.path, route.operation) for route in routes if route.operation is not None
     ]
-    content = orjson.dumps(openapi.document(described, tasks))
+    needs_key = settings.keys is not None or settings.jwt_jwks is not None
+    content = orjson.dumps(openapi.document(described, tasks, needs_key))
 
     async def document(request: Request, call: Call) -> Response:
         return Response(content, media_type=JSON)
