@@ -99,10 +99,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
-        _rest(RestServer(app, settings, metrics, in_flight, tls=tls and tls.ssl_context())) as (
-            rest,
-            rest_port,
-        ),
+        _rest(rest_server) as (rest, rest_port),
         _rpc(gateway, catalog, settings, entrance, tls) as (rpc, grpc_port),
         _scheduling(scheduler),
         _watched(catalog, settings.poll_seconds),

@@ -67,9 +67,13 @@ class BodyTooLarge(InvalidArgument):
 
 
 class UnsupportedMediaType(InvalidArgument):
-    """The body's Content-Type is not application/json (415)."""
+    """The body's Content-Type, charset or Content-Encoding is none that the service reads (415)."""
 
     reason = "UNSUPPORTED_MEDIA_TYPE"
+
+    def __init__(self, message: str, *, encodings: tuple[str, ...] = (), **others: Any) -> None:
+        super().__init__(message, **others)
+        self.encodings = encodings  # those that would be read, where the encoding is at fault
 
 
 class MalformedHttp(InvalidArgument):

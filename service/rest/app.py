@@ -1,9 +1,9 @@
-"""The REST door: its routes, and the edge round them, as one ASGI application."""
+"""The REST door as one ASGI application: its routes, the edge round them; and a small one for operators."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import orjson
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -16,21 +16,43 @@ from seqserve.service.metrics import Metrics
 from seqserve.service.rest import openapi
 from seqserve.service.rest.edge import Edge
 from seqserve.service.rest.handlers import JSON, Handlers
-from seqserve.service.rest.routes import Handler, Route, Routes
+from seqserve.service.rest.outside import outside
+from seqserve.service.rest.pages import page_routes
+from seqserve.service.rest.routes import Route, Routes
 from seqserve.service.settings import Settings
 
 MODELS = "/v1/models"
-OPENAPI = "/openapi.json"
+OPENAPI = "openapi.json"
 PLACES = ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}")
 """Behind MODELS: the ways to name a model version."""
 
 
 def create_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance) -> ASGIApp:
-    """Return the door as an ASGI application; all it needs is handed in."""
-    handlers = Handlers(gateway, metrics.registry, settings.max_message_bytes)
-    routes = [*_asking(handlers, gateway.tasks), *_looking(handlers)]
-    routes += _describing(routes, gateway.tasks)
-    return Edge(Routes(routes), entrance, settings.default_timeout, settings.max_timeout)
+    """Return the door as an ASGI application; all it needs is handed in.
+
+    Where operators have a port of their own, metrics and the pages are left to it.
+    """
+    handlers = Handlers(gateway, metrics.registry, settings)
+    routes = [*_asking(handlers, gateway.tasks), *_looking(handlers), *_probing(handlers)]
+    if settings.ops_port is None:
+        routes += _operating(handlers)
+        routes += _describing(routes, gateway.tasks, settings)
+    open_paths = frozenset(route.path for route in routes if route.is_open)
+    return outside(_edge(routes, settings, entrance, open_paths), settings)
+
+
+def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance) -> ASGIApp:
+    """Return what operators may have a port of their own for: health, metrics and pages, open to anybody."""
+    handlers = Handlers(gateway, metrics.registry, settings)
+    own = [*_probing(handlers), *_operating(handlers)]
+    told = [*_asking(handlers, gateway.tasks), *_looking(handlers), *own]
+    return _edge([*own, *_describing(told, gateway.tasks, settings)], settings, entrance, None)
+
+
+def _edge(
+    routes: list[Route], settings: Settings, entrance: Entrance, open_paths: frozenset[str] | None
+) -> ASGIApp:
+    return Edge(Routes(routes), entrance, open_paths, settings.default_timeout, settings.max_timeout)
 
 
 def _asking(handlers: Handlers, tasks: Tasks) -> list[Route]:
@@ -50,28 +72,29 @@ def _looking(handlers: Handlers) -> list[Route]:
     return [
         Route("GET", MODELS, handlers.list_models, openapi.LIST_MODELS),
         Route("GET", MODELS + "/{model}", handlers.get_model, openapi.GET_MODEL),
-        Route("GET", "/healthz", handlers.healthz, openapi.HEALTHZ),
-        Route("GET", "/readyz", handlers.readyz, openapi.READYZ),
-        Route("GET", "/metrics", handlers.metrics, openapi.METRICS),
     ]
 
 
-def _describing(routes: list[Route], tasks: Tasks) -> list[Route]:
-    """Return the routes that describe the others to programs and to people."""
+def _probing(handlers: Handlers) -> list[Route]:
+    return [
+        Route("GET", "/healthz", handlers.healthz, openapi.HEALTHZ, is_open=True),
+        Route("GET", "/readyz", handlers.readyz, openapi.READYZ, is_open=True),
+    ]
+
+
+def _operating(handlers: Handlers) -> list[Route]:
+    return [Route("GET", "/metrics", handlers.metrics, openapi.METRICS)]
+
+
+def _describing(routes: Iterable[Route], tasks: Tasks, settings: Settings) -> list[Route]:
+    """Return the routes that describe others to programs and to people."""
     described = [
         (route.method, route.path, route.operation) for route in routes if route.operation is not None
     ]
-    swagger = get_swagger_ui_html(openapi_url=OPENAPI, title=f"{openapi.TITLE} - Swagger UI")
-    redoc = get_redoc_html(openapi_url=OPENAPI, title=f"{openapi.TITLE} - ReDoc")
-    return [
-        Route("GET", OPENAPI, _page(orjson.dumps(openapi.document(described, tasks)), JSON)),
-        Route("GET", "/docs", _page(bytes(swagger.body), "text/html")),
-        Route("GET", "/redoc", _page(bytes(redoc.body), "text/html")),
-    ]
+    needs_key = settings.keys is not None or settings.jwt_jwks is not None
+    content = orjson.dumps(openapi.document(described, tasks, needs_key))
 
+    async def document(request: Request, call: Call) -> Response:
+        return Response(content, media_type=JSON)
 
-def _page(content: bytes, media_type: str) -> Handler:
-    async def page(request: Request, call: Call) -> Response:
-        return Response(content, media_type=media_type)
-
-    return page
+    return [Route("GET", f"/{OPENAPI}", document, is_open=True), *page_routes(OPENAPI, openapi.TITLE)]

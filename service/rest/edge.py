@@ -3,9 +3,10 @@
 1. The request's id: the caller's `X-Request-Id` or a new one, in every log line and in the response.
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that handlers are
-   given. Nothing of the body has been read by then. The access log is written when it is left.
+   given. Nothing of the body has been read by then. The access log is written when it is left. Of a path
+   that is open nobody is asked.
 4. The form of an error: a problem, whatever raised it. A surface with a form of its own is asked here.
-5. The response leaves, with the id.
+5. The response leaves, with the id; to HEAD without its body.
 """
 
 import asyncio
@@ -39,13 +40,23 @@ class Edge:
     """ASGI application that hands each HTTP call to another one, past the steps above.
 
     Args:
+        open_paths: those that anybody may call, as often as they like; None: all.
         default_timeout: seconds that a call may take which comes without a deadline.
         max_timeout: seconds that any call is given at most.
     """
 
-    def __init__(self, app: ASGIApp, entrance: Entrance, default_timeout: float, max_timeout: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        entrance: Entrance,
+        open_paths: frozenset[str] | None,
+        default_timeout: float,
+        max_timeout: float,
+    ) -> None:
         self._app = app
         self._entrance = entrance
+        self._open_to_all = open_paths is None
+        self._open_paths = open_paths or frozenset()
         self._default_timeout = default_timeout
         self._max_timeout = max_timeout
 
@@ -55,15 +66,18 @@ class Edge:
         headers = dict(scope["headers"])
         echoed = request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         token = REQUEST_ID.set(echoed)
+        is_head, is_open = scope["method"] == "HEAD", self._open_to_all or scope["path"] in self._open_paths
 
         async def leave(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", echoed.encode())]
+            elif is_head:
+                message["body"] = b""
             await send(message)
 
         credentials, deadline = _credentials(scope), partial(self._deadline, headers)
         try:
-            with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed) as call:
+            with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
                 scope[CALL] = call
                 await self._counted(scope, receive, leave, call.visit)
         except Exception as error:

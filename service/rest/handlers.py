@@ -16,6 +16,7 @@ from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
 from seqserve.service.rest.bodies import checked, read_json
 from seqserve.service.rest.models import model_as_json
+from seqserve.service.settings import Settings
 
 JSON = "application/json"
 LONGEST_NUMBER = 18
@@ -23,16 +24,12 @@ LONGEST_NUMBER = 18
 
 
 class Handlers:
-    """What the routes lead to.
+    """What the routes lead to."""
 
-    Args:
-        max_bytes: the most that a body may have.
-    """
-
-    def __init__(self, gateway: Gateway, registry: CollectorRegistry, max_bytes: int) -> None:
+    def __init__(self, gateway: Gateway, registry: CollectorRegistry, settings: Settings) -> None:
         self._gateway = gateway
         self._registry = registry
-        self._max_bytes = max_bytes
+        self._max_bytes = settings.max_message_bytes
 
     async def healthz(self, request: Request, call: Call) -> Response:
         """Tell that the process is alive."""

@@ -3,16 +3,19 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from seqserve.service import errors
 from seqserve.service.contract.items import FailedItem
 from seqserve.service.core.tasks import Tasks
 from seqserve.service.core.types import Task
 from seqserve.service.rest.problems import MEDIA_TYPE, SCHEMA
+from seqserve.service.status import http_status
 
 TITLE = "seqserve"
 VERSION = version("seqserve")
@@ -22,7 +25,11 @@ DESCRIPTION = (
     "harms no other. Every error has a stable `reason`. Headers: `X-Request-Id`, `Grpc-Timeout` (as `500m`)."
 )
 REF = "#/components/schemas/"
-PROBLEM = {"description": "Problem", "content": {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}}
+SERVERS = [{"url": ".", "description": "where this page lies, whatever path a proxy shows it at"}]
+SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer", "description": "an API key, or a token (JWT)"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "an API key"},
+}
 IN_PATHS = {
     "model": {"description": "the model's name", "schema": {"type": "string"}},
     "version": {"description": "the number of one of its versions", "schema": {"type": "integer"}},
@@ -35,6 +42,19 @@ HEADERS = [
         ("Grpc-Timeout", "how long the answer is worth having, as 500m or 2S"),
     )
 ]
+
+
+ANYWHERE = (400, 408, 431, 503)
+"""Statuses that any path may answer with; the others below, those that ask a model or tell of it."""
+ABOUT_MODELS = (*ANYWHERE, 401, 403, 404, 429)
+ASKING = (*ABOUT_MODELS, 413, 415, 500, 504)
+SECONDS = {"schema": {"type": "integer"}, "description": "seconds after which to try again"}
+HEADERS_OF: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "how to say who calls"}},
+    415: {"Accept-Encoding": {"schema": {"type": "string"}, "description": "encodings that are read"}},
+    429: {"Retry-After": SECONDS},
+    503: {"Retry-After": SECONDS},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +77,32 @@ def _operation(
     return Operation(name, members | others)
 
 
-def _answer(schema: str | None, description: str) -> dict[str, Any]:
+def _answer(schema: str | None, description: str, statuses: Iterable[int] = ANYWHERE) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": REF + schema} if schema else {"type": "object"}}}
-    return {"200": {"description": description, "content": content}, "default": PROBLEM}
+    return {"200": {"description": description, "content": content}, **_problems(statuses)}
+
+
+def _problems(statuses: Iterable[int]) -> dict[str, Any]:
+    told = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
+    return {**told, "default": _problem("Problem")}
+
+
+def _problem(description: str, headers: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    content = {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}
+    return {"description": description, "content": content, **({"headers": headers} if headers else {})}
+
+
+def responses() -> dict[str, Any]:
+    """Return each status that is not 200, with its reasons, from the tables of errors and statuses."""
+    reasons: dict[int, list[str]] = {}
+    for kind in errors.leaves():
+        reasons.setdefault(http_status(kind("")), []).append(kind.reason)
+    return {
+        str(status): _problem(
+            f"{HTTPStatus(status).phrase}: {', '.join(reasons[status])}", HEADERS_OF.get(status)
+        )
+        for status in ASKING
+    }
 
 
 def asking(task: Task) -> Operation:
@@ -70,7 +113,7 @@ def asking(task: Task) -> Operation:
         "answers",
         task.summary,
         f"{task.summary}.",
-        _answer(_answer_name(task), "One entry for each that was sent, in order."),
+        _answer(_answer_name(task), "One entry for each that was sent, in order.", ASKING),
         requestBody={"required": True, "content": {"application/json": media}},
         parameters=HEADERS,
     )
@@ -81,14 +124,14 @@ LIST_MODELS = _operation(
     "models",
     "List models",
     "Return every model, with its versions and what it takes.",
-    _answer(None, "All models."),
+    _answer(None, "All models.", ABOUT_MODELS),
 )
 GET_MODEL = _operation(
     "get_model",
     "models",
     "Show a model",
     "Return one model, with its versions and what it takes.",
-    _answer(None, "One model."),
+    _answer(None, "One model.", ABOUT_MODELS),
 )
 HEALTHZ = _operation(
     "healthz",
@@ -96,13 +139,15 @@ HEALTHZ = _operation(
     "Is the process alive?",
     "Tell that the process is alive.",
     _answer(None, "Alive."),
+    security=[],
 )
 READYZ = _operation(
     "readyz",
     "health",
     "Can it be called?",
     "Tell whether callers may be sent here; if not, why, with the models that are not ready.",
-    _answer(None, "Ready."),
+    _answer(None, "Ready.", (*ANYWHERE, 404)),
+    security=[],
     parameters=[
         {
             "name": "model",
@@ -117,15 +162,21 @@ METRICS = _operation(
     "health",
     "Metrics for Prometheus",
     "Return all metrics in Prometheus' text format.",
-    {"200": {"description": "Text format.", "content": {"text/plain": {}}}},
+    {
+        "200": {"description": "Text format.", "content": {"text/plain": {}}},
+        **_problems((*ANYWHERE, 401, 403, 429)),
+    },
 )
 
 
-def document(routes: Iterable[tuple[str, str, Operation]], tasks: Tasks) -> dict[str, Any]:
+def document(
+    routes: Iterable[tuple[str, str, Operation]], tasks: Tasks, needs_key: bool = False
+) -> dict[str, Any]:
     """Return the whole page.
 
     Args:
         routes: method, path and operation of each.
+        needs_key: whether callers have to say who they are; else they may.
     """
     paths: dict[str, dict[str, Any]] = {}
     for method, path, operation in routes:
@@ -133,8 +184,10 @@ def document(routes: Iterable[tuple[str, str, Operation]], tasks: Tasks) -> dict
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
+        "servers": SERVERS,
+        "security": [*({name: []} for name in SCHEMES), *([] if needs_key else [{}])],
         "paths": paths,
-        "components": {"schemas": schemas(tasks)},
+        "components": {"schemas": schemas(tasks), "responses": responses(), "securitySchemes": SCHEMES},
     }
 
 

@@ -6,7 +6,13 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from seqserve.service.errors import MethodNotAllowed, SeqserveError, Unauthenticated, json_pointer
+from seqserve.service.errors import (
+    MethodNotAllowed,
+    SeqserveError,
+    Unauthenticated,
+    UnsupportedMediaType,
+    json_pointer,
+)
 from seqserve.service.logs import REQUEST_ID
 from seqserve.service.status import http_status
 
@@ -66,6 +72,8 @@ def _headers(error: SeqserveError) -> dict[str, str]:
         return {"Allow": ", ".join(error.allowed)}
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": 'Bearer realm="seqserve"'}
+    if isinstance(error, UnsupportedMediaType) and error.encodings:
+        return {"Accept-Encoding": ", ".join(error.encodings)}
     if http_status(error) not in (429, 503):
         return {}
     return {"Retry-After": str(math.ceil(error.retry_after or 1.0))}

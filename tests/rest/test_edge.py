@@ -51,6 +51,15 @@ async def test_every_call_has_an_id(start: Any, method: str, path: str, status: 
     assert len(set(made)) == 3
 
 
+@pytest.mark.parametrize(("method", "path", "status"), [row for row in EVERY if row[0] == "GET"])
+async def test_head_is_get_without_a_body(start: Any, method: str, path: str, status: int) -> None:
+    door = await start()
+    got, head = await door.client.get(path), await door.client.head(path)
+    assert (head.status_code, head.content) == (status, b"")
+    alike = ("content-type", "content-length") if path != "/metrics" and status == 200 else ("content-type",)
+    assert [head.headers[name] for name in alike] == [got.headers[name] for name in alike]
+
+
 async def test_a_fault_of_ours_is_logged_whole_and_shown_without_its_insides(
     start: Any, log_lines: io.StringIO
 ) -> None:

@@ -15,6 +15,8 @@ from seqserve.service.rest.problems import problem
         (errors.QueueFull("full", retry_after=1.2), {"retry-after": "2"}),
         (errors.NotReady("starting"), {"retry-after": "1"}),
         (errors.MethodNotAllowed("no", allowed=("GET", "POST")), {"allow": "GET, POST"}),
+        (errors.Unauthenticated("who?"), {"www-authenticate": 'Bearer realm="seqserve"'}),
+        (errors.UnsupportedMediaType("no", encodings=("gzip", "br")), {"accept-encoding": "gzip, br"}),
         (errors.EmptyText("empty"), {}),
     ],
 )

@@ -35,6 +35,11 @@ ROUTES = Routes(
 
 async def asked(method: str, path: str) -> Any:
     """Return what a path answers."""
+    return (await sent_by(ROUTES, method, path))[1]["body"].decode()
+
+
+async def sent_by(routes: Routes, method: str, path: str) -> list[Message]:
+    """Return the messages that a response consists of."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -44,8 +49,8 @@ async def asked(method: str, path: str) -> Any:
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": [], CALL: Call("rest", 0.0)}
-    await ROUTES(scope, receive, send)
-    return sent[1]["body"].decode()
+    await routes(scope, receive, send)
+    return sent
 
 
 @pytest.mark.parametrize(
@@ -55,7 +60,8 @@ async def asked(method: str, path: str) -> Any:
         ("POST", "/m/a:b:ask", '["ask",{"model":"a:b"},"rest"]'),
         ("POST", "/m/a/v/3:ask", '["ask a version",{"model":"a","version":"3"},"rest"]'),
         ("GET", "/m/a", '["show",{"model":"a"},"rest"]'),
-        ("GET", "/m/a:ask", '["show",{"model":"a:ask"},"rest"]'),
+        ("GET", "/m/a:b", '["show",{"model":"a:b"},"rest"]'),
+        ("HEAD", "/m/a", '["show",{"model":"a"},"rest"]'),
         ("DELETE", "/m/a", '["drop",{"model":"a"},"rest"]'),
         ("GET", "/page.json", '["page",{},"rest"]'),
     ],
@@ -73,14 +79,36 @@ async def test_a_path_that_there_is_not(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "allowed"),
+    ("path", "told"),
     [
-        ("PUT", "/m/a", ("DELETE", "GET")),
-        ("POST", "/page.json", ("GET",)),
-        ("GET", "/m/a/v/3:ask", ("POST",)),
+        ("/m/a:ask/", r"without the slash too many it is /m/a:ask$"),
+        ("//m//a", r"without the slash too many it is /m/a$"),
+        ("/page.json/", r"it is /page.json$"),
+        ("/m/", "/docs lists them$"),
+        ("//nothing/", "/docs lists them$"),
     ],
 )
-async def test_a_method_that_a_path_has_not(method: str, path: str, allowed: tuple[str, ...]) -> None:
-    with pytest.raises(errors.MethodNotAllowed) as caught:
+async def test_a_slash_too_many_is_named(path: str, told: str) -> None:
+    """The right path stands in the error, where there is one."""
+    with pytest.raises(errors.RouteNotFound, match=told):
+        await asked("POST", path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed", "told"),
+    [
+        ("PUT", "/m/a", ("DELETE", "GET", "HEAD", "OPTIONS"), "/docs"),
+        ("POST", "/page.json", ("GET", "HEAD", "OPTIONS"), "/docs"),
+        ("GET", "/m/a/v/3:ask", ("OPTIONS", "POST"), "POST it"),
+        ("GET", "/m/a:ask", ("OPTIONS", "POST"), "POST it"),
+        ("HEAD", "/m/a:ask", ("OPTIONS", "POST"), "POST it"),
+    ],
+)
+async def test_a_method_that_a_path_has_not(
+    method: str, path: str, allowed: tuple[str, ...], told: str
+) -> None:
+    """Those that it has are told, to whoever asks by OPTIONS too; a path that is posted to is that alone."""
+    with pytest.raises(errors.MethodNotAllowed, match=told) as caught:
         await asked(method, path)
     assert caught.value.allowed == allowed
+    assert (await sent_by(ROUTES, "OPTIONS", path))[0]["headers"] == [(b"allow", ", ".join(allowed).encode())]
