@@ -135,6 +135,7 @@ class FakeBackend:
     answer: Callable[[Spec, Tensors], dict[str, Array]] = _answer
     slots: int = 2
     is_reachable: bool = True
+    has_named_models: bool = True
     batches: list[Tensors] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
