@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import grpc
@@ -17,6 +18,9 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from seqserve.service.backend.base import Backend, Spec, Tensors
 from seqserve.service.contract.padding import Array
+from seqserve.service.contract.padding import Row as Encoded
+from seqserve.service.core.limits import Shares
+from seqserve.service.core.queue import BatchKey, Caller, Entry
 from seqserve.service.core.standing import Standing
 from seqserve.service.errors import SeqserveError
 from seqserve.service.main import Running, make_backend, running
@@ -58,6 +62,7 @@ class Both:
     backend: FaultyBackend
     rest: httpx.AsyncClient
     channel: grpc.aio.Channel
+    waiting: list[Caller] = field(default_factory=list)  # that nobody will answer
 
     async def by_rest(self, row: "Row") -> Any:
         """Return a problem's reason and code, or the answer."""
@@ -141,16 +146,37 @@ def draining(both: Both) -> None:
     both.started.gateway._draining = True
 
 
+def limited(both: Both) -> None:
+    """Let a principal have no request open."""
+    limits = both.started.gateway._limits
+    limits._shares = replace(limits._shares, requests=0)
+
+
+def thrifty(both: Both) -> None:
+    """Take no request of more than one cell."""
+    both.started.gateway._runner._most = 1
+
+
 def full(both: Both) -> None:
-    """Leave no room in the queue."""
+    """Leave no room in the queues: a row waits in each, and no batch is due."""
     queue = both.started.gateway._runner._scheduler._queue
-    queue._budget = replace(queue._budget, queue_cells=0)
+    queue._budget = replace(queue._budget, queue_cells=1)
+    for report in both.started.gateway.models():
+        if report.current is not None:
+            key = BatchKey(report.current, report.current.manifest.serving_signatures[0], ())
+            waiting = Caller(key, float("inf"))
+            queue.append(Entry(waiting, 0, Encoded({}, 1), perf_counter()))
+            both.waiting.append(waiting)
 
 
 def reset(both: Both) -> None:
     """Undo every state above."""
     queue = both.started.gateway._runner._scheduler._queue
     queue._budget = replace(queue._budget, queue_cells=10_000)
+    while both.waiting:
+        queue.leave(both.waiting.pop())
+    both.started.gateway._limits._shares = Shares()
+    both.started.gateway._runner._most = 10_000
     both.started.gateway._draining = False
     both.backend.fault = None
     if both.backend.gate is not None:

@@ -5,7 +5,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,6 +13,7 @@ from seqserve.service import errors
 from seqserve.service.contract.items import Body, FailedItem, Fault, Item
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.recorder import Recorder
 from seqserve.service.core.standing import VersionReport
 from seqserve.service.core.tasks import Tasks
@@ -50,7 +51,10 @@ class Gateway:
         metrics: Metrics,
         max_items: int,
         clock: Callable[[], float] = perf_counter,
+        *,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits if limits is not None else Limits(Shares())
         self._catalog = catalog
         self._runner = runner
         self._recorder = Recorder(metrics, catalog.__contains__, clock)
@@ -118,11 +122,16 @@ class Gateway:
             SeqserveError: the request is at fault, no version can answer it, or every item failed.
         """
         with self._open, self._recorder.request(task, ref, call) as record:
+            call.visit.items = asked.count
             self._permit(task, ref, call)
             served = await self._find(task, ref, call)
             record.version(served.model, served.version)
             body = self._converted(task, asked)
-            outcomes = await self._runner.run(served, body, call.deadline)
+            try:
+                outcomes = await self._run(served, body, call)
+            except (errors.ResourceExhausted, errors.Unavailable) as error:
+                record.items([error] * asked.count)
+                raise
             if ref.version is None and _may_be_gone(outcomes):
                 try:
                     served, outcomes = await self._again(task, ref, served, body, call, outcomes)
@@ -160,6 +169,13 @@ class Gateway:
             raise errors.WrongTask(f"model {ref.name!r} is for {served.task.name}; it cannot {task.verb}")
         return served
 
+    async def _run(self, served: Served, body: Body, call: Call) -> list[Outcome]:
+        def admission(cells: int) -> AbstractContextManager[None]:
+            call.visit.cells = cells
+            return self._limits.computing(call.principal.name, cells)
+
+        return await self._runner.run(served, body, call.deadline, admission)
+
     def _converted(self, task: Task, asked: Asked) -> Body:
         """Convert a request that is not too long.
 
@@ -190,7 +206,7 @@ class Gateway:
                 current = await self._find(task, ref, call)
         if current is served and not gone:
             return served, outcomes
-        outcomes = await self._runner.run(current, body, call.deadline)
+        outcomes = await self._run(current, body, call)
         if any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes):
             message = f"version {current.version} of model {ref.name!r} went away while it was called"
             raise errors.BackendUnavailable(message, retry_after=1.0)

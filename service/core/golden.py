@@ -36,8 +36,8 @@ async def run_examples(served: Served, runner: ItemRunner, deadline: float, devi
         device: the class of device whose tolerance counts, `cpu` or `gpu`.
 
     Raises:
-        GoldenFailed: there is no example, one is too long for the queue, an answer is not the recorded one,
-            or the model failed on an example.
+        GoldenFailed: there is no example, one takes more cells than a request may, an answer is not the
+            recorded one, or the model failed on an example.
         TRANSIENT: nothing can be concluded now.
     """
     if not any(example.items for example in served.manifest.examples):
@@ -62,8 +62,6 @@ async def answers(
     """
     try:
         body = body_of(served, request)
-        if (why := runner.too_large(served, body)) is not None:
-            raise errors.GoldenFailed(f"examples: {why}")
         outcomes = await runner.run(served, body, deadline)
         failed = next((outcome for outcome in outcomes if isinstance(outcome, SeqserveError)), None)
         if failed is not None:

@@ -7,50 +7,68 @@ will serve it.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 from prometheus_client import Histogram
 
 from seqserve.service.contract.items import Body
-from seqserve.service.contract.padding import padded_length
-from seqserve.service.core.queue import BatchKey, Caller, Entry
+from seqserve.service.core.limits import ANY_NUMBER
+from seqserve.service.core.queue import BatchKey, Entry, cells_of
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.types import Encoded, Outcome, Plan, Served
-from seqserve.service.errors import DeadlineExceeded, SeqserveError, Unexpected
+from seqserve.service.errors import DeadlineExceeded, RequestTooCostly, SeqserveError, Unexpected
 from seqserve.service.metrics import Metrics
 
 log = logging.getLogger(__name__)
-TOGETHER = 128
-"""Items that are encoded before their rows are queued."""
 TURN_SECONDS = 0.002
 """How long one request's items are encoded or decoded before the event loop sees to the others."""
+Admission = Callable[[int], AbstractContextManager[None]]
+"""Takes a request's cells for as long as it is computed; raises RateLimited."""
 
 
 class ItemRunner:
-    """Answers items; one item's fault is that item's outcome and touches no other."""
+    """Answers items; one item's fault is that item's outcome and touches no other.
+
+    Args:
+        max_request_cells: the most that one request may take.
+    """
 
     def __init__(
-        self, scheduler: Scheduler, metrics: Metrics, clock: Callable[[], float] = perf_counter
+        self,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        clock: Callable[[], float] = perf_counter,
+        *,
+        max_request_cells: int = ANY_NUMBER,
     ) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
         self._clock = clock
+        self._most = max_request_cells
 
-    async def run(self, served: Served, body: Body, deadline: float) -> list[Outcome]:
+    async def run(
+        self, served: Served, body: Body, deadline: float, admission: Admission = lambda _: nullcontext()
+    ) -> list[Outcome]:
         """Return each item's answer or error, in order.
 
+        All items are encoded before any waits, so that what the request takes is known: it is let in, and
+        queued, whole or not at all.
+
         Raises:
-            InvalidArgument: the options, which all items share, do not fit the model.
+            InvalidArgument: the options, which all items share, do not fit the model; or RequestTooCostly.
+            RateLimited, QueueFull, Draining.
         """
         started = self._clock()
         plan = served.codec.plan(body)
         self._stage(served, "validate").observe(self._clock() - started)
         outcomes: list[Outcome | None] = [None] * len(plan.items)
         key = BatchKey(served, plan.signature, plan.batch_options)
-        with self._scheduler.calling(key, deadline) as caller:
+        encoded, cells = await self._encoded(plan, key, outcomes)
+        with admission(cells), self._scheduler.calling(key, deadline) as caller:
             try:
-                encoded = await self._submitted(plan, caller, outcomes)
-                left = len(caller.entries)
+                self._scheduler.submit(caller, {place: item.row for place, item in encoded.items()})
+                left = len(encoded)
                 while left:
                     settled = await caller.settled()
                     await self._decoded(plan, encoded, settled, outcomes)
@@ -59,58 +77,34 @@ class ItemRunner:
                 return [error.at() if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def too_large(self, served: Served, body: Body) -> str | None:
-        """Return why an item's row could never be queued, with its cells and the queue's; None if all could.
-
-        Items that do not fit the model are left out.
-
-        Raises:
-            InvalidArgument: the options do not fit the model.
-        """
-        plan = served.codec.plan(body)
-        width = BatchKey(served, plan.signature, plan.batch_options).width
-        for item in plan.items:
-            try:
-                length = plan.encode(item).row.length
-            except SeqserveError:
-                continue
-            cells = padded_length(length, served.manifest) * width
-            if cells > self._scheduler.capacity:
-                limit = f"{self._scheduler.capacity}, which SEQSERVE_MAX_QUEUE_CELLS sets"
-                return f"a row of {cells} cells never fits the queue of {limit}"
-        return None
-
     def check_room(self, model: str, deadline: float) -> None:
         """Raise QueueFull if one more row, taken to be as long as the others, would be refused."""
         self._scheduler.check_room(model, deadline)
 
-    async def _submitted(
-        self, plan: Plan, caller: Caller, outcomes: list[Outcome | None]
-    ) -> dict[int, Encoded]:
-        """Encode the items and put their rows in the queue, or their faults in their places.
+    async def _encoded(
+        self, plan: Plan, key: BatchKey, outcomes: list[Outcome | None]
+    ) -> tuple[dict[int, Encoded], int]:
+        """Encode the items, or put their faults in their places; return them by place, and all their cells.
 
-        Many at once, so that those encoded first do not leave in a small batch.
+        Raises:
+            RequestTooCostly, as soon as that is certain.
         """
         encoded: dict[int, Encoded] = {}
-        turn, items = _Turn(self._clock), list(enumerate(plan.items))
-        stage = self._stage(caller.key.served, "encode")
-        for at in range(0, len(items), TOGETHER):
-            for place, item in items[at : at + TOGETHER]:
-                started = self._clock()
-                try:
-                    encoded[place] = plan.encode(item)
-                except Exception as error:
-                    outcomes[place] = _fault(error)
-                stage.observe(self._clock() - started)
-                if turn.is_over():
-                    await turn.end()
-            for place, _ in items[at : at + TOGETHER]:
-                if place in encoded:
-                    try:
-                        self._scheduler.submit(caller, place, encoded[place].row)
-                    except SeqserveError as error:
-                        outcomes[place] = error
-        return encoded
+        turn, stage, cells = _Turn(self._clock), self._stage(key.served, "encode"), 0
+        for place, item in enumerate(plan.items):
+            started = self._clock()
+            try:
+                encoded[place] = plan.encode(item)
+            except Exception as error:
+                outcomes[place] = _fault(error)
+            else:
+                cells += cells_of(encoded[place].row, key)
+            stage.observe(self._clock() - started)
+            if cells > self._most:
+                raise _too_costly(place + 1, len(plan.items), cells, self._most)
+            if turn.is_over():
+                await turn.end()
+        return encoded, cells
 
     async def _decoded(
         self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]
@@ -133,6 +127,15 @@ class ItemRunner:
 
     def _stage(self, served: Served, stage: str) -> Histogram:
         return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
+
+
+def _too_costly(seen: int, items: int, cells: int, most: int) -> RequestTooCostly:
+    which = f"{items} items" if seen == items else f"the first {seen} of {items} items"
+    return RequestTooCostly(
+        f"{which} take {cells} cells (length, and beams times the longest output), more than the limit of "
+        f"{most} for one request; ask for fewer items or beams, or a smaller max_length",
+        limit="max_request_cells",
+    )
 
 
 def _fault(error: Exception) -> SeqserveError:

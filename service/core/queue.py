@@ -50,6 +50,29 @@ class BatchKey:
         return next((int(value) for name, value in self.options if known[name].option == "beam_size"), 1)
 
 
+def cells_of(row: Row, key: BatchKey) -> int:
+    """Return what answering a row may take, in cells: its padded length, and every step of each hypothesis.
+
+    A batch is filled by `Entry.cells`, which its inputs take; this is what a request is charged for.
+    """
+    manifest = key.served.manifest
+    length = padded_length(row.length, manifest)
+    if manifest.decode is None:
+        return length * key.width
+    return length + key.width * _longest_output(row, key)
+
+
+def _longest_output(row: Row, key: BatchKey) -> int:
+    """Return how many steps a translation of a row may have; as many as the row, where nothing says."""
+    manifest, shared = key.served.manifest, dict(key.options)
+    decode, inputs = manifest.decode, manifest.signatures[key.signature].inputs
+    for name, option in manifest.options.items():
+        if option.option == "max_length" and name in inputs:
+            return int(shared[name] if name in shared else row.inputs[name])
+    assert decode is not None  # a translation has it
+    return decode.default_length or decode.max_length or row.length
+
+
 @dataclass(slots=True, eq=False)
 class Caller:
     """One request: its rows, what has come back, and its share of the queue."""
@@ -118,7 +141,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What bounds a batch (rows, and rows times padded length times beams) and the whole queue (cells)."""
+    """What bounds a batch (rows, and rows times padded length times beams) and each model's queue (cells)."""
 
     rows: int
     cells: int
@@ -212,25 +235,20 @@ class _Line:
         self.pace = seconds / max(1, sum(cells for _, cells in kept))
         self.interval = seconds / max(1, len(kept))
 
-    def wait(self, arrived: float, caller: Caller | None = None) -> float:
-        """Return the seconds until a new row, of the usual length, is done if no other comes before its turn.
+    def wait(self, arrived: float, rows: int, cells: int) -> float:
+        """Return the seconds until a new request is done if no other comes before its turns.
 
-        That is the work ahead, half a batch that is under way, and on average half of its own; and no less
-        than the oldest first row of a request has waited: what is learned shows a sudden rush too late.
+        That is the work ahead of its last row and its own, half a batch that is under way, and on average
+        half of its last; and no less than the oldest first row of a request has waited: what is learned shows
+        a sudden rush too late.
 
         Args:
             arrived: when it came, as `Entry` has it.
-            caller: whose row it is; a new one's if None.
+            cells: of its rows together.
         """
-        if not self.size:
-            return 0.0
-        turns, callers = 1, self.callers + 1
-        if caller is not None:
-            turns += max(0, caller.turn - self.turn)
-            callers -= caller.waiting > 0
+        ahead = min(rows * self.callers, self.size)
         oldest = arrived - self.firsts[0].arrived if self.firsts else 0.0
-        estimate = min(turns * callers, self.size + 1) * self.mean() * self.pace + self.interval
-        return max(estimate, oldest)
+        return max((ahead * self.mean() + cells) * self.pace + self.interval, oldest)
 
 
 class Queue:
@@ -244,46 +262,39 @@ class Queue:
         self._used = 0.0  # of the model that had the last turn
         self.cells = 0
 
-    @property
-    def capacity(self) -> int:
-        """How many cells fit."""
-        return self._budget.queue_cells
-
-    def append(self, entry: Entry, now: float) -> None:
-        """Take a row in.
-
-        Raises:
-            QueueFull: its cells do not fit, or it would wait for most of the time that it has.
-        """
+    def append(self, entry: Entry) -> None:
+        """Take a row in, of a request that there is room for."""
         line = self._lines.setdefault(entry.key.served.model, _Line())
-        self._check_room(
-            line, entry.cells, line.wait(entry.arrived, entry.caller), entry.caller.deadline - now
-        )
         if not line.size:  # who was away has not saved up turns
             line.used = max(line.used, self._used)
         line.add(entry, next(self._numbers))
         entry.caller.entries.append(entry)
         self.cells += entry.cells
 
-    def check_room(self, model: str, arrived: float, left: float) -> None:
-        """Tell beforehand whether a new caller's row would be refused, if it is as long as those that wait.
+    def check_room(
+        self, model: str, arrived: float, left: float, rows: int = 1, cells: int | None = None
+    ) -> None:
+        """Refuse a new request as a whole, or tell beforehand whether one row would be refused.
+
+        Each model has room of its own, and a request that nobody waits before is always taken.
 
         Args:
             arrived: when it came, as `Entry` has it.
             left: seconds to its deadline.
+            cells: of its rows together; None: they are taken to be as long as those that wait.
 
         Raises:
-            QueueFull.
+            QueueFull: its cells do not fit, or it would wait for most of the time that it has.
         """
         line = self._lines.get(model)
-        if line is not None and line.size:
-            self._check_room(line, math.ceil(line.mean()), line.wait(arrived), left)
-
-    def _check_room(self, line: _Line, cells: int, wait: float, left: float) -> None:
-        if self.cells + cells > self._budget.queue_cells:
-            limit = self._budget.queue_cells
-            message = f"{self.cells} cells wait and {cells} more would pass the limit of {limit}"
-            raise errors.QueueFull(message, retry_after=_retry(line.cells * line.pace))
+        if line is None or not line.size:
+            return
+        more, limit = math.ceil(rows * line.mean()) if cells is None else cells, self._budget.queue_cells
+        if line.cells + more > limit:
+            message = f"{line.cells} cells wait for {model!r} and {more} more would pass the limit of {limit}"
+            retry = _retry(line.cells * line.pace)
+            raise errors.QueueFull(message, retry_after=retry, limit="max_queue_cells")
+        wait = line.wait(arrived, rows, more)
         if 0 < HOPELESS * left < wait:
             message = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
             raise errors.QueueFull(message, retry_after=_retry(wait))

@@ -6,7 +6,7 @@ rows queue while the slots are taken.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -75,27 +75,26 @@ class Scheduler:
             self._queue.leave(caller)
             self._metrics.queue_cells.set(self._queue.cells)
 
-    def submit(self, caller: Caller, place: int, row: Row) -> None:
-        """Put a row in the queue; it leaves in a batch with whatever rows fit.
+    def submit(self, caller: Caller, rows: Mapping[int, Row]) -> None:
+        """Put a request's rows in the queue, all or none; each leaves in a batch with whatever rows fit.
 
         Args:
-            place: comes back with the row's outcome.
+            rows: by their places, which come back with their outcomes.
 
         Raises:
             QueueFull, Draining.
         """
         if self._closed:
             raise _draining()
-        entry = Entry(caller, place, row, self._clock())
-        self._queue.append(entry, asyncio.get_running_loop().time())
+        loop, arrived, model = asyncio.get_running_loop(), self._clock(), caller.key.served.model
+        entries = [Entry(caller, place, row, arrived) for place, row in rows.items()]
+        cells = sum(entry.cells for entry in entries)
+        self._queue.check_room(model, arrived, caller.deadline - loop.time(), len(entries), cells)
+        for entry in entries:
+            self._queue.append(entry)
         self._metrics.queue_cells.set(self._queue.cells)
         self._quiet = 0
         self._schedule()
-
-    @property
-    def capacity(self) -> int:
-        """How many cells the queue holds at most; a row of more can never be answered."""
-        return self._queue.capacity
 
     def check_room(self, model: str, deadline: float) -> None:
         """Raise QueueFull where one more row, as long as others, would be refused."""

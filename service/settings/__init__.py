@@ -109,9 +109,12 @@ class Settings(BaseSettings):
     principal_requests_per_second: Rate = Field(0, description="requests a second of one principal; 0: any")
     principal_cells_per_second: Rate = Field(0, description="cells a second of one principal; 0: any")
     principal_requests: Count = Field(1024, description="most open requests of one principal")
-    principal_cells: Count = Field(131_072, description="most cells, waiting or computed, of one principal")
+    principal_cells: Count = Field(
+        131_072,
+        description="most cells, waiting or computed, of one principal; one request alone may have more",
+    )
     max_request_cells: Count = Field(
-        262_144, description="most cells (rows x length x beams x output) of one request"
+        720_896, description="most cells of one request: rows x (length + beams x longest output)"
     )
     rest_connections: Count = Field(4096, description="most open REST connections")
     rest_connections_per_address: Count = Field(2048, description="most open REST connections of one address")
@@ -138,7 +141,10 @@ class Settings(BaseSettings):
     max_items: Count = Field(1024, description="most texts or sequences in one request")
     max_batch_rows: Count = Field(128, description="most rows in one batch")
     max_batch_cells: Count = Field(4096, description="most cells (rows x padded length) in one batch")
-    max_queue_cells: Count = Field(262_144, description="most cells waiting; past it QUEUE_FULL, 429")
+    max_queue_cells: Count = Field(
+        262_144,
+        description="most cells (rows x length x beams) waiting for one model; past it QUEUE_FULL, 429",
+    )
     slots: Count | None = Field(
         None,
         description="batches run at once; absent: 2 at each address of TensorFlow Serving (one computes, one "

@@ -19,6 +19,7 @@ from seqserve.service.contract.padding import Array, Row
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.predict import PredictCodec
 from seqserve.service.core.queue import BatchKey, Budget
 from seqserve.service.core.scheduler import Scheduler
@@ -293,6 +294,8 @@ async def running(
     slots: int = 2,
     backend_timeout: float = NEVER,
     max_items: int = 64,
+    max_request_cells: int = 100_000,
+    shares: Shares = Shares(),  # noqa: B008  # it is frozen
 ) -> AsyncIterator[Core]:
     """Run core over a fake backend and the loop's clock; at the end nothing waits and no task is left."""
     before, clock = asyncio.all_tasks(), asyncio.get_running_loop().time
@@ -300,9 +303,9 @@ async def running(
     backend.slots = slots
     scheduler = Scheduler(backend, budget, metrics, backend_timeout=backend_timeout, clock=clock)
     async with scheduler:
-        runner = ItemRunner(scheduler, metrics, clock)
+        runner = ItemRunner(scheduler, metrics, clock, max_request_cells=max_request_cells)
         catalog = Catalog(backend, runner, metrics)
-        gateway = Gateway(catalog, runner, metrics, max_items, clock)
+        gateway = Gateway(catalog, runner, metrics, max_items, clock, limits=Limits(shares, clock))
         core = Core(backend, metrics, scheduler, runner, catalog, gateway)
         catalog.on_change = lambda: core.changes.append(None)
         yield core
@@ -316,7 +319,7 @@ async def one_row(
 ) -> Outputs:
     """Ask for one row, as a request of its own."""
     with scheduler.calling(BatchKey(who, PREDICT_SIGNATURE, options), deadline) as caller:
-        scheduler.submit(caller, 0, given)
+        scheduler.submit(caller, {0: given})
         (entry,) = await caller.settled()
     if isinstance(entry.outcome, errors.SeqserveError):
         raise entry.outcome

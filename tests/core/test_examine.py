@@ -42,7 +42,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
         "GOLDEN_FAILED",
     ),
     "an answer that no float holds": (version(2, answer=10**400), "MANIFEST_INVALID"),
-    "a row that the queue never holds": (
+    "an example that takes more than a request may": (
         as_files(
             sequence_manifest(
                 examples=[example([1.0], 2.0)], buckets=[200_000], limits={"sequence_steps": 200_000}

@@ -11,6 +11,7 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Spec, Tensors
 from seqserve.service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody
 from seqserve.service.contract.padding import Array
+from seqserve.service.core.limits import Shares
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.tasks import SEQUENCE
 from seqserve.service.core.types import Answered, Asked, ModelRef
@@ -191,7 +192,9 @@ async def test_who_finds_no_room_is_refused_before_the_request_is_read() -> None
             asked = core.ask(TOTALS, body({"x": [1, 2]}), call())
             requests.append(asyncio.create_task(asked))
             await settle()
-        with pytest.raises(errors.QueueFull, match="2 cells wait and 2 more would pass the limit of 3"):
+        with pytest.raises(
+            errors.QueueFull, match="2 cells wait for .* and 2 more would pass the limit of 3"
+        ):
             core.gateway.check_room(SEQUENCE, TOTALS, call())
         core.gateway.check_room(SEQUENCE, ModelRef("other"), call())  # `answer` says that there is none
         core.backend.gates[1].set()
@@ -220,27 +223,57 @@ async def test_a_fault_of_ours_is_an_items_own_and_leaves_no_item_running(
     assert outcomes(core) == {(*LABELS, "OK", ""): 1}
 
 
-async def test_items_past_the_queue_are_refused_alone_with_a_hint() -> None:
+async def test_a_request_is_taken_or_refused_whole_and_alone_is_always_taken() -> None:
     async with running(budget=Budget(4, 16, 8)) as core:
         await load(core)
-        items = [{"x": [1] * 4}] * 3
+        items = [{"x": [1] * 4}] * 9
         answered = await core.ask(TOTALS, body(*items), call())
-        assert [type(item).__name__ for item in answered.items] == ["Prediction", "Prediction", "FailedItem"]
+        assert {type(item) for item in answered.items} == {Prediction}
         core.backend.gates[1] = asyncio.Event()
         held = []
         for _ in range(4):  # two compute, two wait
             held.append(asyncio.create_task(core.ask(TOTALS, body({"x": [1] * 4}), call())))
             await settle()
         with pytest.raises(errors.QueueFull) as caught:
-            await core.ask(TOTALS, body({"x": [1] * 4}), call())
+            await core.ask(TOTALS, body({"x": [1]}, {"x": []}, {"x": [1]}), call())
         assert caught.value.retry_after == 1.0
         core.backend.gates[1].set()
         await asyncio.gather(*held)
-    assert outcomes(core) == {
-        (*LABELS, "OK", ""): 5,
-        (*LABELS, "RESOURCE_EXHAUSTED", "QUEUE_FULL"): 1,
-    }
-    assert outcomes(core, "rejected_total") == {("QUEUE_FULL",): 2}
+    full = (*LABELS, "RESOURCE_EXHAUSTED", "QUEUE_FULL")
+    assert outcomes(core) == {(*LABELS, "OK", ""): 5, full: 1}
+    assert outcomes(core, "items_total") == {(*LABELS, "OK", ""): 13, full: 3}
+    assert outcomes(core, "rejected_total") == {("QUEUE_FULL",): 3}
+
+
+@given(st.lists(st.integers(0, 16), min_size=1, max_size=12), st.integers(1, 100), st.integers(1, 100))
+async def test_a_requests_cells_are_known_before_any_of_it_waits(
+    lengths: list[int], most: int, share: int
+) -> None:
+    """Above the limit of one request it is the caller's fault; above a principal's share it may wait."""
+    cells = sum(lengths)
+    async with running(max_request_cells=most, shares=Shares(cells=share)) as core:
+        await load(core)
+        core.backend.gates[1] = asyncio.Event()
+        first = asyncio.create_task(core.ask(TOTALS, body({"x": [1]}), call()))
+        await settle()
+        asked, batches = call(), len(core.backend.batches)
+        second = asyncio.create_task(core.ask(TOTALS, body(*({"x": [1] * n} for n in lengths)), asked))
+        await settle()
+        core.backend.gates[1].set()
+        got = (await asyncio.gather(second, first, return_exceptions=True))[0]
+        visit = asked.visit
+        assert (visit.items, visit.model, visit.version) == (len(lengths), "totals", 1)
+        if cells > most:
+            assert isinstance(got, errors.RequestTooCostly)
+            assert f"more than the limit of {most} for one request" in got.message
+        elif cells + 1 > share:
+            assert isinstance(got, errors.RateLimited)
+            assert f"1 cells are open, and this request takes {cells} more" in got.message
+        else:
+            assert isinstance(got, Answered | errors.EmptySequence)
+        refused = isinstance(got, errors.RateLimited | errors.RequestTooCostly)
+        assert (len(core.backend.batches) == batches) == (refused or not cells)
+        assert visit.cells == (0 if cells > most else cells)
 
 
 async def test_draining_takes_nothing_new_and_waits_for_what_is_open() -> None:

@@ -16,11 +16,20 @@ from seqserve.service.core.types import Served
 from tests.core.fakes import NEVER, parsed, row, served, translation_manifest
 
 SHARED = served()
+
+
+def another(name: str) -> BatchKey:
+    """Return the key of a model of its own."""
+    model = Served(name, 1, "sha256:0", SHARED.manifest, SHARED.task, SHARED.codec)
+    return BatchKey(model, PREDICT_SIGNATURE, ())
+
+
 KEYS = [
     BatchKey(SHARED, PREDICT_SIGNATURE, ()),
     BatchKey(SHARED, PREDICT_SIGNATURE, (("boost", 2),)),
     BatchKey(served(version=2), PREDICT_SIGNATURE, ()),
     BatchKey(served(batching="single"), PREDICT_SIGNATURE, ()),
+    another("another"),
 ]
 lengths = st.integers(1, 16)
 ask = st.tuples(
@@ -39,18 +48,13 @@ def entry_of(caller: Caller, length: int) -> Entry:
 def asked(
     queue: Queue, key: BatchKey, rows: Sequence[int], deadline: float = NEVER, now: float = 0.0
 ) -> Caller:
-    """Put a request's rows in the queue."""
+    """Put a request's rows in the queue, all or none."""
     caller = Caller(key, deadline)
-    for length in rows:
-        queue.append(entry_of(caller, length), now)
+    entries = [Entry(caller, place, row([1.0] * length), 0.0) for place, length in enumerate(rows)]
+    queue.check_room(key.served.model, 0.0, deadline - now, len(rows), cells_of(entries))
+    for entry in entries:
+        queue.append(entry)
     return caller
-
-
-def another(name: str) -> BatchKey:
-    """Return the key of a model of its own."""
-    return BatchKey(
-        Served(name, 1, "sha256:0", SHARED.manifest, SHARED.task, SHARED.codec), PREDICT_SIGNATURE, ()
-    )
 
 
 def alive(entries: Sequence[Entry], now: float) -> list[Entry]:
@@ -89,20 +93,19 @@ async def test_every_batch_is_within_budget_and_everyone_is_taken_once(
     callers: list[Caller] = []
     taken: list[Entry] = []
 
-    def waiting() -> list[Entry]:
-        return [e for c in callers for e in c.entries if not c.gone and e not in taken]
+    def waiting(model: str = "") -> list[Entry]:
+        left = [e for c in callers for e in c.entries if not c.gone and e not in taken]
+        return [e for e in left if model in ("", e.key.served.model)]
 
     for step, *how in steps:
         if step == "ask":
-            callers.append(caller := Caller(how[0], now + how[2]))
-            for length in how[1]:
-                entry = entry_of(caller, length)
-                if cells_of(waiting()) + entry.cells > budget.queue_cells:
-                    with pytest.raises(errors.QueueFull) as caught:
-                        queue.append(entry, now)
-                    assert caught.value.retry_after == 1.0
-                else:
-                    queue.append(entry, now)
+            before = cells_of(waiting(how[0].served.model))
+            if before and before + sum(how[1]) > budget.queue_cells:
+                with pytest.raises(errors.QueueFull) as caught:
+                    asked(queue, how[0], how[1], now + how[2], now)
+                assert caught.value.retry_after == 1.0
+            else:
+                callers.append(asked(queue, how[0], how[1], now + how[2], now))
         elif step == "leave" and callers:
             queue.leave(callers[how[0] % len(callers)])
         elif step == "take":
@@ -239,16 +242,14 @@ async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
     for left in (5.9, 0.1):
         with pytest.raises(errors.QueueFull, match=r"3\.0 s of waiting are ahead"):
             queue.check_room(KEYS[0].served.model, 0.0, left)
-    hurried = Caller(KEYS[0], 12.0)
-    for _ in range(2):  # done after 3 and 5 seconds
-        queue.append(entry_of(hurried, 10), 0.0)
     with pytest.raises(
         errors.QueueFull, match=r"7\.0 s of waiting are ahead, and the deadline is in 12"
     ) as caught:
-        queue.append(entry_of(hurried, 10), 0.0)
+        asked(queue, KEYS[0], [10] * 3, deadline=12.0)
     assert caught.value.retry_after == pytest.approx(7)
-    with pytest.raises(errors.QueueFull, match=r"34\.0 s of waiting are ahead"):
-        asked(queue, KEYS[0], [10] * 99, deadline=67.0)
+    asked(queue, KEYS[0], [10] * 2, deadline=12.0)  # done after 3 and 5 seconds
+    with pytest.raises(errors.QueueFull, match=r"73\.0 s of waiting are ahead"):  # all, and its own
+        asked(queue, KEYS[0], [10] * 40, deadline=145.0)
     asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
 
 

@@ -206,10 +206,19 @@ async def test_a_long_message_fits_the_trailers(start: Any) -> None:
 
 
 async def test_a_full_queue_says_when_to_come_back(start: Any) -> None:
-    world = await start(max_queue_cells=1)
+    world = await start(max_queue_cells=1, slots=1)
+    world.backend.gate.clear()
+    held = []
+    async with asyncio.timeout(20):
+        for waits in (0, 2):  # one computes, the other waits
+            held.append(world.sequence.Predict(predict({})))
+            await world.queued.becomes(2)
+            await world.queued.becomes(waits)
     refusal = await failed(world.sequence.Predict(predict({})))
     assert (refusal.reason, refusal.code) == ("QUEUE_FULL", CODE.RESOURCE_EXHAUSTED)
     assert refusal.retry.ToTimedelta().total_seconds() == 1
+    world.backend.gate.set()
+    await asyncio.gather(*held)
 
 
 async def test_the_request_id_comes_back(start: Any) -> None:
