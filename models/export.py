@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,12 @@ def _aside(target: Path, prefix: str) -> Iterator[Path]:
     except OSError as error:
         advice = "give a root that this user may write to"
         raise ConfigInvalid(f"{target.parent} cannot be written: {error.strerror}; {advice}") from error
-    with aside as path:
-        yield Path(path)
+    try:
+        with aside as path:
+            yield Path(path)
+    finally:
+        with suppress(OSError):  # an empty folder would be a model without versions
+            target.parent.rmdir()
 
 
 class _Module(tf.Module):

@@ -181,14 +181,14 @@ def brought(trained: Trained) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ModelServer]":
+def model_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ModelServer]":
     """A model server for the whole run; each test tells it what to serve by `serve`."""
     from tests.tfserving.reload import ModelServer, config_file
 
     path = tmp_path_factory.mktemp("config") / "models.config"
-    path.write_text(str(config_file({"shop": root / "shop"})))
+    path.write_text(str(config_file({})))
     with serving(path) as server:
-        yield ModelServer(server.address, root / "shop")
+        yield ModelServer(server.address)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

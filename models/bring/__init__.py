@@ -26,7 +26,13 @@ from seqserve.models.bring.proof import OF_HALVES, TOLERANCE, compare
 from seqserve.models.bring.raw import as_items, check_graph, read_raw
 from seqserve.models.bring.saved_model import load_saved_model
 from seqserve.models.bring.stored import keras_version
-from seqserve.models.bring.tables import check_ids_fit, check_ids_named, ids_by_trial, ids_of
+from seqserve.models.bring.tables import (
+    check_ids_fit,
+    check_ids_named,
+    check_vocabularies,
+    ids_by_trial,
+    ids_of,
+)
 from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.proof import NOT_COMPARED
@@ -69,6 +75,7 @@ def bring(
     manifests = [contract_manifest(contract, version, file, matching, pad, tokens) for pad in file.pads()]
     ids = ids_of(contract, file, matching)
     ids |= ids_by_trial(contract, matching, Alone(manifests[0], function, files), list(ids))
+    check_vocabularies(contract, ids, {name: text.vocabulary.size for name, text in read.items()})
     check_ids_fit(contract, ids)
     _check_examples(contract, manifests[0], files)
     manifest = manifests[-1]

@@ -27,7 +27,8 @@ from seqserve.service.contract.part import Part
 from seqserve.service.contract.texts import Text, TextHead
 
 Table = dict[str, Any]
-WIDEST = 65_536
+WIDEST = LONGEST = 65_536
+"""The most columns of a feature, and the most steps that an open time axis is padded to."""
 
 
 def decimal(table: Any) -> Any:
@@ -222,6 +223,8 @@ class Contract(Section):
     def _check(self) -> "Contract":
         if self.buckets is not None and (not self.buckets or list(self.buckets) != sorted(set(self.buckets))):
             raise ValueError("buckets: ascending, at least one")
+        if self.buckets is not None and self.buckets[-1] > LONGEST:
+            raise ValueError(f"buckets: at most {LONGEST} steps, not {self.buckets[-1]}: each is tried")
         if self.mask_from is not None and self.mask_input is not None:
             raise ValueError("mask_from and mask_input: a mask is derived or given, not both")
         for name in self.masks:

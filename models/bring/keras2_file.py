@@ -59,9 +59,17 @@ def _save(path: Path, model: Any, names: tuple[list[str], list[str]], folder: Pa
         answered = tf.nest.flatten(model(list(fed) if len(fed) > 1 else fed[0], training=False))
         return dict(zip(names[1], answered, strict=True))
 
+    module = tf.Module()  # saved itself, the model would trace each layer by itself too, for many seconds
+    module.values, module.tables = model.variables, _tables(model)
     try:
         traced = tf.function(serve).get_concrete_function(*specs)
-        tf.saved_model.save(model, str(folder), signatures={DEFAULT: traced})
+        tf.saved_model.save(module, str(folder), signatures={DEFAULT: traced})
     except Exception as error:  # whatever a layer's own code raises
         reason = f"{type(error).__name__}: {in_short(error)}"
         raise ConfigInvalid(f"{path}: the model of Keras 2 cannot be traced: {reason}") from error
+
+
+def _tables(model: Any) -> list[Any]:
+    """Return what a model's layers look words up in, which is not among its variables."""
+    kept = tf.saved_model.experimental.TrackableResource
+    return [value for part in model.submodules for value in vars(part).values() if isinstance(value, kept)]

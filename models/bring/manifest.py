@@ -26,6 +26,10 @@ from seqserve.service.contract.manifest import (
 BUCKETS = (8, 16, 32, 64, 128)
 CHARACTERS = 2000
 """The longest text, unless the contract says otherwise."""
+ONE_SIZE = (
+    "sequences of a row are padded to one size: build the model again with None, or one size, in the place "
+    "of both (the weights fit, set_weights(old.get_weights()), unless a layer counts steps)"
+)
 
 
 def contract_manifest(
@@ -132,7 +136,10 @@ def _buckets(contract: Contract, file: ModelFile, matching: Matching) -> tuple[i
     fixed = {port.shape[1] for port in ports} - {None}
     _check_static(contract, matching)
     if len(fixed) > 1:
-        raise ConfigInvalid(f"features: one time axis is expected, the model has {list_ports(ports)}")
+        raise ConfigInvalid(
+            f"features: the model's time axes are fixed at different sizes, {list_ports(ports)}, and "
+            f"{ONE_SIZE}"
+        )
     for size in fixed:
         _check_fixed(contract, file, size, list_ports(ports))
         return (int(size or 0),)
@@ -154,9 +161,10 @@ def _check_static(contract: Contract, matching: Matching) -> None:
             feature, others = contract.features[name], [one for one in timed.values() if one != port]
             width = f" and width = {size}" if feature.kind == "numbers" and size > 1 else ""
             beside = f", and {list_ports(others)} another" if others else ""
+            other = f". Where both are sequences, {ONE_SIZE}" if size > 1 and None not in axes else ""
             raise ConfigInvalid(
                 f"features.{name}: {feature.kind} have one value a step, and input {port} of the model would "
-                f'have {size} steps{beside}: per = "sequence"{width} where it has one value a sequence'
+                f'have {size} steps{beside}: per = "sequence"{width} where it has one value a sequence{other}'
             )
 
 

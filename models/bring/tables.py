@@ -1,4 +1,4 @@
-"""How many ids a model has for each feature of labels, and whether the contract's labels are as many.
+"""How many ids a model has for each feature of labels or of tokens, and whether the contract has as many.
 
 A label left out shifts the meaning of those behind it, and no other check can see it: every id is in range.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from keras.src.ops.nn import OneHot
 
 from seqserve.models.bring.causes import Alone
-from seqserve.models.bring.contract import AnyFeature, Contract, ContractCategories, ContractTokens
+from seqserve.models.bring.contract import Contract, ContractCategories, ContractTokens
 from seqserve.models.bring.matching import Matching, whole_numbers
 from seqserve.models.bring.model_file import ModelFile
 from seqserve.models.bring.trial import Function
@@ -37,10 +37,10 @@ class Ids:
 
 
 def ids_of(contract: Contract, file: ModelFile, matching: Matching) -> dict[str, Ids]:
-    """Return the ids of each feature of labels whose layer is found by following the model's graph.
+    """Return the ids of each feature of labels or tokens whose layer is found by following the model's graph.
 
     Raises:
-        ConfigInvalid: what such a layer reads is no feature of labels.
+        ConfigInvalid: what such a layer reads is neither.
     """
     if not isinstance(file.network, keras.Model):
         return {}
@@ -48,9 +48,7 @@ def ids_of(contract: Contract, file: ModelFile, matching: Matching) -> dict[str,
     found: dict[str, Ids] = {}
     for name, port in matching.features.items():
         feature, ids = contract.features[name], next(_followed(file.network, inputs[port.name]), None)
-        if isinstance(feature, ContractTokens):
-            continue  # its ids are the vocabulary's
-        if ids is not None and not isinstance(feature, ContractCategories):
+        if ids is not None and not isinstance(feature, ContractCategories | ContractTokens):
             raise ConfigInvalid(
                 f"features.{name}.kind: {feature.kind!r}, but input {port} of the model goes to {ids.where}, "
                 f'which takes ids, 0 to {ids.count - 1}: kind = "categories", with labels and first_id'
@@ -88,10 +86,9 @@ def _read(operation: Any) -> Iterator[Ids]:
 def ids_by_trial(
     contract: Contract, matching: Matching, alone: Alone, known: Sequence[str]
 ) -> dict[str, Ids]:
-    """Return the ids of features of labels where the graph does not show them: the first id that fails."""
-    unknown = [
-        n for n, e in contract.features.items() if isinstance(e, ContractCategories) and n not in known
-    ]
+    """Return the ids of such features where the graph does not show them: the first id that fails."""
+    kinds = (ContractCategories, ContractTokens)
+    unknown = [n for n, e in contract.features.items() if isinstance(e, kinds) and n not in known]
     if not unknown:
         return {}
     inputs = _zeros(contract, alone.manifest, alone.files)
@@ -105,7 +102,7 @@ def ids_by_trial(
 
 
 def _zeros(contract: Contract, manifest: Manifest, files: Files) -> dict[str, Array]:
-    """Return one row as a batch, id 0 at each step of each feature of labels."""
+    """Return one row as a batch, id 0 at each step of each feature of labels or tokens."""
     encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE, files)
     length = manifest.limits.sequence_steps or 1
     length = min(2, length) if len(manifest.buckets) != 1 else length
@@ -114,7 +111,7 @@ def _zeros(contract: Contract, manifest: Manifest, files: Files) -> dict[str, Ar
     padded = manifest.buckets[0] if len(manifest.buckets) == 1 else length
     inputs = pad_batch([row], padded, manifest.signatures[PREDICT_SIGNATURE], manifest)
     for name, feature in contract.features.items():
-        if isinstance(feature, ContractCategories):
+        if isinstance(feature, ContractCategories | ContractTokens):
             inputs[name] = np.zeros_like(inputs[name])
     return inputs
 
@@ -147,8 +144,7 @@ def check_ids_fit(contract: Contract, known: Mapping[str, Ids]) -> None:
     Raises:
         ConfigInvalid: naming the feature, with both numbers.
     """
-    for name, ids in known.items():
-        feature = contract.features[name]
+    for name, feature, ids in _labelled(contract, known):
         highest = max(_used(feature))
         if highest >= ids.count:
             raise ConfigInvalid(
@@ -164,9 +160,7 @@ def check_ids_named(contract: Contract, known: Mapping[str, Ids]) -> None:
     Raises:
         ConfigInvalid: naming the feature, with both numbers.
     """
-    for name, ids in known.items():
-        feature = contract.features[name]
-        assert isinstance(feature, ContractCategories)
+    for name, feature, ids in _labelled(contract, known):
         unnamed = sorted(set(range(feature.first_id, ids.count)) - _used(feature))
         if len(unnamed) > feature.spare_ids:
             spare, first = len(unnamed), feature.first_id + len(unnamed)
@@ -178,14 +172,46 @@ def check_ids_named(contract: Contract, known: Mapping[str, Ids]) -> None:
             )
 
 
-def _used(feature: AnyFeature) -> set[int]:
-    assert isinstance(feature, ContractCategories)
+def check_vocabularies(contract: Contract, known: Mapping[str, Ids], sizes: Mapping[str, int]) -> None:
+    """Refuse vocabularies that have not as many ids as the model.
+
+    Args:
+        sizes: by feature of tokens, the ids that its vocabulary has.
+
+    Raises:
+        ConfigInvalid: naming the vocabulary, with both numbers.
+    """
+    for name in sizes.keys() & known.keys():
+        feature, ids = contract.features[name], known[name]
+        assert isinstance(feature, ContractTokens)
+        words = feature.vocabulary
+        size = words.size or sizes[name]
+        may_be_larger = words.kind == "sentencepiece"  # such a file is whole; tables are often rounded up
+        if size > ids.count or (size < ids.count and not may_be_larger):
+            advice = (
+                "it is not training's, or training left the rarest words out (max_tokens, num_words)"
+                if size > ids.count
+                else f"words are left out; or size = {ids.count} if training had no more of them"
+            )
+            raise ConfigInvalid(
+                f"features.{name}.vocabulary: {words.file} gives the ids 0 to {size - 1}, but the model has "
+                f"{ids.count}, 0 to {ids.count - 1} ({ids.where}): {advice}"
+            )
+
+
+def _labelled(contract: Contract, known: Mapping[str, Ids]) -> Iterator[tuple[str, ContractCategories, Ids]]:
+    for name, ids in known.items():
+        feature = contract.features[name]
+        if isinstance(feature, ContractCategories):
+            yield name, feature, ids
+
+
+def _used(feature: ContractCategories) -> set[int]:
     others = {int(n) for n in (feature.unknown_id, feature.pad_value) if n is not None}
     return {*range(feature.first_id, feature.first_id + len(feature.labels)), *others}
 
 
-def _shown(feature: AnyFeature) -> str:
-    assert isinstance(feature, ContractCategories)
+def _shown(feature: ContractCategories) -> str:
     last = feature.first_id + len(feature.labels) - 1
     unknown = f" (unknown_id {feature.unknown_id})" if feature.unknown_id is not None else ""
     return f"{len(feature.labels)} labels take the ids first_id = {feature.first_id} to {last}{unknown}"

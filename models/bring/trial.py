@@ -97,12 +97,13 @@ def _try_unknown(manifest: Manifest, function: Function, encoder: SequenceEncode
 
 
 def _try_lengths(manifest: Manifest, function: Function, rows: list[Row]) -> None:
-    """Run each row unpadded and padded to every bucket."""
+    """Run each row unpadded, and all that fit padded to every bucket."""
     for row in rows:
         run(manifest, function, [row])
-        for bucket in manifest.buckets:
-            if bucket >= row.length:
-                run(manifest, function, [row], bucket)
+    for bucket in manifest.buckets:
+        fitting = [row for row in rows if row.length <= bucket]
+        if fitting:
+            run(manifest, function, fitting, bucket)
 
 
 def _noted(outputs: dict[str, Array], answered: dict[str, list[Array]]) -> dict[str, Array]:

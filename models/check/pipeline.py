@@ -92,7 +92,7 @@ async def _available(backend: Backend, name: str, version: int) -> None:
             return
         if asyncio.get_running_loop().time() > until:
             raise errors.NotReady(f"{name} version {version} is not loaded after {SECONDS:g} s")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.05)
 
 
 def _check_same(folder: Path, served: Served, server: Server) -> None:

@@ -4,7 +4,7 @@ Training data and requests are encoded by the same functions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +25,7 @@ from seqserve.service.contract.values import (
     standardized,
     value_encoder,
 )
-from seqserve.service.contract.vocabulary.base import Words
+from seqserve.service.contract.vocabulary.base import Vocabulary, Words
 from seqserve.service.contract.vocabulary.load import read_vocabulary
 
 UNSEEN_EVENT_TYPE, OUT_OF_RANGE = "UNSEEN_EVENT_TYPE", "OUT_OF_RANGE"
@@ -41,11 +41,13 @@ class Encoded:
     """A row, and what is worth warning the caller about: the first steps at which it was seen.
 
     `words`: of a text whose pieces are the steps that a head answers.
+    `texts`: of each feature of tokens, and how many pieces each has.
     """
 
     row: Row
     details: tuple[WarningDetail, ...] = ()
     words: Words | None = None
+    texts: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -99,7 +101,8 @@ class SequenceEncoder:
         self._check_names(features)
         lengths = [self._checked_length(stream, features) for stream in self._streams]
         inputs = {name: text_input(self._text(name, features), None) for name in self._texts}
-        pieces = {name: self._ids(name, self._text(name, features)) for name in self._vocabularies}
+        said = {name: self._text(name, features) for name in self._vocabularies}
+        pieces = {name: self._ids(name, text) for name, text in said.items()}
         lengths += map(len, pieces.values())
         length = max(lengths) if lengths else sum(map(words_in, inputs.values())) or 1
         inputs |= pieces
@@ -115,7 +118,13 @@ class SequenceEncoder:
                 seen[warning] += [WarningDetail(warning, name, *place) for place in places]
         self._check_collision(inputs)
         details = [detail for each in seen.values() for detail in each[:MOST_DETAILS]]
-        return Encoded(Row(inputs, length), tuple(details), self._words(features, pieces))
+        texts = {name: (text, len(pieces[name])) for name, text in said.items()}
+        return Encoded(Row(inputs, length), tuple(details), self._words(said, pieces), texts)
+
+    @property
+    def vocabularies(self) -> Mapping[str, Vocabulary]:
+        """The vocabulary of each feature of tokens."""
+        return self._vocabularies
 
     def pieces(self, name: str, text: str) -> int:
         """Return how many pieces a text has, none where one of them is refused; of raw text, its words."""
@@ -147,7 +156,7 @@ class SequenceEncoder:
             raise errors.TextTooLong(message, path=(name,))
         return np.array(ids, self._inputs[name].dtype)
 
-    def _words(self, features: Mapping[str, Any], ids: Mapping[str, Array]) -> Words | None:
+    def _words(self, texts: Mapping[str, str], ids: Mapping[str, Array]) -> Words | None:
         """Return the words of the text, where its pieces are the steps that a head answers.
 
         A piece that is but the space before a word is in none: the word begins with its first letter.
@@ -155,7 +164,7 @@ class SequenceEncoder:
         if not (self._per_word and self._vocabularies):
             return None
         ((name, vocabulary),) = self._vocabularies.items()  # several would have no steps in common
-        words, pieces = vocabulary.source_words(self._text(name, features)), ids[name].tolist()
+        words, pieces = vocabulary.source_words(texts[name]), ids[name].tolist()
         known = set(pieces) - {vocabulary.special_ids.unknown}
         spaces = {piece for piece in known if not vocabulary.decode([piece]).strip()}
         named = zip(words.word_of_piece, pieces, strict=True)

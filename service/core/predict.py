@@ -10,6 +10,7 @@ from seqserve.service.contract.heads import answer_head, by_word
 from seqserve.service.contract.items import PredictBody, Prediction
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Head, Manifest
 from seqserve.service.contract.padding import Array, Row
+from seqserve.service.core.doubts import HIGH_UNKNOWN, is_strange
 from seqserve.service.core.options import Given, check_range, option_inputs
 from seqserve.service.core.types import BatchOptions, Encoded, Outputs
 
@@ -65,7 +66,9 @@ class PredictPlan:
         """Return a sequence's row; see `SequenceEncoder.encode`."""
         encoded = self.encoder.encode(item)
         row = Row({**encoded.row.inputs, **self.row_options}, encoded.row.length)
-        return Encoded(row, encoded, encoded.warnings)
+        profile, vocabularies = self.manifest.profile or {}, self.encoder.vocabularies
+        strange = any(is_strange(vocabularies[n], *text, profile) for n, text in encoded.texts.items())
+        return Encoded(row, encoded, (*encoded.warnings, *[HIGH_UNKNOWN] * strange))
 
     def decode(self, encoded: Encoded, outputs: Outputs) -> Prediction:
         """Return the answers of the heads asked for."""

@@ -14,6 +14,7 @@ from seqserve.service.contract.padding import Array
 from seqserve.service.core.predict import PredictCodec, PredictPlan
 from tests.core.fakes import NEVER, parsed, running, sequence_manifest, served, total, totals
 
+SPECIAL = {"pad": 0, "unknown": 1, "start": None, "end": None}
 CODEC = PredictCodec(parsed(sequence_manifest()))
 OUTPUTS = {"total": np.array([4.0]), "size": np.array([3.0, 2.5])}
 
@@ -62,6 +63,27 @@ def test_a_warning_comes_with_its_step_and_value() -> None:
     assert far["warning_details"] == [{"warning": "OUT_OF_RANGE", "feature": "x", "step": 1, "value": "7"}]
     assert near["warnings"] == []
     assert "warning_details" not in near
+
+
+WORDS = b'{"kind": "text_vectorization", "vocabulary": ["", "[UNK]", "two", "dogs", "run"]}'
+
+
+@pytest.mark.parametrize(
+    ("note", "wanted"),
+    [
+        ("Two dogs, 3 cats", ()),  # most letters are known
+        ("dogs and other animals", ("HIGH_UNKNOWN",)),
+        ("\u0434\u0432\u0435 \u0441\u043e\u0431\u0430\u043a\u0438", ("HIGH_UNKNOWN",)),
+        ("2026 - 12", ()),  # says nothing of a language
+    ],
+)
+def test_a_text_that_the_vocabulary_does_not_know_is_warned_of(note: str, wanted: tuple[str, ...]) -> None:
+    """By the rule that translations have."""
+    tokens = {"kind": "tokens", "tokenizer": "words.json", "special_ids": SPECIAL, "add_end": False}
+    manifest = sequence_manifest(features={"x": tokens})
+    manifest["signatures"]["serving_default"]["inputs"]["x"]["dtype"] = "int32"
+    asked = PredictCodec(parsed(manifest), {"words.json": WORDS}).plan(PredictBody(sequences=[{"x": note}]))
+    assert asked.decode(asked.encode({"x": note}), OUTPUTS).warnings == wanted
 
 
 def test_a_sigmoid_head_answers_every_label_whatever_top_k_is() -> None:

@@ -22,6 +22,7 @@ def config_file(
 ) -> ModelServerConfig:
     """Return a configuration of models by name and folder; as text it is a model config file."""
     config = ModelServerConfig()
+    config.model_config_list.SetInParent()  # where there is no model, none of those before stays
     for name, folder in models.items():
         model = config.model_config_list.config.add(
             name=name, base_path=str(folder), model_platform="tensorflow"
@@ -33,20 +34,23 @@ def config_file(
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """A running model server, and how a test changes what it serves."""
+    """A running model server, and how a test changes what it serves.
+
+    `idle`: a model's folder, to be served in between; nothing is if None.
+    """
 
     address: str
-    idle: Path  # a model's folder, see `serve`
+    idle: Path | None = None
 
     def serve(self, config: ModelServerConfig) -> None:
         """Have it serve this, loaded afresh, and nothing else; returns once it does.
 
         A server keeps a version that it has under the same name and number, whatever folder it is to come
-        from; so it serves another model in between.
+        from; so it serves something else in between.
         """
         with grpc.insecure_channel(self.address) as channel:
             stub = model_service_pb2_grpc.ModelServiceStub(channel)
-            _configure(stub, config_file({IDLE: self.idle}))
+            _configure(stub, config_file({IDLE: self.idle} if self.idle is not None else {}))
             for model in config.model_config_list.config:
                 while any(state != END for state in _states(stub, model.name)):
                     pass

@@ -75,6 +75,10 @@ WRONG = {
         "limits = 50\n" + NUMBERS + HEAD,
         "limits: 50, but a table is expected: [limits]",
     ),
+    "a bucket that nobody waits for": (
+        "buckets = [8, 200000]\n" + NUMBERS + HEAD,
+        "buckets: at most 65536 steps, not 200000: each is tried",
+    ),
     "six examples": (
         f"examples = [{'{x = [1]}, ' * 6}]\n{NUMBERS}{HEAD}",
         "examples: 6 entries, at most 5",

@@ -22,7 +22,6 @@ from tests.models.bring.own import (
     manifest_of,
     tables,
 )
-from tests.tfserving.reload import ModelServer
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,8 +53,8 @@ def sequence_and_static() -> keras.Model:
     return keras.Model([event, region, customer], joined(state, place, customer))
 
 
-def test_values_of_the_whole_sequence(tmp_path: Path, model_server: ModelServer) -> None:
-    """Labels and numbers beside a masked sequence: both doors, both backends, the model's own answers."""
+def test_values_of_the_whole_sequence(tmp_path: Path) -> None:
+    """Labels and numbers beside a masked sequence: both doors, the model's own answers."""
     model = sequence_and_static()
     version = export(model, IDS + STATIC + HEAD, tmp_path)
     tensors = manifest_of(version).signatures[PREDICT_SIGNATURE].inputs
@@ -72,9 +71,8 @@ def test_values_of_the_whole_sequence(tmp_path: Path, model_server: ModelServer)
         [np.array([[1, 3, 2]]), np.array([[1]]), np.array([[-0.9, 0.75]])],
         [np.array([[2]]), np.array([[2]]), np.array([[3.0, -1.5]])],
     ]
-    for server in (None, model_server):
-        for got, inputs in zip(answers(version, rows, server), fed, strict=True):
-            assert got == pytest.approx(model.predict(inputs, verbose=0)[0], abs=1e-5)
+    for got, inputs in zip(answers(version, rows), fed, strict=True):
+        assert got == pytest.approx(model.predict(inputs, verbose=0)[0], abs=1e-5)
     for wrong, reason in (
         ({"customer": [31, 4, 5]}, "WRONG_WIDTH"),
         ({"customer": [[31, 4], [30, 5]]}, "UNEQUAL_LENGTHS"),
@@ -133,7 +131,7 @@ def two_branches(**shapes: Any) -> keras.Model:
     return keras.Model([event, gap, load], joined(one, other))
 
 
-def test_branches_with_masks_of_their_own(tmp_path: Path, model_server: ModelServer) -> None:
+def test_branches_with_masks_of_their_own(tmp_path: Path) -> None:
     """Each has its pad value and its steps; a step that is the padding of either is refused."""
     model = two_branches()
     version = export(model, STREAMS + HEAD, tmp_path)
@@ -151,9 +149,8 @@ def test_branches_with_masks_of_their_own(tmp_path: Path, model_server: ModelSer
         [np.array([[1, 3, 2]]), np.array([[[0.0], [4], [1]]]), loads[0][None]],
         [np.array([[2, 2]]), np.zeros((1, 2, 1)), loads[1][None]],
     ]
-    for server in (None, model_server):
-        for got, inputs in zip(answers(version, rows, server), fed, strict=True):
-            assert got == pytest.approx(model.predict(inputs, verbose=0)[0], abs=1e-5)
+    for got, inputs in zip(answers(version, rows), fed, strict=True):
+        assert got == pytest.approx(model.predict(inputs, verbose=0)[0], abs=1e-5)
     for wrong, reason in (
         ({"load": [[1, 2], [-9, -9]]}, "PAD_COLLISION"),
         ({"minutes": [0, 4]}, "UNEQUAL_LENGTHS"),
@@ -210,6 +207,17 @@ def test_a_mask_made_of_two(
         row = predict(sequences=[{"event": ["a", event], "who": ["b", who]}], model="own")
         wanted = "PAD_COLLISION" if where == "all" else "UNKNOWN_CATEGORY"
         assert [reason for reason, _ in called(version, row)] == [wanted] * 2
+
+
+@pytest.mark.parametrize("shapes", [((12,), (8,)), ((12, 1), (8, 1))], ids=["flat", "columns"])
+def test_time_axes_of_two_sizes_are_refused(shapes: Any, tmp_path: Path) -> None:
+    """Both sizes and what to do, whether or not one of them could be the width of a value."""
+    inputs = [keras.Input(shape, name=name) for name, shape in zip(("first", "second"), shapes, strict=True)]
+    rows = [x if len(x.shape) == 3 else layers.Reshape((-1, 1))(x) for x in inputs]
+    model = keras.Model(inputs, joined(*(layers.GRU(3)(x) for x in rows)))
+    contract = 'name = "own"\n' + "".join(f'[features.{x.name}]\nkind = "numbers"\n' for x in inputs) + HEAD
+    with pytest.raises(ConfigInvalid, match=r"12.*8.*build the model again with None, or one size, in the"):
+        export(model, contract, tmp_path)
 
 
 def test_a_window_is_never_filled_up(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ TEXTS = ["the parcel came late", "my invoice is wrong", "parcel and invoice came
 EXAMPLES = "".join(f"[[examples]]\nnote = {json.dumps(text)}\n" for text in TEXTS)
 NOTE = (
     'name = "own"\n[features.note]\nkind = "tokens"\n'
-    'vocabulary = { kind = "text_vectorization", file = "words.txt" }\n'
+    'vocabulary = { kind = "text_vectorization", file = "words.txt", size = 20 }\n'
 )
 
 
@@ -113,13 +113,21 @@ def test_two_texts_of_their_own_lengths(tmp_path: Path) -> None:
     [
         (('"words.txt"', '"word.txt"'), ["features.note.vocabulary.file", "word.txt", "not there"]),
         (
-            ('"text_vectorization", file = "words.txt"', '"none"'),
+            ('"text_vectorization", file = "words.txt", size = 20', '"none"'),
             ["features.note", "vocabulary", 'kind = "text"'],
         ),
         ((EXAMPLES, ""), ["examples", "features.note"]),
         (('name = "own"\n', 'name = "own"\nlimits.text_pieces = 99\n'), ["limits.text_pieces", "99", "40"]),
+        (
+            (", size = 20", ""),
+            ["words.txt gives the ids 0 to 10", "has 20, 0 to 19 (Embedding '", "or size = 20 if"],
+        ),
+        (
+            ("size = 20", "size = 21"),
+            ["features.note.vocabulary", "0 to 20", "has 20, 0 to 19", "max_tokens"],
+        ),
     ],
-    ids=["no file", "no vocabulary", "no examples", "pieces"],
+    ids=["no file", "no vocabulary", "no examples", "pieces", "words left out", "too many words"],
 )
 def test_a_wrong_vocabulary_is_named(change: tuple[str, str], words: list[str], tmp_path: Path) -> None:
     """The message names the field of the contract."""
