@@ -198,8 +198,6 @@ class EmbeddedBackend:
             fault = errors.BackendFailed("the version's files cannot be read")
         if old is not None and await self._on_files(self._stamp, folder) != stamp:
             return old  # its files are on the move: the next look sees what becomes of them
-        if not isinstance(known, Failed) or known.error.message != fault.message:
-            log.warning("cannot load %s version %d: %s", *key, fault.message)
         return Failed(fault, stamp)
 
     async def _load(self, folder: Path, stamp: bytes | str, old: Loaded | None) -> Loaded:
