@@ -163,6 +163,22 @@ async def test_a_bad_version_harms_no_other_and_stays_the_same(
     await backend.close()
 
 
+async def test_a_start_with_nothing_good_among_those_it_keeps_takes_the_next_older(
+    root: Path, loads: list[Path]
+) -> None:
+    """As a service does that saw the bad ones come; once a good one is there, the older one goes."""
+    for number in (3, 4, 5):
+        pipe(make(root / "shop" / str(number)))
+    backend = EmbeddedBackend(root)
+    bad = dict.fromkeys((5, 4, 3), "FILE_CHANGED")
+    for _ in range(2):
+        assert await look(backend) == {**bad, 2: "AVAILABLE"}
+    make(root / "shop" / "6")
+    assert await look(backend) == {6: "AVAILABLE", 5: "FILE_CHANGED"}
+    assert [folder.name for folder in loads] == ["2", "6"]
+    await backend.close()
+
+
 async def test_files_out_of_sight_are_no_other_files(
     root: Path, loads: list[Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
