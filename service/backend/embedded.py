@@ -100,16 +100,17 @@ class EmbeddedBackend:
     async def versions(self, model: str) -> list[VersionState]:
         """Load what is new, unload what is gone, and return the states of the versions that are kept."""
         folders = await self._on_files(self._folders.versions, model)
-        kept = self._folders.entry(model).kept(list(folders))
+        entry = self._folders.entry(model)
+        kept = entry.kept(list(folders))
         states = [await self._state((model, version), folders[version]) for version in kept]
-        if kept and not any(state.state is State.AVAILABLE for state in states):
-            # as TensorFlow Serving does: the last good version stays until another is there
-            older = (number for number in folders if number not in kept)
-            last_good = next((n for n in older if isinstance(self._versions.get((model, n)), Loaded)), None)
-            if last_good is not None:
-                kept = [*kept, last_good]
-                states.append(await self._state((model, last_good), folders[last_good]))
-        self._forget(key for key in self._versions if key[0] == model and key[1] not in kept)
+        for number in (number for number in folders if kept and number not in kept):
+            if any(state.state is State.AVAILABLE for state in states):
+                break
+            # the last good version stays until another is there, as in TensorFlow Serving, and over a restart
+            if entry.specific is None or isinstance(self._versions.get((model, number)), Loaded):
+                states.append(await self._state((model, number), folders[number]))
+        listed = {state.version for state in states}
+        self._forget(key for key in self._versions if key[0] == model and key[1] not in listed)
         await self._on_files(self._stamps.forget_gone)
         return states
 
@@ -198,8 +199,6 @@ class EmbeddedBackend:
             fault = errors.BackendFailed("the version's files cannot be read")
         if old is not None and await self._on_files(self._stamp, folder) != stamp:
             return old  # its files are on the move: the next look sees what becomes of them
-        if not isinstance(known, Failed) or known.error.message != fault.message:
-            log.warning("cannot load %s version %d: %s", *key, fault.message)
         return Failed(fault, stamp)
 
     async def _load(self, folder: Path, stamp: bytes | str, old: Loaded | None) -> Loaded:

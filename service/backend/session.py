@@ -21,6 +21,8 @@ from seqserve.service.contract.padding import Array
 from seqserve.service.errors import UnsafeOp
 
 log = logging.getLogger(__name__)
+LOAD_SECONDS = 300.0
+"""For each step of a load: what runs then is the version's own, and may never end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def _import_text(folder: Path, op: str) -> None:
 
 def _load(folder: Path) -> SavedModel:
     tf = _tensorflow()
-    session = tf.compat.v1.Session(graph=tf.Graph())
+    config = tf.compat.v1.ConfigProto(operation_timeout_in_ms=int(LOAD_SECONDS * 1000))
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     try:
         loader = _loader(folder)
         check_graph(loader.saved_model)  # the very message that is loaded: the file may be another by now

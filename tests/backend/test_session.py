@@ -57,3 +57,19 @@ def test_without_tensorflow_text_its_operation_says_what_to_install(
     monkeypatch.setitem(sys.modules, "tensorflow_text", None)
     with pytest.raises(errors.BackendFailed, match=r"'StringFoldAway'.*pip install \"seqserve\[text\]\""):
         session.load(strange)
+
+
+def test_a_load_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a graph runs when it is loaded is its own: it holds no thread for ever."""
+    graph = tf.Graph()
+    with graph.as_default():
+        endless = tf.while_loop(lambda n: n > -1, lambda n: (n + 1 - 1,), (tf.constant(1),))
+        init = tf.group(*endless)
+    builder = tf.compat.v1.saved_model.Builder(str(tmp_path / "1"))
+    with tf.compat.v1.Session(graph=graph) as one:
+        builder.add_meta_graph_and_variables(one, ["serve"], main_op=init)
+    builder.save()
+    monkeypatch.setattr(session, "LOAD_SECONDS", 0.1)
+    with pytest.raises(errors.BackendFailed, match="the SavedModel cannot be loaded") as caught:
+        session.load(tmp_path / "1")
+    assert isinstance(caught.value.__cause__, tf.errors.DeadlineExceededError)

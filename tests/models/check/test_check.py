@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from seqserve.models.check import check_version
 from seqserve.models.check.ops import DeviceOnlyOp, check_ops
@@ -15,6 +16,7 @@ from seqserve.models.check.padding import PaddingLeak
 from seqserve.models.check.pipeline import Server
 from seqserve.models.export import export_version
 from seqserve.service import errors
+from seqserve.service.contract.digest import file_hashes
 from seqserve.service.contract.manifest import FILE_NAME
 from seqserve.service.contract.manifest_file import dump_manifest, parse_manifest
 from tests.models.bodies import CASES, draft_of, masked_mean
@@ -104,6 +106,25 @@ def test_a_leak_that_is_allowed_goes_alone(tmp_path: Path) -> None:
     path.write_bytes(dump_manifest(manifest.model_copy(update={"batching": "shared"})))
     with pytest.raises(PaddingLeak, match="output 'label'"):
         check_version(version)
+
+
+def test_a_graph_that_reaches_for_the_host_is_refused(copy: Path, tmp_path: Path) -> None:
+    """Though every digest is right: node and operation are named, and nothing of it has run."""
+    graph, manifest = copy / "saved_model.pb", copy / "assets" / FILE_NAME
+    saved, target = SavedModel.FromString(graph.read_bytes()), tmp_path / "written"
+    nodes = saved.meta_graphs[0].graph_def.node
+    for name in ("path", "text"):
+        constant = nodes.add(name=name, op="Const").attr
+        constant["dtype"].type = tf.string.as_datatype_enum
+        constant["value"].tensor.CopyFrom(tf.make_tensor_proto(str(target)))
+    nodes.add(name="intruder", op="WriteFile", input=["path", "text"])
+    next(node for node in nodes if node.op == "NoOp").input.append("^intruder")  # what runs at each load
+    graph.write_bytes(saved.SerializeToString())
+    exported = parse_manifest(manifest.read_bytes())
+    manifest.write_bytes(dump_manifest(exported.model_copy(update={"files": file_hashes(copy)})))
+    with pytest.raises(errors.UnsafeOp, match="node 'intruder' is a WriteFile: it writes files"):
+        check_version(copy)
+    assert not target.exists()
 
 
 def test_a_graph_for_one_device_is_refused(tmp_path: Path) -> None:
