@@ -52,18 +52,24 @@ class FaultyBackend:
 
 @dataclass
 class Both:
-    """A running service and a client of each of its doors."""
+    """A running service and a client of each of its doors. `key`: what rows without one of their own send."""
 
     started: Running
     backend: FaultyBackend
     rest: httpx.AsyncClient
     channel: grpc.aio.Channel
+    key: str = ""
+
+    def naming(self, row: "Row") -> dict[str, str]:
+        """Return the headers, or metadata, that say who calls."""
+        key = self.key if row.key is None else row.key
+        return {"x-api-key": key} if key else {}
 
     async def by_rest(self, row: "Row") -> Any:
         """Return a problem's reason and code, or the answer."""
         place = f"/versions/{row.version}" if row.version is not None else ""
         place = f"/labels/{row.label}" if row.label is not None else place
-        headers = {"Grpc-Timeout": row.timeout} if row.timeout else {}
+        headers = self.naming(row) | ({"Grpc-Timeout": row.timeout} if row.timeout else {})
         url = f"/v1/models/{row.model}{place}:{row.verb}"
         response = await self.rest.post(url, json=row.body, headers=headers)
         content = response.json()
@@ -73,15 +79,16 @@ class Both:
 
     async def by_grpc(self, row: "Row") -> Any:
         """Return a status' reason and code, or the answer, in REST's form."""
+        metadata = tuple(self.naming(row).items())
         try:
             if row.verb == "translate":
                 stub = translation_pb2_grpc.TranslationServiceStub(self.channel)
-                answer = await stub.Translate(translate_message(row), timeout=row.seconds)
+                answer = await stub.Translate(translate_message(row), timeout=row.seconds, metadata=metadata)
                 return prune({"translations": [as_rest(r, "translation") for r in answer.results]}), who(
                     answer
                 )
             predict = sequence_pb2_grpc.SequenceServiceStub(self.channel).Predict
-            answer = await predict(predict_message(row), timeout=row.seconds)
+            answer = await predict(predict_message(row), timeout=row.seconds, metadata=metadata)
             items = [as_rest(result, "prediction") for result in answer.results]
             return prune({"predictions": items}), who(answer)
         except grpc.aio.AioRpcError as error:
@@ -90,7 +97,10 @@ class Both:
 
 @dataclass
 class Row:
-    """One request. `reason`: what both doors must say; None where both must answer."""
+    """One request. `reason`: what both doors must say; None where both must answer.
+
+    `key`: who asks; empty: nobody; None: who the other rows are of.
+    """
 
     verb: str
     body: dict[str, Any]
@@ -99,6 +109,7 @@ class Row:
     version: int | None = None
     label: str | None = None
     timeout: str | None = None
+    key: str | None = None
     state: Callable[[Both], None] = field(default=lambda both: None)
 
     def __post_init__(self) -> None:
@@ -171,9 +182,13 @@ def stable(models: Path) -> ModelServerConfig:
 
 @asynccontextmanager
 async def both_doors(
-    models: Path, model_server: ModelServer | None = None, **options: Any
+    models: Path, model_server: ModelServer | None = None, key: str = "", **options: Any
 ) -> AsyncIterator[Both]:
-    """Run the whole service on free ports, over a model server where one is given, else embedded."""
+    """Run the whole service on free ports, over a model server where one is given, else embedded.
+
+    Args:
+        key: whose the rows are that have none of their own.
+    """
     config, path = stable(models), models / "models.config"
     path.write_text(str(config))
     settings = Settings(model_config_file=path, rest_port=0, grpc_port=0, max_items=8, poll_seconds=600)
@@ -191,7 +206,7 @@ async def both_doors(
             await (
                 started.catalog.look()
             )  # a model server loads the older versions after it has begun to answer
-        yield Both(started, backend, rest, channel)
+        yield Both(started, backend, rest, channel, key)
 
 
 def translate_message(row: Row) -> translation_pb2.TranslateRequest:
