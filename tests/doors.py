@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import httpx
 from google.protobuf.json_format import MessageToDict
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from prometheus_client import CollectorRegistry
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -23,6 +23,7 @@ from seqserve.service.main import Running, make_backend, running
 from seqserve.service.metrics import Metrics
 from seqserve.service.settings import Settings
 from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
+from tests.reasons import reason_of as reason_of
 from tests.tfserving.reload import ModelServer, config_file
 
 TEXT = "Tuesday, November 24, 2026"
@@ -310,13 +311,3 @@ def prune(value: Any) -> Any:
 def who(answer: Any) -> dict[str, Any]:
     """Return the version that answered, in REST's form."""
     return {"name": answer.model.name, "version": answer.model.version, "digest": answer.model.digest}
-
-
-def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Return the reason in an error's details; grpc itself may report a deadline, without any."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            info = error_details_pb2.ErrorInfo()
-            assert status_pb2.Status.FromString(value).details[0].Unpack(info)
-            return str(info.reason)
-    return error.code().name
