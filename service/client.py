@@ -1,10 +1,13 @@
 """A small client of a running service, through either door."""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -23,6 +26,46 @@ class CallFailed(Exception):
     """The service answered with an error, or not at all; the text can be shown to a user."""
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a client names itself, and how it knows the service.
+
+    Args:
+        key: API key or token; empty: none.
+        tls: whether the door has it.
+        ca: PEM of the authority to trust; None: the system's.
+        cert: PEM of the client's own certificate, and `cert_key` of its key, for mutual TLS.
+    """
+
+    key: str = field(default="", repr=False)
+    tls: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    cert_key: Path | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return what an HTTPS client trusts and shows; None without TLS."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.cert_key)
+        return context
+
+    def channel(self, address: str) -> grpc.Channel:
+        """Return a channel to HOST:PORT."""
+        options = [("grpc.max_receive_message_length", -1)]
+        if not self.tls:
+            return grpc.insecure_channel(address, options)
+        paths = (self.ca, self.cert_key, self.cert)
+        ca, key, cert = (path.read_bytes() if path is not None else None for path in paths)
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), options)
+
+
+OPEN = Access()
+"""Of a door that asks for nothing."""
+
+
 class Client(Protocol):
     """What the command line asks of a service; answers are in the JSON form of the door."""
 
@@ -37,10 +80,13 @@ class Client(Protocol):
 
 
 class RestClient:
-    """Calls the REST door at http://HOST:PORT."""
+    """Calls the REST door at HOST:PORT."""
 
-    def __init__(self, address: str) -> None:
-        self._base = f"http://{address}/v1/models"
+    def __init__(self, address: str, access: Access = OPEN) -> None:
+        """Raises OSError where a file of the access cannot be used."""
+        self._base = f"{'https' if access.tls else 'http'}://{address}/v1/models"
+        self._context = access.context()
+        self._naming = {"X-API-Key": access.key} if access.key else {}
 
     def models(self) -> list[dict[str, Any]]:
         """Return every model."""
@@ -59,10 +105,10 @@ class RestClient:
 
     def _call(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self._naming}
         request = urllib.request.Request(self._base + quote(path, safe="/:"), data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as response:
+            with urllib.request.urlopen(request, timeout=SECONDS, context=self._context) as response:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
@@ -84,9 +130,11 @@ def _problem(error: urllib.error.HTTPError) -> str:
 class GrpcClient:
     """Calls the gRPC door at HOST:PORT."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, access: Access = OPEN) -> None:
+        """Raises OSError where a file of the access cannot be used."""
         self._address = address
-        self._channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)])
+        self._channel = access.channel(address)
+        self._naming = (("x-api-key", access.key),) if access.key else ()
 
     def models(self) -> list[dict[str, Any]]:
         """Return every model."""
@@ -112,7 +160,7 @@ class GrpcClient:
 
     def _call(self, method: Any, request: Any) -> dict[str, Any]:
         try:
-            answer = method(request, timeout=SECONDS)
+            answer = method(request, timeout=SECONDS, metadata=self._naming)
         except grpc.RpcError as error:
             raise CallFailed(_grpc_reason(error, self._address)) from None
         as_json: dict[str, Any] = MessageToDict(

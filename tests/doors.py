@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import httpx
 from google.protobuf.json_format import MessageToDict
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from prometheus_client import CollectorRegistry
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -27,6 +27,7 @@ from seqserve.service.main import Running, make_backend, running
 from seqserve.service.metrics import Metrics
 from seqserve.service.settings import Settings
 from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
+from tests.reasons import reason_of as reason_of
 from tests.tfserving.reload import ModelServer, config_file
 
 TEXT = "Tuesday, November 24, 2026"
@@ -56,19 +57,25 @@ class FaultyBackend:
 
 @dataclass
 class Both:
-    """A running service and a client of each of its doors."""
+    """A running service and a client of each of its doors. `key`: what rows without one of their own send."""
 
     started: Running
     backend: FaultyBackend
     rest: httpx.AsyncClient
     channel: grpc.aio.Channel
     waiting: list[Caller] = field(default_factory=list)  # that nobody will answer
+    key: str = ""
+
+    def naming(self, row: "Row") -> dict[str, str]:
+        """Return the headers, or metadata, that say who calls."""
+        key = self.key if row.key is None else row.key
+        return {"x-api-key": key} if key else {}
 
     async def by_rest(self, row: "Row") -> Any:
         """Return a problem's reason and code, or the answer."""
         place = f"/versions/{row.version}" if row.version is not None else ""
         place = f"/labels/{row.label}" if row.label is not None else place
-        headers = {"Grpc-Timeout": row.timeout} if row.timeout else {}
+        headers = self.naming(row) | ({"Grpc-Timeout": row.timeout} if row.timeout else {})
         url = f"/v1/models/{row.model}{place}:{row.verb}"
         response = await self.rest.post(url, json=row.body, headers=headers)
         content = response.json()
@@ -78,15 +85,16 @@ class Both:
 
     async def by_grpc(self, row: "Row") -> Any:
         """Return a status' reason and code, or the answer, in REST's form."""
+        metadata = tuple(self.naming(row).items())
         try:
             if row.verb == "translate":
                 stub = translation_pb2_grpc.TranslationServiceStub(self.channel)
-                answer = await stub.Translate(translate_message(row), timeout=row.seconds)
+                answer = await stub.Translate(translate_message(row), timeout=row.seconds, metadata=metadata)
                 return prune({"translations": [as_rest(r, "translation") for r in answer.results]}), who(
                     answer
                 )
             predict = sequence_pb2_grpc.SequenceServiceStub(self.channel).Predict
-            answer = await predict(predict_message(row), timeout=row.seconds)
+            answer = await predict(predict_message(row), timeout=row.seconds, metadata=metadata)
             items = [as_rest(result, "prediction") for result in answer.results]
             return prune({"predictions": items}), who(answer)
         except grpc.aio.AioRpcError as error:
@@ -95,7 +103,10 @@ class Both:
 
 @dataclass
 class Row:
-    """One request. `reason`: what both doors must say; None where both must answer."""
+    """One request. `reason`: what both doors must say; None where both must answer.
+
+    `key`: who asks; empty: nobody; None: who the other rows are of.
+    """
 
     verb: str
     body: dict[str, Any]
@@ -104,6 +115,7 @@ class Row:
     version: int | None = None
     label: str | None = None
     timeout: str | None = None
+    key: str | None = None
     state: Callable[[Both], None] = field(default=lambda both: None)
 
     def __post_init__(self) -> None:
@@ -197,9 +209,13 @@ def stable(models: Path) -> ModelServerConfig:
 
 @asynccontextmanager
 async def both_doors(
-    models: Path, model_server: ModelServer | None = None, **options: Any
+    models: Path, model_server: ModelServer | None = None, key: str = "", **options: Any
 ) -> AsyncIterator[Both]:
-    """Run the whole service on free ports, over a model server where one is given, else embedded."""
+    """Run the whole service on free ports, over a model server where one is given, else embedded.
+
+    Args:
+        key: whose the rows are that have none of their own.
+    """
     config, path = stable(models), models / "models.config"
     path.write_text(str(config))
     settings = Settings(model_config_file=path, rest_port=0, grpc_port=0, max_items=8, poll_seconds=600)
@@ -217,7 +233,7 @@ async def both_doors(
             await (
                 started.catalog.look()
             )  # a model server loads the older versions after it has begun to answer
-        yield Both(started, backend, rest, channel)
+        yield Both(started, backend, rest, channel, key)
 
 
 def translate_message(row: Row) -> translation_pb2.TranslateRequest:
@@ -321,13 +337,3 @@ def prune(value: Any) -> Any:
 def who(answer: Any) -> dict[str, Any]:
     """Return the version that answered, in REST's form."""
     return {"name": answer.model.name, "version": answer.model.version, "digest": answer.model.digest}
-
-
-def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Return the reason in an error's details; grpc itself may report a deadline, without any."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            info = error_details_pb2.ErrorInfo()
-            assert status_pb2.Status.FromString(value).details[0].Unpack(info)
-            return str(info.reason)
-    return error.code().name

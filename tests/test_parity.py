@@ -14,6 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from seqserve.service import errors
 from seqserve.service.core.golden import first_difference
+from seqserve.service.edge.key_file import add
+from seqserve.service.edge.keys import new_key
 from seqserve.service.errors import leaves
 from seqserve.v1 import translation_pb2_grpc
 from tests.doors import (
@@ -34,6 +36,7 @@ from tests.doors import (
     translate_message,
     waiting,
 )
+from tests.edge.fakes import key_line
 from tests.tfserving.reload import ModelServer
 
 HOURS = {"hours": [[1.5, -3.0, 101.0], [0.5, -2.0, 90.0]]}
@@ -47,6 +50,8 @@ ORDER = {
     "region": "north",
     "customer": [31.0, 4.5],
 }
+KEY, NARROW = new_key(), new_key()
+"""Of one who may do everything, and of one who may only translate with en-de."""
 ROWS = [
     translate(),
     translate(texts=[TEXT, "9:05 AM", "twelve"], alignment=True),
@@ -154,6 +159,17 @@ ROWS = [
     translate("TASK_DIFFERS", version=2),
     predict("TASK_DIFFERS", model="en-de", version=2),
     predict(model="copied"),
+    translate(key=NARROW),
+    translate("UNAUTHENTICATED", key=""),
+    predict("UNAUTHENTICATED", key=new_key()),
+    translate("UNAUTHENTICATED", model="nope", texts=[], key=""),
+    translate("UNAUTHENTICATED", key="", state=draining),
+    predict("PERMISSION_DENIED", key=NARROW),
+    predict("PERMISSION_DENIED", model="en-de", key=NARROW),
+    translate("PERMISSION_DENIED", model="dates-attention", key=NARROW),
+    translate("PERMISSION_DENIED", model="nope", texts=[], key=NARROW),
+    translate("PERMISSION_DENIED", model="shop", key=NARROW, state=full),
+    translate("PERMISSION_DENIED", model="shop", key=NARROW, state=draining),
 ]
 REST_ALONE = {
     "BODY_TOO_LARGE",
@@ -167,8 +183,6 @@ REST_ALONE = {
 }
 GRPC_ALONE = {"MALFORMED_MESSAGE", "NOT_FINITE"}
 ELSEWHERE = {
-    "UNAUTHENTICATED": "tests/edge",
-    "PERMISSION_DENIED": "tests/edge",
     "TOO_MANY_CONNECTIONS": "tests/edge",
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
@@ -184,10 +198,25 @@ ELSEWHERE = {
 }
 
 
-async def test_two_doors_and_two_backends_agree(refused_too: Path, model_server: ModelServer) -> None:
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """The file of both keys."""
+    path = tmp_path / "keys"
+    for line in (key_line("all", KEY), key_line("narrow", NARROW, "translate:en-de")):
+        add(path, line)
+    return path
+
+
+async def test_two_doors_and_two_backends_agree(
+    refused_too: Path, model_server: ModelServer, keys: Path
+) -> None:
     """Every row of the table, and each service goes on after each."""
     wrong = []
-    async with both_doors(refused_too) as embedded, both_doors(refused_too, model_server) as served:
+    asked = {"key": KEY, "keys": keys}
+    async with (
+        both_doors(refused_too, **asked) as embedded,
+        both_doors(refused_too, model_server, **asked) as served,
+    ):
         for row in ROWS:
             faults = await disagreements([embedded, served], row)
             wrong += [f"{row}: {fault}"[:600] for fault in faults]

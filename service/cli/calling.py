@@ -1,9 +1,12 @@
-"""`seqserve translate`, `predict` and `models`: calls of a running service, through either door."""
+"""`seqserve translate`, `predict` and `models`: calls of a running service, through either door.
+
+Keys and certificates come from the environment (`service.settings.caller`), never from arguments.
+"""
 
 import json
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,13 +14,21 @@ from rich.table import Table
 
 from seqserve.service.cli.show import console, failed
 
+if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
+    from seqserve.service.client import Access
+
 app = typer.Typer(rich_markup_mode="rich")
+HTTPS = "https://"
 REST_ADDRESS, GRPC_ADDRESS = "127.0.0.1:8000", "127.0.0.1:9000"
 
 GrpcOption = Annotated[bool, typer.Option("--grpc", help="use the gRPC door instead of REST")]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", help=f"HOST:PORT; {REST_ADDRESS}, or {GRPC_ADDRESS} with --grpc, if absent"),
+    typer.Option(
+        "--address",
+        help="HOST:PORT, after https:// where it has TLS; "
+        f"{REST_ADDRESS}, or {GRPC_ADDRESS} with --grpc, if absent",
+    ),
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="the model's name; may be left out where one fits")
@@ -25,7 +36,13 @@ ModelOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="print whole answers, one JSON object a line")]
 
 
-@app.command()
+ACCESS = (
+    "Where the service asks who calls: SEQSERVE_API_KEY=KEY, or SEQSERVE_API_KEY_FILE=FILE. SEQSERVE_CA=PEM "
+    "turns TLS on and trusts that authority; SEQSERVE_CLIENT_CERT and SEQSERVE_CLIENT_KEY are for mutual TLS."
+)
+
+
+@app.command(epilog=ACCESS)
 def models(grpc: GrpcOption = False, address: AddressOption = None) -> None:
     """List the models of a running service, their versions, and why a version is refused.
 
@@ -46,7 +63,7 @@ def models(grpc: GrpcOption = False, address: AddressOption = None) -> None:
     console.print(table)
 
 
-@app.command()
+@app.command(epilog=ACCESS)
 def translate(
     texts: Annotated[
         list[str] | None, typer.Argument(help="what to translate; lines of stdin if absent")
@@ -74,7 +91,7 @@ def translate(
     _print_items(answers, lambda a: json.dumps(a, ensure_ascii=False) if as_json else a["text"])
 
 
-@app.command()
+@app.command(epilog=ACCESS)
 def predict(
     sequences: Annotated[
         list[str] | None, typer.Argument(help="each a JSON object of features; lines of stdin if absent")
@@ -102,11 +119,29 @@ def predict(
 def _call(grpc: bool, address: str | None, method: str, *arguments: Any) -> Any:
     from seqserve.service.client import CallFailed, Client, GrpcClient, RestClient
 
-    client: Client = GrpcClient(address or GRPC_ADDRESS) if grpc else RestClient(address or REST_ADDRESS)
+    place = address or (GRPC_ADDRESS if grpc else REST_ADDRESS)
+    kind = GrpcClient if grpc else RestClient
     try:
+        client: Client = kind(place.removeprefix(HTTPS), _access(place.startswith(HTTPS)))
         return getattr(client, method)(*arguments)
     except CallFailed as error:
         raise failed(str(error)) from None
+    except (OSError, ValueError) as error:  # a file of the access
+        raise failed(
+            f"SEQSERVE_CA, SEQSERVE_CLIENT_CERT, SEQSERVE_CLIENT_KEY or SEQSERVE_API_KEY_FILE: {error}"
+        ) from None
+
+
+def _access(tls: bool) -> "Access":
+    """Return what the environment says of keys and certificates."""
+    from seqserve.service.client import Access
+    from seqserve.service.settings.caller import CallerSettings
+
+    given = CallerSettings()
+    key = given.api_key.get_secret_value() if given.api_key is not None else ""
+    if not key and given.api_key_file is not None:
+        key = given.api_key_file.read_text().strip()
+    return Access(key, tls or given.ca is not None, given.ca, given.client_cert, given.client_key)
 
 
 def _only_model(grpc: bool, address: str | None, task: str) -> str:

@@ -96,8 +96,10 @@ def _check_installed(settings: Settings) -> None:
 
 def _greet(started: Any, settings: Settings) -> None:
     """Print where the service listens and, from the models' own examples, calls to paste."""
-    base = f"http://{settings.host}:{started.rest_port}"
+    base = f"{'https' if settings.tls_cert else 'http'}://{settings.host}:{started.rest_port}"
     typer.echo(f"\nREST on {base} (docs: {base}/docs), gRPC on {settings.host}:{started.grpc_port}")
+    if settings.keys or settings.jwt_jwks:
+        typer.echo('Calls need a key: export SEQSERVE_API_KEY=…; curl -H "X-API-Key: $SEQSERVE_API_KEY"')
     reports = started.gateway.models()
     if not reports:
         where = settings.model_config_file or settings.tfserving or settings.root
@@ -106,7 +108,8 @@ def _greet(started: Any, settings: Settings) -> None:
         if report.current is None:
             console.print(f"{report.name}: no version can be called", style="yellow")
         elif report.current.manifest.examples:
-            _print_calls(report.current, base, f"{settings.host}:{started.grpc_port}")
+            scheme = "https://" if settings.tls_cert else ""
+            _print_calls(report.current, base, f"{scheme}{settings.host}:{started.grpc_port}")
     console.print()
 
 

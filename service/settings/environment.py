@@ -12,8 +12,11 @@ from difflib import get_close_matches
 PREFIX = "SEQSERVE_"
 OTHERS = frozenset(
     {
-        "SEQSERVE_API_KEY",  # the command line's own calls
+        "SEQSERVE_API_KEY",  # the command line's own calls: service.settings.caller
+        "SEQSERVE_API_KEY_FILE",
         "SEQSERVE_CA",
+        "SEQSERVE_CLIENT_CERT",
+        "SEQSERVE_CLIENT_KEY",
         "SEQSERVE_TAG",  # docker-compose.yml
         "SEQSERVE_SECRETS",
         "SEQSERVE_KEEPER",  # deploy/tfserving/start.sh
