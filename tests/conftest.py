@@ -107,10 +107,10 @@ def _texts(folder: Path, seed: int) -> Path:
 @pytest.fixture(scope="session")
 def log_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An event log, as a file of the form that the public ones have."""
-    return _log(tmp_path_factory.mktemp("log") / "shop.csv", {})
+    return write_log(tmp_path_factory.mktemp("log") / "shop.csv", {})
 
 
-def _log(path: Path, renamed: dict[str, str]) -> Path:
+def write_log(path: Path, renamed: dict[str, str]) -> Path:
     import datetime
 
     from seqserve.models.data.journeys import journeys
@@ -141,7 +141,7 @@ def root(trained: Trained, text_data: Path, log_data: Path) -> Path:
 def successor(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with other versions of both models: another vocabulary, other labels, in another order."""
     texts = _texts(tmp_path_factory.mktemp("other-texts"), seed=2)
-    log = _log(tmp_path_factory.mktemp("other-log") / "shop.csv", {"pay": "a_payment"})
+    log = write_log(tmp_path_factory.mktemp("other-log") / "shop.csv", {"pay": "a_payment"})
     return trained(wanted(TRANSLATION, texts), wanted(EVENTS, log))
 
 

@@ -38,6 +38,7 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),  # an address that comes back is used again within a second
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # what answers a connection with rubbish: 20 s by default
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),  # grpc's own might call a server whose content has not been examined
 )

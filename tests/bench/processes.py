@@ -89,7 +89,7 @@ def service(core: int, root: Path, command: Sequence[str] = COMMAND, **settings:
     own = {f"SEQSERVE_{name}": str(value) for name, value in given.items()}
     began = time.perf_counter()
     with started(core, (*command, "serve"), own) as (process, words):
-        ports = _said(process, words, GREETING)
+        ports = said(process, words, GREETING)
         seconds = time.perf_counter() - began
         yield Service(int(ports[1]), int(ports[2]), process.pid, seconds)
 
@@ -127,7 +127,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def _said(process: subprocess.Popen[str], words: IO[str], wanted: re.Pattern[str]) -> re.Match[str]:
+def said(process: subprocess.Popen[str], words: IO[str], wanted: re.Pattern[str]) -> re.Match[str]:
     """Read what a program prints until it says what is wanted; it is ended where it does not in time."""
     assert process.stdout is not None
     end = threading.Timer(START_SECONDS, process.kill)
