@@ -128,7 +128,7 @@ class TestClients:
     @in_uvloop
     async def test_both_families_are_listened_on(self) -> None:
         """`::` is every address; a caller by IPv4 is named as such."""
-        async with house(host="::") as here:
+        async with house(host="::", open="all") as here:
             for host in ("127.0.0.1", "::1"):
                 caller = await here.caller(host)
                 caller.say(GET)
