@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from starlette.types import ASGIApp
 
 from seqserve.service.backend.base import Backend
 from seqserve.service.backend.embedded import EmbeddedBackend, cores
@@ -36,7 +37,7 @@ from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.edge.tls import Tls, certificate_name
 from seqserve.service.logs import LinesDropped
 from seqserve.service.metrics import Metrics
-from seqserve.service.rest.app import create_app
+from seqserve.service.rest.app import create_app, create_ops_app
 from seqserve.service.rest.server import RestServer
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings, naming
@@ -57,6 +58,7 @@ class Running:
     rpc: RpcServer
     rest_port: int
     grpc_port: int
+    ops_port: int | None
 
     def leave(self) -> None:
         """Say at both doors that callers may not be sent here any more; those who come are still answered."""
@@ -96,15 +98,17 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         tls=tls.ssl_context() if tls is not None else None,
         certificate=certificate_name,
     )
+    ops = create_ops_app(gateway, metrics, settings, entrance)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
+        _ops(ops, settings, metrics, in_flight) as ops_port,
         _rest(rest_server) as (rest, rest_port),
         _rpc(gateway, catalog, settings, entrance, tls) as (rpc, grpc_port),
         _scheduling(scheduler),
         _watched(catalog, settings.poll_seconds),
     ):
-        service = Running(gateway, catalog, rest, rpc, rest_port, grpc_port)
+        service = Running(gateway, catalog, rest, rpc, rest_port, grpc_port, ops_port)
         yield service
         service.leave()
         await gateway.drain(settings.drain_seconds)
@@ -221,6 +225,19 @@ async def _rest(rest: RestServer) -> AsyncIterator[tuple[RestServer, int]]:
         yield rest, port
     finally:
         await within(rest.stop(), "the REST door")
+
+
+@asynccontextmanager
+async def _ops(
+    app: ASGIApp, settings: Settings, metrics: Metrics, in_flight: BytesInFlight
+) -> AsyncIterator[int | None]:
+    """Serve operators on a port of their own, without TLS, and yield it; None: the settings name none."""
+    if settings.ops_port is None:
+        yield None
+        return
+    server = RestServer(app, settings, metrics, in_flight, port=settings.ops_port)
+    async with _rest(server) as (_, port):
+        yield port
 
 
 def run(settings: Settings, on_start: Callable[[Running], None]) -> None:

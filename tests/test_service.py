@@ -22,7 +22,15 @@ from tests.tfserving.reload import ModelServer, config_file
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "seqserve"
-HEAVY = {"keras", "tensorflow", "numpy", "fastapi", "uvicorn", "seqserve.models", "seqserve.service.settings"}
+HEAVY = {
+    "keras",
+    "tensorflow",
+    "numpy",
+    "fastapi",
+    "httptools",
+    "seqserve.models",
+    "seqserve.service.settings",
+}
 
 
 @dataclass
@@ -216,7 +224,7 @@ def in_flight(service: Service) -> float:
 
 LIBRARIES = (
     "fastapi.openapi.utils, grpc.aio, grpc_health.v1.health, grpc_reflection.v1alpha.reflection, numpy, "
-    "orjson, prometheus_client, pydantic_settings, sentencepiece, uvicorn, uvloop"
+    "orjson, prometheus_client, pydantic_settings, sentencepiece, httptools, uvloop"
 )
 
 

@@ -1,7 +1,7 @@
 """TLS of both doors: this service's certificate and the authority of its callers', read again when renewed.
 
     tls = Tls(cert, key, client_ca, registry)
-    tls.ssl_context()      what the REST server listens with; uvicorn takes it as it is
+    tls.ssl_context()      what the REST server listens with
     tls.chain()            what the gRPC server asks for before each handshake
 
 Where there is a `client_ca`, nobody connects without a certificate of that authority, at either door: gRPC

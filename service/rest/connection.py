@@ -8,7 +8,7 @@ close with bytes unread makes the kernel throw away the answer.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, cast
@@ -70,12 +70,28 @@ class Shared:
     is_leaving: bool = False
     date: bytes = b""
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something on its own, up to the server's stop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def count_refused(self, error: SeqserveError) -> None:
+        """Count a refusal that no call was made for."""
+        self.metrics.rest_refused.labels(error.reason).inc()
+
 
 class Connection(asyncio.Protocol):
-    """A caller's connection: a queue of exchanges, of which the first is being answered."""
+    """A caller's connection: a queue of exchanges, of which the first is being answered.
 
-    def __init__(self, shared: Shared) -> None:
+    Args:
+        caller: who has taken room for it already; None: it has none yet.
+    """
+
+    def __init__(self, shared: Shared, caller: str | None = None) -> None:
         self._shared = shared
+        self.is_made = False
+        self._caller = caller
         self._settings = shared.settings
         self._loop = asyncio.get_running_loop()
         self._exchanges: deque[Exchange] = deque()
@@ -83,7 +99,6 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._is_paused = False  # nothing is read
         self._is_deaf = False  # what is read is thrown away
-        self._has_room = False
         self._refusal: SeqserveError | None = None  # to be told once everything before it is answered
         self._phase = Phase.IDLE
         self._until = self._fires = 0.0  # on the loop's clock
@@ -93,17 +108,19 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection in, or turn it away."""
+        self.is_made = True
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
-        client = _address(transport, "peername")
-        self._caller = self._shared.address(client[0] if client is not None else "")
+        client = address_of(transport, "peername")
         self._reader = Reader(self._settings, self._described(client), self)
         self._shared.connections.add(self)
-        try:
-            self._shared.room.enter(self._caller)
-        except errors.TooManyConnections as error:
-            self._turn_away(error)
-            return
-        self._has_room = True
+        if self._caller is None:
+            caller = self._shared.address(client[0] if client is not None else "")
+            try:
+                self._shared.room.enter(caller)
+            except errors.TooManyConnections as error:
+                self._turn_away(error)
+                return
+            self._caller = caller
         self._shared.metrics.rest_connections.inc()
         self._expect(Phase.IDLE, self._settings.idle_seconds)
 
@@ -138,7 +155,7 @@ class Connection(asyncio.Protocol):
             exchange.gone()
         self._writable.set()
         self._shared.connections.discard(self)
-        if self._has_room:
+        if self._caller is not None:
             self._shared.room.leave(self._caller)
             self._shared.metrics.rest_connections.dec()
         else:
@@ -235,9 +252,7 @@ class Connection(asyncio.Protocol):
             self._end(has_more=False)
 
     def _start(self, exchange: Exchange) -> None:
-        task = self._loop.create_task(exchange.run(self._shared.app))
-        self._shared.tasks.add(task)
-        task.add_done_callback(self._shared.tasks.discard)
+        self._shared.run(exchange.run(self._shared.app))
 
     def _next(self) -> None:
         self._exchanges.popleft()
@@ -264,7 +279,7 @@ class Connection(asyncio.Protocol):
         self._shared.turned_away += 1
         self._expect(Phase.CLOSE, CLOSE_SECONDS)
         if self._shared.turned_away > MOST_TURNED_AWAY:
-            self._count(error)
+            self._shared.count_refused(error)
             self.abort()
 
     def _refuse(self, error: SeqserveError) -> None:
@@ -286,12 +301,9 @@ class Connection(asyncio.Protocol):
         if error is None or self._exchanges:
             return
         self._refusal = None
-        self._count(error)
+        self._shared.count_refused(error)
         self.write(_as_bytes(error, self.date))
         self._end(has_more=True)
-
-    def _count(self, error: SeqserveError) -> None:
-        self._shared.metrics.rest_refused.labels(error.reason).inc()
 
     def _end(self, has_more: bool) -> None:
         """Close.
@@ -347,7 +359,7 @@ class Connection(asyncio.Protocol):
         """Return what the scopes of all its requests say."""
         scope: dict[str, Any] = {
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "server": _address(self._transport, "sockname"),
+            "server": address_of(self._transport, "sockname"),
             "client": client,
             "scheme": "http",
             "root_path": "",
@@ -359,7 +371,7 @@ class Connection(asyncio.Protocol):
         return scope
 
 
-def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
+def address_of(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
     """Return a socket's address and port; None where it has none any more."""
     name = transport.get_extra_info(which)
     return (str(name[0]).removeprefix("::ffff:"), int(name[1])) if isinstance(name, tuple) else None

@@ -18,6 +18,7 @@ from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.descriptors import room_for_connections
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.connection import Connection, Shared
+from seqserve.service.rest.handshake import Handshakes
 from seqserve.service.rest.room import Room
 from seqserve.service.settings import Settings
 
@@ -69,13 +70,12 @@ class RestServer:
         port: int = listening.getsockname()[1]
         self._loop = asyncio.get_running_loop()
         self._tell_time()
-        self._server = await self._loop.create_server(
-            lambda: Connection(self._shared),
-            sock=listening,
-            backlog=BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._settings.head_seconds if self._tls is not None else None,
-        )
+        if self._tls is not None:
+            self._accepting: Handshakes | asyncio.Server = Handshakes(self._shared, self._tls, listening)
+        else:
+            self._accepting = await self._loop.create_server(
+                lambda: Connection(self._shared), sock=listening, backlog=BACKLOG
+            )
         return port
 
     def leave(self) -> None:
@@ -90,7 +90,7 @@ class RestServer:
         """
         self.leave()
         await asyncio.sleep(0)  # what waits to be accepted is
-        self._server.close()
+        self._accepting.close()
         for connection in list(self._shared.connections):
             connection.leave()
         await self._finished(grace)

@@ -1,13 +1,20 @@
 """The REST server on the wire: clients as they are, and what each attack on its sockets comes to."""
 
 import asyncio
+import contextlib
 import os
+import ssl
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from seqserve.service.edge.tls import Tls, certificate_name
+from tests.edge.fakes import write_certificate
 from tests.rest.wire import Answer, house, in_uvloop
 
 OFFER = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
@@ -388,6 +395,81 @@ async def test_resets_leave_nothing(caplog: pytest.LogCaptureFixture) -> None:
         await here.until(lambda: not here.server._shared.tasks)
         assert here.in_flight.used == here.server._shared.room.taken == 0
         assert not any(record.exc_info for record in caplog.records)
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """The one that everybody here trusts."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what a server is given that asks callers for certificates."""
+    folder = tmp_path_factory.mktemp("tls")
+    write_certificate(authority, folder / "cert", folder / "key")
+    authority.cert_pem.write_to_path(folder / "ca")
+    files = Tls(folder / "cert", folder / "key", folder / "ca", CollectorRegistry())
+    return {"tls": files.ssl_context(), "certificate": certificate_name}
+
+
+def trusting(authority: trustme.CA, name: str | None = None) -> ssl.SSLContext:
+    """Return a caller's context."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    if name is not None:
+        authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+@in_uvloop
+async def test_a_certificate_names_its_caller(authority: trustme.CA, tls: dict[str, Any]) -> None:
+    """In every request of its connection, and a refusal arrives here too."""
+    async with house(server=tls) as here:
+        context = trusting(authority, "caller.example")
+        caller = await here.caller("localhost", ssl=context)
+        for _ in range(3):
+            caller.say(post(b"12"))
+            told = (await caller.hear()).json
+            assert (told["got"], told["scheme"]) == (2, "https")
+            assert told["tls"] == {"tls": {"client_cert_name": "caller.example"}}
+        caller.say("nonsense\r\n")
+        assert reason(await caller.hear()) == "MALFORMED_HTTP"
+        assert await caller.rest() == b""
+        await here.until(lambda: here.open == here.server._shared.room.taken == 0)
+
+
+@in_uvloop
+async def test_who_shakes_no_hands_goes(
+    authority: trustme.CA, tls: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Silence, nonsense, resets, strangers and the whole flood take room, end, and leave no traceback."""
+    async with house(server=tls, head_seconds=0.3, rest_connections=20) as here:
+        silent = [await here.caller() for _ in range(30)]
+        await here.until(lambda: here.refused("TOO_MANY_CONNECTIONS") == 10)
+        assert [await caller.rest() for caller in silent] == [b""] * 30
+        await here.until(lambda: here.server._shared.room.taken == 0)
+        plain = await here.caller()
+        plain.say(GET * 10)
+        await plain.rest()
+        gone = await here.caller()
+        await gone.said(b"\x16\x03\x01")
+        gone.writer.transport.abort()
+        for context in (trusting(authority), ssl.create_default_context()):
+            with contextlib.suppress(OSError):  # by TLS 1.3 a caller hears of it later
+                await (await here.caller("localhost", ssl=context)).rest()
+        await here.until(lambda: here.server._shared.room.taken == 0 and not here.server._shared.tasks)
+        assert here.seen == []
+        assert here.open == 0
+        known = await here.caller("localhost", ssl=trusting(authority, "caller.example"))
+        known.say(GET)
+        assert (await known.hear()).status == 200
+        known.writer.transport.abort()
+        await here.until(lambda: here.open == 0)
+        assert not [record for record in caplog.records if record.name == "asyncio" or record.exc_info]
 
 
 # --- the end --------------------------------------------------------------------------------------
