@@ -4,7 +4,6 @@ Golden examples go the same way as callers' requests, so that a version is admit
 will serve it.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from time import perf_counter
@@ -15,6 +14,7 @@ from seqserve.service.contract.items import Body
 from seqserve.service.contract.padding import padded_length
 from seqserve.service.core.queue import BatchKey, Caller, Entry
 from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Encoded, Outcome, Plan, Served
 from seqserve.service.errors import DeadlineExceeded, SeqserveError, Unexpected
 from seqserve.service.metrics import Metrics
@@ -22,8 +22,6 @@ from seqserve.service.metrics import Metrics
 log = logging.getLogger(__name__)
 TOGETHER = 128
 """Items that are encoded before their rows are queued."""
-TURN_SECONDS = 0.002
-"""How long one request's items are encoded or decoded before the event loop sees to the others."""
 
 
 class ItemRunner:
@@ -92,19 +90,19 @@ class ItemRunner:
         Many at once, so that those encoded first do not leave in a small batch.
         """
         encoded: dict[int, Encoded] = {}
-        turn, items = _Turn(self._clock), list(enumerate(plan.items))
+        turn, places = Turn(self._clock), range(len(plan.items))
         stage = self._stage(caller.key.served, "encode")
-        for at in range(0, len(items), TOGETHER):
-            for place, item in items[at : at + TOGETHER]:
+        for at in range(0, len(places), TOGETHER):
+            for place in places[at : at + TOGETHER]:
                 started = self._clock()
                 try:
-                    encoded[place] = plan.encode(item)
+                    encoded[place] = plan.encode(plan.items[place])
                 except Exception as error:
                     outcomes[place] = _fault(error)
                 stage.observe(self._clock() - started)
                 if turn.is_over():
                     await turn.end()
-            for place, _ in items[at : at + TOGETHER]:
+            for place in places[at : at + TOGETHER]:
                 if place in encoded:
                     try:
                         self._scheduler.submit(caller, place, encoded[place].row)
@@ -115,7 +113,7 @@ class ItemRunner:
     async def _decoded(
         self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]
     ) -> None:
-        turn, stage = _Turn(self._clock), self._stage(settled[0].key.served, "decode")
+        turn, stage = Turn(self._clock), self._stage(settled[0].key.served, "decode")
         for entry in settled:
             outcome = entry.outcome
             if isinstance(outcome, SeqserveError):
@@ -141,20 +139,3 @@ def _fault(error: Exception) -> SeqserveError:
         return error
     log.error("an item failed unexpectedly", exc_info=error)
     return Unexpected("an unexpected fault; the log has it")
-
-
-class _Turn:
-    """A bounded time on the event loop."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began = clock()
-
-    def is_over(self) -> bool:
-        """Tell whether it is used up."""
-        return self._clock() - self._began > TURN_SECONDS
-
-    async def end(self) -> None:
-        """Let the others have their turn, and begin a new one."""
-        await asyncio.sleep(0)
-        self._began = self._clock()
