@@ -32,19 +32,20 @@ CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]*)', re.IGNORECASE)
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
-async def read_asked(request: Request, task: Task, bounds: Bounds, most_items: int) -> Asked:
-    """Read what a task is asked; its items are converted where they are at most `most_items`.
+async def read_asked(request: Request, task: Task, bounds: Bounds) -> Asked:
+    """Read what a task is asked.
 
     Raises:
         UnsupportedMediaType: Content-Type, charset or Content-Encoding is none that is read.
         BodyTooLarge: more bytes or structural characters than `bounds`; refused unread where the length is
             declared.
+        TooManyItems: far more than `bounds`; those that have a few more are counted.
         MalformedJson: no JSON object (NaN, Infinity, numbers beyond a double and lone surrogates are not
             JSON), one with more members than any request has, or of a large one an item of the wrong type.
     """
     data = await read_json(request, bounds.data)
     if len(data) > SMALL:
-        return await _asked_of_large(data, task, bounds, most_items)
+        return await _asked_of_large(data, task, bounds)
     return _asked_of(_table(data), task)
 
 
@@ -100,15 +101,15 @@ def _loaded(load: Callable[[], Any], name: str) -> Any:
         raise errors.MalformedJson(f"{name} is not JSON: {error}") from error
 
 
-async def _asked_of_large(data: bytes, task: Task, bounds: Bounds, most_items: int) -> Asked:
+async def _asked_of_large(data: bytes, task: Task, bounds: Bounds) -> Asked:
     member = task.body_member
-    found = outline(data, await _looked_over(data, bounds), member, bounds)
+    found = outline(data, await _looked_over(data, member, bounds), member, bounds)
     table = _table(found.rest)
     if found.items is None:  # as small as the rest of others, and perhaps wrong
         return _asked_of(table, task)
     if table.get(member) is not None:
         raise errors.MalformedJson(f"{member} comes twice")
-    if len(found.items) <= most_items:
+    if len(found.items) <= bounds.items:
         await _check_items(found.items, task)
     return Asked(len(found.items), partial(_with_items, table, task, found.items))
 
@@ -118,9 +119,9 @@ def _asked_of(table: dict[str, Any], task: Task) -> Asked:
     return Asked(len(items) if isinstance(items, list) else 0, partial(_checked, table, task.body))
 
 
-async def _looked_over(data: bytes, bounds: Bounds) -> Marks:
+async def _looked_over(data: bytes, member: str, bounds: Bounds) -> Marks:
     turn = Turn()
-    for marks in look(data, bounds):
+    for marks in look(data, member, bounds):
         if marks is not None:
             return marks
         if turn.is_over():

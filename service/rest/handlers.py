@@ -30,8 +30,7 @@ class Handlers:
     def __init__(self, gateway: Gateway, registry: CollectorRegistry, settings: Settings) -> None:
         self._gateway = gateway
         self._registry = registry
-        self._bounds = Bounds(settings.max_message_bytes, settings.max_json_marks)
-        self._max_items = settings.max_items
+        self._bounds = Bounds(settings.max_message_bytes, settings.max_json_marks, settings.max_items)
 
     async def healthz(self, request: Request, call: Call) -> Response:
         """Tell that the process is alive."""
@@ -68,7 +67,7 @@ class Handlers:
         """Read a body within the call's deadline."""
         try:
             async with asyncio.timeout_at(call.deadline):
-                return await read_asked(request, task, self._bounds, self._max_items)
+                return await read_asked(request, task, self._bounds)
         except TimeoutError:
             raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
 

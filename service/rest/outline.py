@@ -46,10 +46,12 @@ class Bounds:
     Args:
         data: bytes, decompressed.
         marks: structural characters.
+        items: texts or sequences; a few more of them are only counted, many more are refused.
     """
 
     data: int
     marks: int
+    items: int
 
     def check_part(self, name: str, data: int, marks: int) -> None:
         """Raise BodyTooLarge where a part, an item or all that is none, has more than its share."""
@@ -113,14 +115,18 @@ class Outline:
     items: Items | None
 
 
-def look(data: bytes, bounds: Bounds) -> Iterator[Marks | None]:
+def look(data: bytes, member: str, bounds: Bounds) -> Iterator[Marks | None]:
     """Yield None after each piece that was looked at, and last the marks.
+
+    Args:
+        member: of the object that the body is, the one that lists the items.
 
     Raises:
         BodyTooLarge: it has more of them than a body may have.
-        MalformedJson: a bracket or a string is not closed.
+        TooManyItems; MalformedJson: so many are near that the list is too long, or there is much beside it;
+            or a bracket or a string is not closed.
     """
-    at, depth, count, inside = 0, 0, 0, 0
+    at, depth, count, inside, commas, others = 0, 0, 0, 0, 0, 0
     near: list[tuple[Array, Array, Array, Array]] = [(np.zeros(0, np.int64),) * 4]
     while at < len(data):
         piece = _without_escapes(data[at : at + PIECE])
@@ -139,12 +145,23 @@ def look(data: bytes, bounds: Bounds) -> Iterator[Marks | None]:
         if count > bounds.marks:
             limit = f"{bounds.marks} that SEQSERVE_MAX_JSON_MARKS allows; send fewer items at once"
             raise errors.BodyTooLarge(f"the body has more structural characters ({SHOWN}) than the {limit}")
+        commas_here = int(np.count_nonzero(near[-1][1] == _COMMA))
+        commas, others = commas + commas_here, others + len(kept) - commas_here
+        _check_near(commas, others, member, bounds)
         yield None
     if depth or inside:
         what = "a string" if inside else f"{depth} brackets" if depth > 0 else "no bracket"
         raise errors.MalformedJson(f"the body is not JSON: {what} is open at its end, or one closes too many")
     places, characters, all_depths, numbers = (np.concatenate(part) for part in zip(*near, strict=True))
     yield Marks(places, characters, all_depths, numbers, count)
+
+
+def _check_near(commas: int, others: int, member: str, bounds: Bounds) -> None:
+    if others > OTHER_MARKS:
+        raise errors.MalformedJson(f"an object has more than {MOST_MEMBERS} members, or {member} is no list")
+    if commas > bounds.items + OTHER_MARKS:
+        message = f"{member} has more than {commas - OTHER_MARKS} entries; the limit is {bounds.items}"
+        raise errors.TooManyItems(message, path=(member,), limit="max_items")
 
 
 def _without_escapes(piece: bytes) -> bytes:
