@@ -1,7 +1,7 @@
 """Requests and answers in their one JSON form: REST bodies, golden examples, and what both doors build.
 
 Bodies are pydantic, strict about types; ranges are the codecs' to check, so that both doors check alike.
-Answers are plain dataclasses; `answers_as_json` is the only way they become JSON.
+Answers are plain dataclasses; `answer_as_json` is the only way they become JSON.
 """
 
 from collections.abc import Sequence
@@ -200,12 +200,13 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _plain(item: Any) -> dict[str, Any]:
+def answer_as_json(item: Item) -> dict[str, Any]:
+    """Return an answer as a JSON-ready dict, absent members left out."""
     kind: Any = type(item)
     plain: dict[str, Any] = _adapter(kind).dump_python(item, mode="json", exclude_none=True)
     return plain
 
 
 def answers_as_json(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Return answers as JSON-ready dicts, absent members left out."""
-    return [_plain(item) for item in items]
+    """Return answers as JSON-ready dicts."""
+    return [answer_as_json(item) for item in items]

@@ -4,7 +4,6 @@ Golden examples go the same way as callers' requests, so that a version is admit
 will serve it.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,13 +15,12 @@ from seqserve.service.contract.items import Body
 from seqserve.service.core.limits import ANY_NUMBER
 from seqserve.service.core.queue import BatchKey, Entry, cells_of
 from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Encoded, Outcome, Plan, Served
 from seqserve.service.errors import DeadlineExceeded, RequestTooCostly, SeqserveError, Unexpected
 from seqserve.service.metrics import Metrics
 
 log = logging.getLogger(__name__)
-TURN_SECONDS = 0.002
-"""How long one request's items are encoded or decoded before the event loop sees to the others."""
 Admission = Callable[[int], AbstractContextManager[None]]
 """Takes a request's cells for as long as it is computed; raises RateLimited."""
 
@@ -90,11 +88,11 @@ class ItemRunner:
             RequestTooCostly, as soon as that is certain.
         """
         encoded: dict[int, Encoded] = {}
-        turn, stage, cells = _Turn(self._clock), self._stage(key.served, "encode"), 0
-        for place, item in enumerate(plan.items):
+        turn, stage, cells = Turn(self._clock), self._stage(key.served, "encode"), 0
+        for place in range(len(plan.items)):
             started = self._clock()
             try:
-                encoded[place] = plan.encode(item)
+                encoded[place] = plan.encode(plan.items[place])
             except Exception as error:
                 outcomes[place] = _fault(error)
             else:
@@ -109,7 +107,7 @@ class ItemRunner:
     async def _decoded(
         self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]
     ) -> None:
-        turn, stage = _Turn(self._clock), self._stage(settled[0].key.served, "decode")
+        turn, stage = Turn(self._clock), self._stage(settled[0].key.served, "decode")
         for entry in settled:
             outcome = entry.outcome
             if isinstance(outcome, SeqserveError):
@@ -144,20 +142,3 @@ def _fault(error: Exception) -> SeqserveError:
         return error
     log.error("an item failed unexpectedly", exc_info=error)
     return Unexpected("an unexpected fault; the log has it")
-
-
-class _Turn:
-    """A bounded time on the event loop."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began = clock()
-
-    def is_over(self) -> bool:
-        """Tell whether it is used up."""
-        return self._clock() - self._began > TURN_SECONDS
-
-    async def end(self) -> None:
-        """Let the others have their turn, and begin a new one."""
-        await asyncio.sleep(0)
-        self._began = self._clock()

@@ -52,7 +52,7 @@ def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entra
 def _edge(
     routes: list[Route], settings: Settings, entrance: Entrance, open_paths: frozenset[str] | None
 ) -> ASGIApp:
-    return Edge(Routes(routes), entrance, open_paths, settings.default_timeout, settings.max_timeout)
+    return Edge(Routes(routes), entrance, settings.default_timeout, settings.max_timeout, open_paths)
 
 
 def _asking(handlers: Handlers, tasks: Tasks) -> list[Route]:

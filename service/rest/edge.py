@@ -40,18 +40,18 @@ class Edge:
     """ASGI application that hands each HTTP call to another one, past the steps above.
 
     Args:
-        open_paths: those that anybody may call, as often as they like; None: all.
         default_timeout: seconds that a call may take which comes without a deadline.
         max_timeout: seconds that any call is given at most.
+        open_paths: those that anybody may call, as often as they like; None: all.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         entrance: Entrance,
-        open_paths: frozenset[str] | None,
         default_timeout: float,
         max_timeout: float,
+        open_paths: frozenset[str] | None = frozenset(),
     ) -> None:
         self._app = app
         self._entrance = entrance

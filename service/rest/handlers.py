@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable
-from functools import partial
 from typing import Any
 
 import orjson
@@ -11,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from seqserve.service import errors
-from seqserve.service.contract.items import answers_as_json
+from seqserve.service.contract.items import answer_as_json
 from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
-from seqserve.service.rest.bodies import checked, read_json
+from seqserve.service.rest.bodies import read_asked
 from seqserve.service.rest.models import model_as_json
+from seqserve.service.rest.outline import Bounds
 from seqserve.service.settings import Settings
 
 JSON = "application/json"
@@ -29,7 +30,7 @@ class Handlers:
     def __init__(self, gateway: Gateway, registry: CollectorRegistry, settings: Settings) -> None:
         self._gateway = gateway
         self._registry = registry
-        self._max_bytes = settings.max_message_bytes
+        self._bounds = Bounds(settings.max_message_bytes, settings.max_json_marks, settings.max_items)
 
     async def healthz(self, request: Request, call: Call) -> Response:
         """Tell that the process is alive."""
@@ -58,15 +59,15 @@ class Handlers:
         """Answer the items of a request's body."""
         ref = _ref(request)
         self._gateway.check_room(task, ref, call)
-        asked = _asked(task, await self._read(request, call))
+        asked = await self._read(task, request, call)
         answered = await _unless_gone(request, self._gateway.answer(task, ref, asked, call))
-        return _answer(answered, task.answer_member)
+        return await _answer(answered, task.answer_member)
 
-    async def _read(self, request: Request, call: Call) -> dict[str, Any]:
+    async def _read(self, task: Task, request: Request, call: Call) -> Asked:
         """Read a body within the call's deadline."""
         try:
             async with asyncio.timeout_at(call.deadline):
-                return await read_json(request, self._max_bytes)
+                return await read_asked(request, task, self._bounds)
         except TimeoutError:
             raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
 
@@ -74,11 +75,6 @@ class Handlers:
 def as_json(content: Any) -> Response:
     """Return content as a response of JSON."""
     return Response(orjson.dumps(content), media_type=JSON)
-
-
-def _asked(task: Task, table: dict[str, Any]) -> Asked:
-    items = table.get(task.body_member)
-    return Asked(len(items) if isinstance(items, list) else 0, partial(checked, table, task.body))
 
 
 async def _unless_gone(request: Request, work: Awaitable[Answered]) -> Answered:
@@ -121,6 +117,13 @@ def _ref(request: Request) -> ModelRef:
     return ModelRef(given["model"], int(version))
 
 
-def _answer(answered: Answered, member: str) -> Response:
+async def _answer(answered: Answered, member: str) -> Response:
+    """Write an answer, in turns: its items may be many, and long."""
     model = {"name": answered.model, "version": answered.version, "digest": answered.digest}
-    return as_json({"model": model, member: answers_as_json(answered.items)})
+    turn, written = Turn(), []
+    for item in answered.items:
+        written.append(orjson.dumps(answer_as_json(item)))
+        if turn.is_over():
+            await turn.end()
+    content = b'{"model":%s,"%s":[%s]}' % (orjson.dumps(model), member.encode(), b",".join(written))
+    return Response(content, media_type=JSON)

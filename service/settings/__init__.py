@@ -126,7 +126,10 @@ class Settings(BaseSettings):
     body_bytes_in_flight: Count = Field(
         128 * 2**20, description="most bytes of bodies and messages that are held at once, at both doors"
     )
-    max_json_marks: Count = Field(400_000, description="most structural characters of a body's JSON")
+    max_json_marks: Count = Field(
+        2_500_000,
+        description="most structural characters ([]{},:) of a body's JSON; a 25th of them in one item",
+    )
     grpc_message_bytes: Count = Field(4 * 2**20, description="largest gRPC request, in bytes")
     grpc_calls: Count = Field(4096, description="most open gRPC calls")
     grpc_streams: Count = Field(1024, description="most open calls of one gRPC connection")
