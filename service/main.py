@@ -100,7 +100,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     async with (
         _closing(backend),
         _rest(rest_server) as (rest, rest_port),
-        _rpc(gateway, catalog, settings, entrance, tls) as (rpc, grpc_port),
+        _rpc(gateway, catalog, settings, entrance, in_flight, tls) as (rpc, grpc_port),
         _scheduling(scheduler),
         _watched(catalog, settings.poll_seconds),
     ):
@@ -178,10 +178,15 @@ async def _scheduling(scheduler: Scheduler) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _rpc(
-    gateway: Gateway, catalog: Catalog, settings: Settings, entrance: Entrance, tls: Tls | None
+    gateway: Gateway,
+    catalog: Catalog,
+    settings: Settings,
+    entrance: Entrance,
+    in_flight: BytesInFlight,
+    tls: Tls | None,
 ) -> AsyncIterator[tuple[RpcServer, int]]:
     """Serve the gRPC door, and yield it with its port."""
-    rpc = RpcServer(gateway, settings, entrance, tls=tls)
+    rpc = RpcServer(gateway, settings, entrance, in_flight, tls=tls)
     catalog.on_change = rpc.publish
     port = await rpc.start()
     try:
