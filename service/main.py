@@ -104,7 +104,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         _closing(backend),
         _ops(ops, settings, metrics, in_flight) as ops_port,
         _rest(rest_server) as (rest, rest_port),
-        _rpc(gateway, catalog, settings, entrance, tls) as (rpc, grpc_port),
+        _rpc(gateway, catalog, settings, entrance, in_flight, tls) as (rpc, grpc_port),
         _scheduling(scheduler),
         _watched(catalog, settings.poll_seconds),
     ):
@@ -182,10 +182,15 @@ async def _scheduling(scheduler: Scheduler) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _rpc(
-    gateway: Gateway, catalog: Catalog, settings: Settings, entrance: Entrance, tls: Tls | None
+    gateway: Gateway,
+    catalog: Catalog,
+    settings: Settings,
+    entrance: Entrance,
+    in_flight: BytesInFlight,
+    tls: Tls | None,
 ) -> AsyncIterator[tuple[RpcServer, int]]:
     """Serve the gRPC door, and yield it with its port."""
-    rpc = RpcServer(gateway, settings, entrance, tls=tls)
+    rpc = RpcServer(gateway, settings, entrance, in_flight, tls=tls)
     catalog.on_change = rpc.publish
     port = await rpc.start()
     try:

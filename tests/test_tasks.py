@@ -27,6 +27,7 @@ from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.tasks import TASKS, Tasks
 from seqserve.service.core.types import Answered, BatchOptions, Encoded, Outputs, Task
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
 from seqserve.service.rpc.faults import item_status
@@ -239,7 +240,7 @@ async def both_doors(tasks: Tasks = ALL, rpcs: Rpcs = ALL_RPCS, **changes: Any) 
         catalog = Catalog(backend, runner, metrics, tasks=tasks)
         gateway = Gateway(catalog, runner, metrics, MOST)
         await catalog.refresh()
-        server = RpcServer(gateway, settings, open_entrance(), rpcs)
+        server = RpcServer(gateway, settings, open_entrance(), BytesInFlight(10**6), rpcs)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{await server.start()}")
         stack.push_async_callback(server.stop, 0)
         stack.push_async_callback(channel.close)

@@ -3,10 +3,10 @@
 1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that our methods are
-   given. Nothing has been parsed by then. The access log is written when it is left. Health is open to
-   anybody.
-4. Parsing, of our own methods' requests: grpc answers bytes that do not parse by UNKNOWN, without a reason.
-5. The form of an error: a status with details, whatever raised it.
+   given. Nothing has been read by then. The access log is written when it is left. Health is open to anybody.
+4. The number of open calls.
+5. Reading and parsing: grpc would answer what does not parse by UNKNOWN, without a reason.
+6. The form of an error: a status with details, whatever raised it.
 
 Two kinds of call are not seen: one of a method that does not exist, and one past the transport's limits.
 """
@@ -14,8 +14,8 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +31,9 @@ from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.edge.tls import chosen_name
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.rpc.calls import Calls, Context
 from seqserve.service.rpc.faults import Field, call_status, dotted
+from seqserve.service.rpc.reading import Reader
 from seqserve.service.status import grpc_status
 
 log = logging.getLogger(__name__)
@@ -50,8 +52,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "stream_stream": grpc.stream_stream_rpc_method_handler,
 }
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[..., Any]
+Metadata = Iterable[tuple[str, str | bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,18 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     """The steps above, round each method of a server.
 
     Args:
+        calls: those that are open.
+        reader: reads the requests of our own methods.
         default_timeout: seconds that a call may take which comes without a deadline.
         max_timeout: seconds that any call is given at most.
     """
 
-    def __init__(self, entrance: Entrance, default_timeout: float, max_timeout: float) -> None:
+    def __init__(
+        self, entrance: Entrance, calls: Calls, reader: Reader, default_timeout: float, max_timeout: float
+    ) -> None:
         self._entrance = entrance
+        self._calls = calls
+        self._reader = reader
         self._default_timeout = default_timeout
         self._max_timeout = max_timeout
         self._within: dict[str, Any] = {}  # by method, as each is called first; methods that exist are few
@@ -96,53 +104,63 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
 
     def _round(self, name: str, handler: Any) -> Any:
         if isinstance(handler, Method):
-            return grpc.unary_unary_rpc_method_handler(self._answering(name, handler))
+            # one request is a stream of one, which is not read before it is asked for
+            return grpc.stream_unary_rpc_method_handler(self._answering(name, handler))
         kind = next(kind for kind in MAKERS if getattr(handler, kind) is not None)
         behaviour = getattr(handler, kind)
+        ends = kind == "unary_unary"
         passing = self._streaming if inspect.isasyncgenfunction(behaviour) else self._awaiting
-        return MAKERS[kind](
-            passing(name, behaviour), handler.request_deserializer, handler.response_serializer
-        )
+        parsing = _parsing(handler.request_deserializer)
+        return MAKERS[kind](passing(name, behaviour, ends), parsing, handler.response_serializer)
 
     def _answering(self, name: str, method: Method) -> Behaviour:
-        async def answer(raw: bytes, context: Context) -> bytes:
-            async with self._crossing(name, context, method.field) as call:
+        async def answer(_: Any, context: Context) -> bytes:
+            crossing, reading = self._crossing(name, context, method.field), self._reader.request(context)
+            async with crossing as call, reading as raw:
                 call.visit.bytes_in = len(raw)
-                answered = (await method.answer(_parsed(method.request, raw), call)).SerializeToString()
-                call.visit.bytes_out = len(answered)
-                return answered
+                packed = (await method.answer(_parsed(method.request, raw), call)).SerializeToString()
+                call.visit.bytes_out = len(packed)
+                return packed
             raise AssertionError("what fails aborts the call")
 
         return answer
 
-    def _awaiting(self, name: str, behaviour: Behaviour) -> Behaviour:
+    def _awaiting(self, name: str, behaviour: Behaviour, ends: bool) -> Behaviour:
         async def passed(request: Any, context: Context) -> Any:
-            async with self._crossing(name, context):
-                return await behaviour(request, context)
+            async with self._crossing(name, context, ends=ends):
+                return await behaviour(_whole(request), context)
 
         return passed
 
-    def _streaming(self, name: str, behaviour: Behaviour) -> Behaviour:
+    def _streaming(self, name: str, behaviour: Behaviour, ends: bool) -> Behaviour:
         async def passed(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._crossing(name, context):
-                async for answer in behaviour(request, context):
+            async with self._crossing(name, context, ends=ends):
+                async for answer in behaviour(_whole(request), context):
                     yield answer
 
         return passed
 
     @asynccontextmanager
-    async def _crossing(self, name: str, context: Context, field: Field = dotted) -> AsyncIterator[Call]:
-        """Take a call in, and out again: a context, in which its method runs."""
-        echoed = await _identify(context)
-        credentials, deadline = _credentials(context), partial(self._deadline, context)
+    async def _crossing(
+        self, name: str, context: Context, field: Field = dotted, *, ends: bool = True
+    ) -> AsyncIterator[Call]:
+        """Take a call in, and out again: a context, in which its method runs.
+
+        Args:
+            ends: that the method ends by itself, with an answer.
+        """
+        metadata = context.invocation_metadata() or ()
+        echoed = await _identify(context, metadata)
+        credentials, deadline = _credentials(context, metadata), partial(self._deadline, context)
         try:
             is_open = name.startswith(HEALTH)
             with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
                 call.visit.method = name
+                self._calls.begin(context, ends=ends)
                 with _telling(context, call.visit):
                     yield call
-        except grpc.aio.AbortError:
-            raise  # health and reflection abort by themselves
+        except (grpc.aio.AbortError, grpc.aio.InternalError):
+            raise  # reflection aborts by itself; and the caller may have gone while something was sent
         except Exception as error:
             failure = _ours(error)
             details = call_status(failure, field)
@@ -173,9 +191,9 @@ def _ours(error: Exception) -> SeqserveError:
     return errors.Unexpected("an unexpected fault; the log has it under the request's id")
 
 
-def _credentials(context: Context) -> Credentials:
+def _credentials(context: Context, metadata: Metadata) -> Credentials:
     given = dict.fromkeys(NAMING, "")
-    for name, value in context.invocation_metadata() or ():
+    for name, value in metadata:
         if name in given and isinstance(value, str):
             given[name] = f"{given[name]},{value}" if given[name] else value
     authorization, api_key, forwarded, forwarded_for = given.values()
@@ -197,13 +215,40 @@ def _address(peer: str) -> str:
     return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
 
 
-async def _identify(context: Context) -> str:
+async def _identify(context: Context, metadata: Metadata) -> str:
     """Take the caller's request id or make one, for the logs of this call's task and for the caller."""
-    metadata = dict(context.invocation_metadata() or ())
-    echoed = request_id(str(metadata.get(REQUEST_ID_KEY, "")))
+    echoed = request_id(str(dict(metadata).get(REQUEST_ID_KEY, "")))
     REQUEST_ID.set(echoed)
     await context.send_initial_metadata(((REQUEST_ID_KEY, echoed),))
     return echoed
+
+
+def _parsing(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return what parses for grpc: outside the edge, so that it returns None where it would raise."""
+    if parse is None:
+        return None
+
+    def parsed(raw: bytes) -> Any:
+        with suppress(DecodeError):
+            return parse(raw)
+
+    return parsed
+
+
+def _whole(request: Any) -> Any:
+    """Return a request, or a stream of them, that has been parsed for grpc.
+
+    Raises:
+        MalformedMessage: it does not parse.
+    """
+    if request is None:
+        raise errors.MalformedMessage("the bytes are no message of this method")
+    return _each_whole(request) if isinstance(request, AsyncIterable) else request
+
+
+async def _each_whole(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _whole(request)
 
 
 def _parsed(kind: type[Message], raw: bytes) -> Message:

@@ -1,54 +1,114 @@
-"""What grpc.health.v1 says: of the whole service, of each service, and of each model.
+"""grpc.health.v1: of the whole service, of each service, and of each model; asked once, or watched.
 
 The name `""` and each full service name follow the gateway's readiness; `model/NAME` is SERVING while a
 version of that model can be called and the backend is within reach. `/readyz` says the same.
+
+A watcher is told what is so when it can be told: what it missed meanwhile is left out. Nobody waits for
+another.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from grpc_health.v1 import health, health_pb2
+import grpc
+from grpc_health.v1 import health_pb2
 
+from seqserve.service import errors
 from seqserve.service.core.gateway import Gateway
+from seqserve.service.rpc.calls import Context
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+OVERALL = ""
+PATIENCE = 10.0
+"""Seconds after which a watcher that does not take its status is dropped."""
+
+Statuses = Mapping[str, int]
 
 
 class Health:
-    """Publishes statuses in the order they are given, one task at a time, until `leave`."""
+    """Answers from the statuses that were published last.
 
-    def __init__(self, services: Sequence[str]) -> None:
-        self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs lacks it
-        self._services = (health.OVERALL_HEALTH, *services)
-        self._published: Mapping[str, int] = {}
-        self._wanted: Mapping[str, int] = {}
-        self._task: asyncio.Task[None] | None = None
+    Args:
+        services: full names.
+        most: how many may watch.
+        drop: ends the connection of a peer, as grpc names it.
+        patience: see `PATIENCE`.
+    """
+
+    def __init__(
+        self, services: Sequence[str], most: int, drop: Callable[[str], None], patience: float = PATIENCE
+    ) -> None:
+        self._services = (OVERALL, *services)
+        self._most = most
+        self._drop = drop
+        self._patience = patience
+        self._statuses: Statuses = {}
+        self._watching: dict[asyncio.Event, str] = {}
+
+    @property
+    def methods(self) -> dict[str, Any]:
+        """The handlers of grpc.health.v1.Health, by method."""
+        form = {
+            "request_deserializer": health_pb2.HealthCheckRequest.FromString,
+            "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
+        }
+        return {
+            "Check": grpc.unary_unary_rpc_method_handler(self.check, **form),
+            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, **form),
+        }
 
     def publish(self, gateway: Gateway) -> None:
-        """Take the statuses as they are now; callers hear of them right after. Needs a running loop."""
-        gone = dict.fromkeys(self._wanted, SERVICE_UNKNOWN)
-        self._wanted = {**gone, **_statuses(gateway, self._services)}
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._tell(), name="health")
+        """Take the statuses as they are now; those who watch hear of it right after."""
+        before, self._statuses = self._statuses, _statuses(gateway, self._services)
+        for news, service in self._watching.items():
+            if before.get(service) != self._statuses.get(service):
+                news.set()
 
-    async def settle(self) -> None:
-        """Return when all that was published has been sent to callers."""
-        if self._task is not None:
-            await self._task
+    async def check(self, request: health_pb2.HealthCheckRequest, _: Context) -> Any:
+        """Return a status; raises ModelNotFound where nothing has that name."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            raise errors.ModelNotFound(
+                "health knows no such name; ask for none, a service's full name, or model/NAME"
+            )
+        return health_pb2.HealthCheckResponse(status=status)
 
-    async def leave(self) -> None:
-        """Say NOT_SERVING of everything, for good."""
-        await self.settle()
-        await self.servicer.enter_graceful_shutdown()
+    async def watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+        """Send a status, and again whenever it has changed; raises RateLimited where too many watch."""
+        told: int | None = None
+        with self._watched(request.service) as news:
+            while True:
+                news.clear()
+                status = self._statuses.get(request.service, SERVICE_UNKNOWN)
+                if status != told:
+                    await self._write(context, status)
+                    told = status
+                await news.wait()
 
-    async def _tell(self) -> None:
-        while self._published != self._wanted:
-            now = self._wanted
-            for service, status in now.items():
-                await self.servicer.set(service, status)
-            self._published = now
+    async def _write(self, context: Context, status: int) -> None:
+        """Send a status; a peer that does not take it in time loses its connection."""
+        timer = asyncio.get_running_loop().call_later(self._patience, self._drop, context.peer())
+        try:
+            await context.write(health_pb2.HealthCheckResponse(status=status))
+        finally:
+            timer.cancel()
+
+    @contextmanager
+    def _watched(self, service: str) -> Iterator[asyncio.Event]:
+        if len(self._watching) >= self._most:
+            message = f"{self._most} health watches are open, the limit (half of SEQSERVE_GRPC_CALLS)"
+            raise errors.RateLimited(message, retry_after=1.0, limit="grpc_calls")
+        news = asyncio.Event()
+        self._watching[news] = service
+        try:
+            yield news
+        finally:
+            del self._watching[news]
 
 
 def _statuses(gateway: Gateway, services: Sequence[str]) -> dict[str, int]:

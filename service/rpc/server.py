@@ -1,28 +1,43 @@
 """The grpc.aio server over one gateway: services, health, reflection, limits, and the edge round them."""
 
+import asyncio
+import contextlib
+import logging
+
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from seqserve.service.core.gateway import Gateway
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.tls import Chain, Tls
+from seqserve.service.rpc import health
+from seqserve.service.rpc.accepting import Server
+from seqserve.service.rpc.calls import Calls
 from seqserve.service.rpc.edge import Edge
+from seqserve.service.rpc.grpc_log import hush
 from seqserve.service.rpc.health import Health
+from seqserve.service.rpc.options import channel_options
+from seqserve.service.rpc.reading import Reader
 from seqserve.service.rpc.servicers import services
+from seqserve.service.rpc.sockets import close, sever
 from seqserve.service.rpc.tasks import RPCS, Rpcs
 from seqserve.service.settings import Settings
 
+log = logging.getLogger(__name__)
+
 
 class RpcServer:
-    """Serves one gateway: `start`, `publish` whenever the catalog changed, `leave`, `stop`.
+    """Serves one gateway: `start`, `publish` whenever the catalog or the gateway changed, `stop`.
 
     Build it inside the running event loop.
 
     Args:
         entrance: what every call crosses.
+        in_flight: what all requests may hold, at both doors.
         rpcs: the messages of the gateway's tasks.
         tls: the certificates to show; None: no TLS.
+        watcher_patience: seconds after which a health watcher that does not read is dropped.
     """
 
     def __init__(
@@ -30,22 +45,29 @@ class RpcServer:
         gateway: Gateway,
         settings: Settings,
         entrance: Entrance,
+        in_flight: BytesInFlight,
         rpcs: Rpcs = RPCS,
         tls: Tls | None = None,
+        *,
+        watcher_patience: float = health.PATIENCE,
     ) -> None:
+        hush()
         self._gateway = gateway
         self._tls = tls
         self._address = _address(settings.host, settings.grpc_port)
+        self._port = 0
+        self._dropped: set[str] = set()
+        self._dropping: asyncio.Task[None] | None = None
         methods = services(gateway, rpcs)
-        self._health = Health(tuple(methods))
-        edge = Edge(entrance, settings.default_timeout, settings.max_timeout)
-        self._server = grpc.aio.server(interceptors=(edge,), options=_options(settings))
-        for service, of_service in methods.items():
-            generic = grpc.method_handlers_generic_handler(service, {**of_service})
-            self._server.add_generic_rpc_handlers((generic,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
-        names = (*methods, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._health = Health(tuple(methods), settings.grpc_calls // 2, self._drop, watcher_patience)
+        self._calls = Calls(settings.grpc_calls)
+        reader = Reader(in_flight, settings.grpc_message_bytes, settings.body_seconds)
+        edge = Edge(entrance, self._calls, reader, settings.default_timeout, settings.max_timeout)
+        self._server = Server(edge, channel_options(settings))
+        for service, of_service in {**methods, health.SERVICE: self._health.methods}.items():
+            self._server.add_registered_method_handlers(service, of_service)
+        names = (*methods, health.SERVICE, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)  # type: ignore[arg-type]  # it is one
 
     async def start(self) -> int:
         """Listen, and return the port: the one of the settings, or the one taken where that is 0.
@@ -54,13 +76,12 @@ class RpcServer:
             OSError: the address cannot be bound.
         """
         try:
-            port = self._add_port()
+            self._port = self._add_port()
         except RuntimeError as error:
             raise OSError(f"{self._address} is taken, or no address of this machine") from error
         self._health.publish(self._gateway)
-        await self._health.settle()
         await self._server.start()
-        return port
+        return self._port
 
     def _add_port(self) -> int:
         if self._tls is None:
@@ -68,17 +89,30 @@ class RpcServer:
         return self._server.add_secure_port(self._address, _credentials(self._tls))
 
     def publish(self) -> None:
-        """Bring health up to date with the gateway; cheap where nothing changed. For `Catalog.on_change`."""
+        """Bring health up to date with the gateway; cheap where nothing changed. Nobody is waited for."""
         self._health.publish(self._gateway)
 
-    async def leave(self) -> None:
-        """Tell health checkers NOT_SERVING, for good; calls are still answered. Comes before the draining."""
-        await self._health.leave()
-
     async def stop(self, grace: float) -> None:
-        """Take no new call and cancel, after `grace` seconds, those that are still open."""
-        await self.leave()
-        await self._server.stop(grace)
+        """End every connection once no call waits for its answer, or after `grace` seconds.
+
+        Calls are taken to the last, so that none is CANCELLED: one that comes too late is UNAVAILABLE.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.quiet(), grace)
+        await asyncio.to_thread(close, self._port)
+        await self._server.stop(None)
+
+    def _drop(self, peer: str) -> None:
+        """End a peer's connection soon, together with others'."""
+        log.warning("a health watcher that does not read is dropped")
+        self._dropped.add(peer)
+        if self._dropping is None or self._dropping.done():
+            self._dropping = asyncio.create_task(self._drop_all(), name="grpc drop")
+
+    async def _drop_all(self) -> None:
+        while self._dropped:
+            peers, self._dropped = frozenset(self._dropped), set()
+            await asyncio.to_thread(sever, self._port, peers)
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:
@@ -106,11 +140,3 @@ def _configuration(chain: Chain) -> grpc.ServerCertificateConfiguration:
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.grpc_message_bytes),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),  # else two servers may share a port unnoticed
-    ]

@@ -131,8 +131,9 @@ class Settings(BaseSettings):
         description="most structural characters ([]{},:) of a body's JSON; a 25th of them in one item",
     )
     grpc_message_bytes: Count = Field(4 * 2**20, description="largest gRPC request, in bytes")
+    grpc_connections: Count = Field(4096, description="most open gRPC connections")
     grpc_calls: Count = Field(4096, description="most open gRPC calls")
-    grpc_streams: Count = Field(1024, description="most open calls of one gRPC connection")
+    grpc_streams: Count = Field(4096, description="most open calls of one gRPC connection")
     max_metadata_bytes: Count = Field(16_384, description="most bytes of a gRPC call's metadata")
     grpc_age_seconds: Rate = Field(
         0, description="seconds after which a gRPC connection is renewed; 0: never"

@@ -23,7 +23,9 @@ from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.metrics import Metrics
+from seqserve.service.rpc.health import PATIENCE
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings
 from seqserve.v1 import model_pb2_grpc, sequence_pb2_grpc, translation_pb2_grpc
@@ -135,7 +137,7 @@ class FakeBackend:
     answer: Callable[[Spec, Tensors], dict[str, Array]] = _answer
     slots: int = 2
     is_reachable: bool = True
-    has_named_models: bool = True
+    has_named_models: bool = False
     batches: list[Tensors] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -219,6 +221,7 @@ class World:
     channel: grpc.aio.Channel
     queued: WatchedGauge
     port: int
+    in_flight: BytesInFlight
 
     def __post_init__(self) -> None:
         self.translation: Any = translation_pb2_grpc.TranslationServiceStub(self.channel)
@@ -261,15 +264,17 @@ async def start(
     """Return what starts a server with two models and an open gate; keyword arguments are settings."""
     async with AsyncExitStack() as stack:
 
-        async def started(**given: Any) -> World:
+        async def started(*, watcher_patience: float = PATIENCE, **given: Any) -> World:
             backend = FakeBackend({"echo": {1: translation_files}, "tickets": {1: sequence_files}})
             backend.gate.set()
-            return await _world(stack, backend, Settings(grpc_port=0, **given))
+            return await _world(stack, backend, Settings(grpc_port=0, **given), watcher_patience)
 
         yield started
 
 
-async def _world(stack: AsyncExitStack, backend: FakeBackend, settings: Settings) -> World:
+async def _world(
+    stack: AsyncExitStack, backend: FakeBackend, settings: Settings, patience: float = PATIENCE
+) -> World:
     metrics, queued = Metrics(CollectorRegistry()), WatchedGauge()
     metrics.queue_cells = queued  # type: ignore[assignment]
     budget = Budget(settings.max_batch_rows, settings.max_batch_cells, settings.max_queue_cells)
@@ -281,7 +286,8 @@ async def _world(stack: AsyncExitStack, backend: FakeBackend, settings: Settings
     catalog = Catalog(backend, runner, metrics)
     gateway = WatchedGateway(catalog, runner, metrics, settings.max_items)
     gateway.ended = asyncio.Queue()
-    server = RpcServer(gateway, settings, open_entrance())
+    in_flight = BytesInFlight(settings.body_bytes_in_flight)
+    server = RpcServer(gateway, settings, open_entrance(), in_flight, watcher_patience=patience)
     catalog.on_change = server.publish
     await catalog.refresh()
     for kept in (backend.batches, backend.deadlines, backend.entered, queued):  # the golden examples'
@@ -290,4 +296,4 @@ async def _world(stack: AsyncExitStack, backend: FakeBackend, settings: Settings
     stack.push_async_callback(server.stop, 0)
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
     stack.push_async_callback(channel.close)
-    return World(backend, catalog, gateway, server, channel, queued, port)
+    return World(backend, catalog, gateway, server, channel, queued, port, in_flight)

@@ -11,7 +11,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from seqserve.service import errors
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.rpc.calls import Calls
 from seqserve.service.rpc.edge import Edge
+from seqserve.service.rpc.reading import Reader
 from seqserve.v1 import model_pb2
 from tests.edge.fakes import open_entrance
 
@@ -72,7 +75,8 @@ async def test_a_stream_that_breaks_has_the_form_of_errors(
     behaviour: Any, request_: bytes, code: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What came before the fault has been sent; the fault is a status with details."""
-    server = grpc.aio.server(interceptors=(Edge(open_entrance(), 30.0, 300.0),))
+    edge = Edge(open_entrance(), Calls(8), Reader(BytesInFlight(10**6), 10**6, 30.0), 30.0, 300.0)
+    server = grpc.aio.server(interceptors=(edge,))
     handlers = {"Stream": grpc.unary_stream_rpc_method_handler(behaviour)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Streams", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from seqserve.service import errors
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.rpc.server import RpcServer
 from seqserve.service.settings import Settings
 from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
@@ -359,7 +360,8 @@ async def test_leaving_is_announced_before_calls_are_refused(start: Any) -> None
     stub: Any = health_pb2_grpc.HealthStub(world.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
     assert (await watch.read()).status == SERVING
-    await world.server.leave()
+    world.gateway.leave()
+    world.server.publish()
     assert (await watch.read()).status == NOT_SERVING
     await world.catalog.refresh()  # does not bring it back
     await world.sequence.Predict(predict({}))
@@ -391,6 +393,6 @@ async def test_reflection_lists_every_service_and_knows_the_messages(start: Any)
 
 async def test_a_taken_port_is_an_error(start: Any) -> None:
     world = await start()
-    other = RpcServer(world.gateway, Settings(grpc_port=world.port), open_entrance())
+    other = RpcServer(world.gateway, Settings(grpc_port=world.port), open_entrance(), BytesInFlight(1))
     with pytest.raises(OSError, match="taken"):
         await other.start()
