@@ -16,9 +16,12 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from seqserve.service.contract.manifest_file import parse_manifest
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.errors import SeqserveError
 from seqserve.service.rest.app import create_app
+from seqserve.service.rpc.calls import Calls
 from seqserve.service.rpc.edge import DETAILS_KEY, Edge
+from seqserve.service.rpc.reading import Reader
 from seqserve.service.rpc.servicers import services
 from seqserve.service.rpc.tasks import RPCS
 from seqserve.service.settings import Settings
@@ -74,13 +77,26 @@ HONEST: dict[str, tuple[Message, ...]] = {
 class Context:
     """What grpc hands a method, as far as the edge uses it."""
 
-    def __init__(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+    def __init__(self, raw: bytes, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+        self._raw = raw
         self._metadata = metadata
+        self._ending: list[Callable[[Any], None]] = []
         self.status: status_pb2.Status | None = None
         self.code = grpc.StatusCode.OK
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return self._metadata
+
+    async def read(self) -> bytes:
+        return self._raw
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._ending.append(callback)
+
+    def end(self) -> None:
+        """Tell whoever wants to know that the call is over."""
+        for callback in self._ending:
+            callback(self)
 
     def peer(self) -> str:
         return "ipv4:127.0.0.1:9"
@@ -117,9 +133,11 @@ class _Doors:
         self._backend = core.backend
         self._findings = findings
         self._app = create_app(core.gateway, core.metrics, settings, open_entrance())
-        edge = Edge(open_entrance(), settings.default_timeout, settings.max_timeout)
+        reader = Reader(BytesInFlight(10**9), settings.grpc_message_bytes, settings.body_seconds)
+        calls, entrance = Calls(settings.grpc_calls), open_entrance()
+        edge = Edge(entrance, calls, reader, settings.default_timeout, settings.max_timeout)
         self._methods = {
-            name: edge._round(f"/{service}/{name}", method).unary_unary
+            name: edge._round(f"/{service}/{name}", method).stream_unary
             for service, methods in services(core.gateway, RPCS).items()
             for name, method in methods.items()
         }
@@ -193,15 +211,17 @@ class _Doors:
         name = random.choice(("Translate", "Predict", "Predict", "Predict", "GetModel", "ListModels"))
         raw = inputs.message(random.choice(HONEST[name]), random)
         metadata = (("x-request-id", random.choice(inputs.WORDS)),) if random.random() < 0.2 else ()
-        context = Context(metadata)
+        context = Context(raw, metadata)
         try:
-            await self._methods[name](raw, context)
+            await self._methods[name](None, context)
         except grpc.aio.AbortError:
             assert context.status is not None
             info = error_details_pb2.ErrorInfo()
             context.status.details[0].Unpack(info)
             if info.reason in FAULTS and not _is_poisoned(raw):
                 self._findings.add(f"gRPC answered {context.code.name} {info.reason}", context.status, raw)
+        finally:
+            context.end()
 
     async def manifest(self, random: Random) -> None:
         """Read a manifest: what is refused is refused as what it is."""

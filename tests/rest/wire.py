@@ -156,7 +156,7 @@ async def house(
     """
     settings, metrics, told = Settings(rest_port=0, **given), Metrics(CollectorRegistry()), Told()
     in_flight = BytesInFlight(settings.body_bytes_in_flight)
-    edge = Edge(app or told, open_entrance(), None, settings.default_timeout, settings.max_timeout)
+    edge = Edge(app or told, open_entrance(), settings.default_timeout, settings.max_timeout, None)
     running = RestServer(edge, settings, metrics, in_flight, **(server or {}))
     port = await running.start()
     try:
