@@ -14,6 +14,7 @@ from seqserve.models.cli.show import (
     configuration,
     console,
     errors_shown,
+    hear_greeting,
     print_figures,
     print_models,
 )
@@ -37,6 +38,7 @@ def evaluate(
     with errors_shown():
         from seqserve.models.evaluate import evaluate_version
 
+        hear_greeting()
         figures = asyncio.run(evaluate_version(folder, data, plot))
         print_figures(f"{folder.parent.name} version {folder.name}", figures)
         typer.echo(orjson.dumps(figures))

@@ -7,7 +7,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from seqserve.models.cli.show import RootOption, VersionArgument, card_of, console, errors_shown, ok, warn
+from seqserve.models.cli.show import (
+    RootOption,
+    VersionArgument,
+    card_of,
+    console,
+    errors_shown,
+    hear_greeting,
+    ok,
+    warn,
+)
 from seqserve.models.config import ConfigInvalid
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -43,6 +52,7 @@ def export(
     Example: seqserve export model.keras --contract model.toml --out build/models
     """
     with errors_shown():
+        hear_greeting()
         export_own(model, contract, out, version, imports or [], allow_leak, expect)
 
 
@@ -118,6 +128,7 @@ def check(
         if device not in ("cpu", "gpu"):
             raise ConfigInvalid(f"--device: {device!r} is neither cpu nor gpu")
         name_and_version(folder)
+        hear_greeting()
         for line in check_version(folder, Server(tfserving, device) if tfserving is not None else None):
             ok(line)
 

@@ -49,6 +49,24 @@ def errors_shown() -> Iterator[None]:
         ) from None
 
 
+def hear_greeting() -> None:
+    """Let TensorFlow say where nobody hears it what it says at the first session of a process.
+
+    It does so at any level of its log. Faults of the session are raised as ever.
+    """
+    import tensorflow as tf
+
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            session.run(tf.constant(0))
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _failed(reason: str, message: str) -> typer.Exit:
     problems.print(f"[bold red]{reason}[/]:", escape(message), highlight=False, soft_wrap=True)
     return typer.Exit(1)

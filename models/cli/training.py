@@ -16,6 +16,7 @@ from seqserve.models.cli.show import (
     configuration,
     console,
     errors_shown,
+    hear_greeting,
     print_figures,
 )
 from seqserve.models.config import CONFIGS, Config, load_config
@@ -37,6 +38,7 @@ def train(
     Example: seqserve train helpdesk --data helpdesk.csv --out build/models
     """
     with errors_shown():
+        hear_greeting()
         train_model(configuration(config), data, out, resume)
 
 
@@ -52,6 +54,7 @@ def demo(out: RootOption = Path("build/models")) -> None:
         for name in DEMO:
             config = load_config(CONFIGS / f"{name}.toml")
             if not any((out / config.name).glob("[0-9]*")):
+                hear_greeting()
                 train_model(config, None, out, resume=False)
 
 
