@@ -49,6 +49,7 @@ class BytesInFlight:
                 f"requests hold {self.used} of the {self._limit} bytes that body_bytes_in_flight allows, "
                 f"and {count} more came; send less at once, or try again",
                 retry_after=RETRY_SECONDS,
+                limit="body_bytes_in_flight",
             )
             if largest.count < held.count + count:
                 raise error

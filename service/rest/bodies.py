@@ -59,7 +59,8 @@ async def read_json(request: Request, limit: int) -> bytes:
     name = coding(request.headers.get("content-encoding", ""))
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
-        raise errors.BodyTooLarge(f"the body has {declared} bytes, more than the limit of {limit}")
+        message = f"the body has {declared} bytes, more than the limit of {limit}"
+        raise errors.BodyTooLarge(message, limit="max_message_bytes")
     parts = request.stream() if name is None else decoded(request.stream(), name)
     data = await _gathered(parts, limit)
     if b"\0" in data[:4] or data.startswith(OTHER_MARKS):  # which no JSON in UTF-8 has
@@ -72,7 +73,8 @@ async def _gathered(parts: AsyncIterator[bytes], limit: int) -> bytes:
     async for part in parts:
         data += part
         if len(data) > limit:
-            raise errors.BodyTooLarge(f"the body has more bytes than the limit of {limit}")
+            message = f"the body has more bytes than the limit of {limit}"
+            raise errors.BodyTooLarge(message, limit="max_message_bytes")
     return bytes(data)
 
 

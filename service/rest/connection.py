@@ -79,6 +79,8 @@ class Shared:
     def count_refused(self, error: SeqserveError) -> None:
         """Count a refusal that no call was made for."""
         self.metrics.rest_refused.labels(error.reason).inc()
+        if error.limit:
+            self.metrics.of(self.metrics.limit_hits, error.limit).inc()
 
 
 class Connection(asyncio.Protocol):
@@ -352,7 +354,8 @@ class Connection(asyncio.Protocol):
 
     def _too_slow(self, what: str, name: str, seconds: float) -> errors.RequestTimeout:
         return errors.RequestTimeout(
-            f"{what} had not come after the {seconds:g} seconds that {name} allows; send faster, or less"
+            f"{what} had not come after the {seconds:g} seconds that {name} allows; send faster, or less",
+            limit=name,
         )
 
     def _described(self, client: tuple[str, int] | None) -> dict[str, Any]:

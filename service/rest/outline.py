@@ -56,12 +56,14 @@ class Bounds:
     def check_part(self, name: str, data: int, marks: int) -> None:
         """Raise BodyTooLarge where a part, an item or all that is none, has more than its share."""
         for count, what, most, share, setting in (
-            (data, "bytes", self.data, BYTE_SHARE, "SEQSERVE_MAX_MESSAGE_BYTES"),
-            (marks, f"structural characters ({SHOWN})", self.marks, ITEM_SHARE, "SEQSERVE_MAX_JSON_MARKS"),
+            (data, "bytes", self.data, BYTE_SHARE, "max_message_bytes"),
+            (marks, f"structural characters ({SHOWN})", self.marks, ITEM_SHARE, "max_json_marks"),
         ):
             if count > most // share:
-                limit = f"{most // share}: a {share}th of what {setting} allows a whole body"
-                raise errors.BodyTooLarge(f"{name} has {count} {what}, more than the limit of {limit}")
+                allowed = f"SEQSERVE_{setting.upper()} allows a whole body"
+                limit = f"{most // share}: a {share}th of what {allowed}"
+                message = f"{name} has {count} {what}, more than the limit of {limit}"
+                raise errors.BodyTooLarge(message, limit=setting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ def look(data: bytes, member: str, bounds: Bounds) -> Iterator[Marks | None]:
         depth = int(after[-1]) if len(after) else depth
         if count > bounds.marks:
             limit = f"{bounds.marks} that SEQSERVE_MAX_JSON_MARKS allows; send fewer items at once"
-            raise errors.BodyTooLarge(f"the body has more structural characters ({SHOWN}) than the {limit}")
+            message = f"the body has more structural characters ({SHOWN}) than the {limit}"
+            raise errors.BodyTooLarge(message, limit="max_json_marks")
         commas_here = int(np.count_nonzero(near[-1][1] == _COMMA))
         commas, others = commas + commas_here, others + len(kept) - commas_here
         _check_near(commas, others, member, bounds)

@@ -115,7 +115,8 @@ class Reader:
         if len(self._headers) > self._most_headers:
             raise errors.HeadersTooLarge(
                 f"the request has more than {self._most_headers} headers, the most that max_headers "
-                f"allows; send fewer"
+                f"allows; send fewer",
+                limit="max_headers",
             )
 
     def on_headers_complete(self) -> None:
@@ -165,7 +166,8 @@ class Reader:
     def _too_large(self, size: int) -> errors.HeadersTooLarge:
         return errors.HeadersTooLarge(
             f"the request's line and headers have {size} bytes or more, above the limit max_header_bytes of "
-            f"{self._most_bytes}; send less"
+            f"{self._most_bytes}; send less",
+            limit="max_header_bytes",
         )
 
 

@@ -28,12 +28,14 @@ class Room:
         of_one = self._of.get(address, 0)
         if self.taken >= self._most:
             raise _too_many(
-                f"{self.taken} connections are open, the most that rest_connections leaves room for"
+                f"{self.taken} connections are open, the most that rest_connections leaves room for",
+                "rest_connections",
             )
         if of_one >= self._most_of_one:
             raise _too_many(
                 f"{of_one} connections of this address are open, the most that rest_connections_per_address "
-                f"allows"
+                f"allows",
+                "rest_connections_per_address",
             )
         self._of[address] = of_one + 1
         self.taken += 1
@@ -46,5 +48,6 @@ class Room:
         self.taken -= 1
 
 
-def _too_many(what: str) -> errors.TooManyConnections:
-    return errors.TooManyConnections(f"{what}; use one again, or try later", retry_after=RETRY_SECONDS)
+def _too_many(what: str, limit: str) -> errors.TooManyConnections:
+    message = f"{what}; use one again, or try later"
+    return errors.TooManyConnections(message, retry_after=RETRY_SECONDS, limit=limit)

@@ -192,9 +192,7 @@ async def test_who_finds_no_room_is_refused_before_the_request_is_read() -> None
             asked = core.ask(TOTALS, body({"x": [1, 2]}), call())
             requests.append(asyncio.create_task(asked))
             await settle()
-        with pytest.raises(
-            errors.QueueFull, match=r"2 cells wait for .* and 2 more would pass the limit of 3"
-        ):
+        with pytest.raises(errors.QueueFull, match="and 2 more would pass the limit of 3"):
             core.gateway.check_room(SEQUENCE, TOTALS, call())
         core.gateway.check_room(SEQUENCE, ModelRef("other"), call())  # `answer` says that there is none
         core.backend.gates[1].set()

@@ -1,0 +1,120 @@
+"""The access log of a running service: each call at either door, however it ends, and nothing of its text."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import pytest
+
+from seqserve.service.edge.access_log import ACCESS
+from seqserve.v1 import sequence_pb2_grpc
+from tests.doors import Both, Row, event, predict, predict_message
+from tests.doors import reset as undone
+from tests.rest.test_edge import Gate
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+PREDICT = "/seqserve.v1.SequenceService/Predict"
+
+
+class Lines(logging.Handler):
+    """The lines of the access log, as they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._come: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._come.put_nowait(vars(record)["fields"])
+
+    async def next(self, count: int) -> list[dict[str, Any]]:
+        """Wait for so many, and return them; there are no more yet."""
+        async with asyncio.timeout(20):
+            lines = [await self._come.get() for _ in range(count)]
+        assert self._come.empty()
+        return lines
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """The lines that a test leads to."""
+    handler = Lines()
+    ACCESS.addHandler(handler)
+    ACCESS.setLevel(logging.INFO)
+    yield handler
+    ACCESS.setLevel(logging.NOTSET)
+    ACCESS.removeHandler(handler)
+
+
+async def ask(both: Both, row: Row, id: str) -> None:
+    """Ask at both doors, by one id."""
+    await both.rest.post(f"/v1/models/{row.model}:{row.verb}", json=row.body, headers={"X-Request-Id": id})
+    stub = sequence_pb2_grpc.SequenceServiceStub(both.channel)
+    with suppress(grpc.aio.AioRpcError):
+        await stub.Predict(predict_message(row), metadata=(("x-request-id", id),))
+
+
+async def test_both_doors_tell_the_same_of_a_call(both: Both, lines: Lines) -> None:
+    """The caller's id, who and what; items and cells; and no label, nor the name that nobody has."""
+    await ask(both, predict("x", sequences=[event("a secret"), event()]), "id-1")
+    await ask(both, predict("x", model="another-secret"), "id-2")
+    told = await lines.next(4)
+    by_rest, by_grpc, *unknown = told
+    for line in told:
+        assert line.pop("seconds") > 0
+        assert (line["principal"], line["code"] != "OK") == ("127.0.0.1", True)
+    assert by_rest == {
+        "request_id": "id-1",
+        "transport": "rest",
+        "principal": "127.0.0.1",
+        "method": "POST /v1/models/{model}:predict",
+        "model": "shop",
+        "version": 1,
+        "items": 2,
+        "cells": 0,
+        "bytes_in": by_rest["bytes_in"],
+        "bytes_out": 0,
+        "code": "INVALID_ARGUMENT",
+        "reason": "UNKNOWN_CATEGORY",
+    }
+    assert by_rest["bytes_in"] > 50
+    assert by_grpc["bytes_in"] > 20
+    of_doors = {name: by_grpc[name] for name in ("transport", "method", "bytes_in")}
+    assert {**by_rest, **of_doors} == by_grpc
+    assert (of_doors["transport"], of_doors["method"]) == ("grpc", PREDICT)
+    assert [(line["model"], line["request_id"]) for line in unknown] == [("_other", "id-2")] * 2
+    assert "secret" not in str(told)
+
+
+async def test_what_the_transport_ends_is_written_too(both: Both, lines: Lines) -> None:
+    """A deadline that grpc keeps, a caller who cancels, a deadline that is none, a route that is none."""
+    stub, request = sequence_pb2_grpc.SequenceServiceStub(both.channel), predict_message(predict())
+    both.backend.gate = gate = Gate()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.Predict(request, timeout=0.2)
+    (late,) = await lines.next(1)
+    gate.reached.clear()
+    call = stub.Predict(request)
+    async with asyncio.timeout(20):
+        await gate.reached.wait()
+    call.cancel()
+    (gone,) = await lines.next(1)
+    undone(both)
+    await both.rest.get("/healthz", headers={"Grpc-Timeout": "soon"})
+    await both.rest.get("/a/secret?and=more")
+    told = [(line["method"], line["model"], line["reason"]) for line in (late, gone, *await lines.next(2))]
+    assert told == [
+        (PREDICT, "shop", "DEADLINE_EXCEEDED"),
+        (PREDICT, "shop", "CANCELLED"),
+        ("", "", "OPTION_OUT_OF_RANGE"),
+        ("", "", "ROUTE_NOT_FOUND"),
+    ]
+
+
+async def test_successes_and_probes_are_silent_unless_asked_for(both: Both, lines: Lines) -> None:
+    await ask(both, predict(), "fine")
+    await both.rest.get("/healthz")
+    await both.rest.get("/metrics")
+    assert await lines.next(0) == []
