@@ -31,6 +31,7 @@ from seqserve.service.core.queue import Budget
 from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.edge.access_log import AccessLog
+from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
@@ -96,6 +97,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         metrics,
         in_flight,
         tls=tls.ssl_context() if tls is not None else None,
+        address=Addresses().caller,
         certificate=certificate_name,
     )
     ops = create_ops_app(gateway, metrics, settings, entrance)

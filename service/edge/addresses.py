@@ -28,6 +28,8 @@ class Addresses:
         """Raises ValueError, naming the network that is none."""
         self._trusted = [ip_network(network) for network in trusted]
         self._named = lru_cache(MOST_KEPT)(_named)
+        self._vouches = lru_cache(MOST_KEPT)(self._is_trusted)
+        self._is_address = lru_cache(MOST_KEPT)(_is_address)
 
     def caller(self, peer: str, forwarded: str = "", forwarded_for: str = "") -> str:
         """Return the caller's address, for IPv6 its network: `192.0.2.7`, `2001:db8:0:1::/64`.
@@ -51,7 +53,7 @@ class Addresses:
         """Return the first hop from the right that is no trusted proxy; those vouch for the next."""
         trusted = peer
         for hop in hops:
-            if not self._is_trusted(trusted) or _parsed(hop) is None:
+            if not self._vouches(trusted) or not self._is_address(hop):
                 break
             trusted = hop
         return trusted
@@ -97,6 +99,10 @@ def _parsed(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_address(text: str) -> bool:
+    return _parsed(text) is not None
 
 
 def _named(text: str) -> str:

@@ -1,6 +1,7 @@
 """Items and the gateway: each item's fate, the request's end, and every end counted once."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from seqserve.service.contract.padding import Array
 from seqserve.service.core.limits import Shares
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.tasks import SEQUENCE
-from seqserve.service.core.types import Answered, Asked, ModelRef
+from seqserve.service.core.types import Answered, Asked, ModelRef, Principal
 from tests.core.fakes import (
     POISON,
     Core,
@@ -333,3 +334,42 @@ async def test_warnings_are_counted_under_the_version(tokenizer: bytes) -> None:
         await core.catalog.refresh()
         await core.ask(ModelRef("echo"), TranslateBody(texts=["two dogs", "a cat"]), call())
         assert series(core.metrics, "warnings_total") == {("echo", "1", "TRUNCATED"): 2}
+
+
+@given(st.sampled_from(["totals", "nope"]), st.booleans(), st.booleans())
+async def test_what_a_caller_may_not_do_is_refused_before_anything_is_looked_up(
+    name: str, is_draining: bool, asks_first: bool
+) -> None:
+    """Whatever the model and the service's state; counted once, and no batch is made."""
+    async with running() as core:
+        await load(core)
+        if is_draining:
+            await core.gateway.drain(1.0)
+        narrow = Principal("narrow", frozenset({("translate", "*"), ("predict", "other")}))
+        asking = replace(call(), principal=narrow)
+
+        async def request() -> None:
+            if asks_first:  # as a door does, before it reads the request
+                core.gateway.check_room(SEQUENCE, ModelRef(name), asking)
+            await core.ask(ModelRef(name), body({"x": [1]}), asking)
+
+        with pytest.raises(errors.PermissionDenied, match=rf"'narrow' .* predict .*predict:{name}"):
+            await request()
+        assert core.backend.batches == []
+    known = "totals" if name == "totals" else "_other"
+    denied = (known, "_none", "predict", "rest", "PERMISSION_DENIED", "PERMISSION_DENIED")
+    assert outcomes(core) == {denied: 1}
+
+
+async def test_a_caller_sees_the_models_that_it_may_do_anything_with() -> None:
+    """And no other: it is denied a description, as it would be if there were none."""
+    async with running() as core:
+        await load(core)
+        for scopes, seen in (((("predict", "totals"),), True), ((("translate", "*"),), True), ((), False)):
+            who = Principal("who", frozenset(scopes))
+            assert [model.name for model in core.gateway.models(who)] == (["totals"] if seen else [])
+            if seen:
+                assert core.gateway.model("totals", who).name == "totals"
+            else:
+                with pytest.raises(errors.PermissionDenied, match="'who' may not see model 'totals'"):
+                    core.gateway.model("totals", who)

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from seqserve.service.main import _registry
-from seqserve.service.metrics import KeeperMetrics, Metrics
+from seqserve.service.metrics import KeeperMetrics, Metrics, TlsMetrics
 from tests.deploy.board import COLUMNS, DEPLOY, Row, read_board, read_yaml, selectors
 
 ENDINGS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
@@ -22,8 +22,8 @@ OF_PROMETHEUS = {"instance", "job"}
 
 
 def own() -> list[MetricWrapperBase]:
-    """Return the families of the gateway and of its keeper."""
-    metrics = (Metrics(CollectorRegistry()), KeeperMetrics(CollectorRegistry()))
+    """Return the families of the gateway, of its certificates, and of its keeper."""
+    metrics = [kind(CollectorRegistry()) for kind in (Metrics, KeeperMetrics, TlsMetrics)]
     return [f for part in metrics for f in vars(part).values() if isinstance(f, MetricWrapperBase)]
 
 
@@ -127,10 +127,15 @@ def test_the_provider_shows_the_folder_of_boards() -> None:
 
 
 def test_every_metric_of_ours_is_on_the_board_or_not_worth_a_panel() -> None:
-    """A new family gets a panel, or its name here; that models cannot be listed is an alert's to say."""
+    """A new family gets a panel, or its name here; that models cannot be listed, or that a
+    certificate ends, is an alert's to say."""
     shown = {name for target in read_board().targets for name, _ in selectors(target.expr)}
     unshown = {name for name, samples in families().items() if not shown & samples}
-    assert unshown == {"seqserve_batch_cells", "seqserve_models_listed"}
+    assert unshown == {
+        "seqserve_batch_cells",
+        "seqserve_models_listed",
+        "seqserve_tls_certificate_expiry_timestamp_seconds",
+    }
 
 
 def test_alerts_say_what_to_do() -> None:
