@@ -51,12 +51,13 @@ class Addresses:
         """Return the first hop from the right that is no trusted proxy; those vouch for the next."""
         trusted = peer
         for hop in hops:
-            if not self._is_trusted(trusted) or _parsed(hop) is None:
+            if not self.is_trusted(trusted) or _parsed(hop) is None:
                 break
             trusted = hop
         return trusted
 
-    def _is_trusted(self, text: str) -> bool:
+    def is_trusted(self, text: str) -> bool:
+        """Tell whether an address is a trusted proxy's."""
         address = _parsed(text)
         return address is not None and any(address in network for network in self._trusted)
 

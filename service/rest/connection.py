@@ -50,7 +50,6 @@ class Shared:
     """What the connections of one server share.
 
     Args:
-        address: names the caller whose room a connection takes, from its peer's address.
         certificate: names the caller by its certificate, as `SSLObject.getpeercert` tells it; empty: it does
             not.
         is_leaving: whether callers are to go elsewhere.
@@ -62,7 +61,6 @@ class Shared:
     metrics: Metrics
     in_flight: BytesInFlight
     room: Room
-    address: Callable[[str], str]
     certificate: Callable[[Any], str]
     connections: set["Connection"] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -85,13 +83,13 @@ class Connection(asyncio.Protocol):
     """A caller's connection: a queue of exchanges, of which the first is being answered.
 
     Args:
-        caller: who has taken room for it already; None: it has none yet.
+        peer: whose address has taken room for it already; None: it has none yet.
     """
 
-    def __init__(self, shared: Shared, caller: str | None = None) -> None:
+    def __init__(self, shared: Shared, peer: str | None = None) -> None:
         self._shared = shared
         self.is_made = False
-        self._caller = caller
+        self._peer = peer
         self._settings = shared.settings
         self._loop = asyncio.get_running_loop()
         self._exchanges: deque[Exchange] = deque()
@@ -113,14 +111,14 @@ class Connection(asyncio.Protocol):
         client = address_of(transport, "peername")
         self._reader = Reader(self._settings, self._described(client), self)
         self._shared.connections.add(self)
-        if self._caller is None:
-            caller = self._shared.address(client[0] if client is not None else "")
+        if self._peer is None:
+            peer = client[0] if client is not None else ""
             try:
-                self._shared.room.enter(caller)
+                self._shared.room.enter(peer)
             except errors.TooManyConnections as error:
                 self._turn_away(error)
                 return
-            self._caller = caller
+            self._peer = peer
         self._shared.metrics.rest_connections.inc()
         self._expect(Phase.IDLE, self._settings.idle_seconds)
 
@@ -155,8 +153,8 @@ class Connection(asyncio.Protocol):
             exchange.gone()
         self._writable.set()
         self._shared.connections.discard(self)
-        if self._caller is not None:
-            self._shared.room.leave(self._caller)
+        if self._peer is not None:
+            self._shared.room.leave(self._peer)
             self._shared.metrics.rest_connections.dec()
         else:
             self._shared.turned_away -= 1
