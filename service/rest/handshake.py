@@ -9,7 +9,8 @@ import socket
 import ssl
 
 from seqserve.service import errors
-from seqserve.service.rest.connection import Connection, Shared
+from seqserve.service.rest.connection import Connection
+from seqserve.service.rest.shared import Shared
 
 PAUSE_SECONDS = 0.05
 """How long nobody is accepted where there is no descriptor left."""

@@ -18,9 +18,10 @@ from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.descriptors import room_for_connections
 from seqserve.service.metrics import Metrics
-from seqserve.service.rest.connection import Connection, Shared
+from seqserve.service.rest.connection import Connection
 from seqserve.service.rest.handshake import Handshakes
 from seqserve.service.rest.room import Room
+from seqserve.service.rest.shared import Shared
 from seqserve.service.settings import Settings
 
 log = logging.getLogger(__name__)
