@@ -28,7 +28,7 @@ class Addresses:
         """Raises ValueError, naming the network that is none."""
         self._trusted = [ip_network(network) for network in trusted]
         self._named = lru_cache(MOST_KEPT)(_named)
-        self._vouches = lru_cache(MOST_KEPT)(self._is_trusted)
+        self._vouches = lru_cache(MOST_KEPT)(self._lies_in_a_trusted_network)
         self._is_address = lru_cache(MOST_KEPT)(_is_address)
 
     def caller(self, peer: str, forwarded: str = "", forwarded_for: str = "") -> str:
@@ -53,12 +53,16 @@ class Addresses:
         """Return the first hop from the right that is no trusted proxy; those vouch for the next."""
         trusted = peer
         for hop in hops:
-            if not self._vouches(trusted) or not self._is_address(hop):
+            if not self.is_trusted(trusted) or not self._is_address(hop):
                 break
             trusted = hop
         return trusted
 
-    def _is_trusted(self, text: str) -> bool:
+    def is_trusted(self, text: str) -> bool:
+        """Tell whether an address is a trusted proxy's."""
+        return self._vouches(text)
+
+    def _lies_in_a_trusted_network(self, text: str) -> bool:
         address = _parsed(text)
         return address is not None and any(address in network for network in self._trusted)
 

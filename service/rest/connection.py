@@ -8,23 +8,18 @@ close with bytes unread makes the kernel throw away the answer.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, cast
 
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from seqserve.service import errors
-from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
-from seqserve.service.metrics import Metrics
 from seqserve.service.rest.exchange import STATUS_LINES, Exchange
 from seqserve.service.rest.problems import problem
 from seqserve.service.rest.reader import Reader
-from seqserve.service.rest.room import Room
-from seqserve.service.settings import Settings
+from seqserve.service.rest.shared import Shared
 
 CLOSE_SECONDS = 1.0
 """How long the rest of what a refused caller sends is read, and how long any close may take."""
@@ -45,60 +40,23 @@ class Phase(Enum):
     CLOSE = auto()
 
 
-@dataclass(slots=True)
-class Shared:
-    """What the connections of one server share.
-
-    Args:
-        address: names the caller whose room a connection takes, from its peer's address.
-        certificate: names the caller by its certificate, as `SSLObject.getpeercert` tells it; empty: it does
-            not.
-        is_leaving: whether callers are to go elsewhere.
-        date: the line of the header `Date`.
-    """
-
-    app: ASGIApp
-    settings: Settings
-    metrics: Metrics
-    in_flight: BytesInFlight
-    room: Room
-    address: Callable[[str], str]
-    certificate: Callable[[Any], str]
-    connections: set["Connection"] = field(default_factory=set)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    turned_away: int = 0
-    is_leaving: bool = False
-    date: bytes = b""
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something on its own, up to the server's stop."""
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    def count_refused(self, error: SeqserveError) -> None:
-        """Count a refusal that no call was made for."""
-        self.metrics.rest_refused.labels(error.reason).inc()
-        if error.limit:
-            self.metrics.of(self.metrics.limit_hits, error.limit).inc()
-
-
 class Connection(asyncio.Protocol):
     """A caller's connection: a queue of exchanges, of which the first is being answered.
 
     Args:
-        caller: who has taken room for it already; None: it has none yet.
+        peer: whose address has taken room for it already; None: it has none yet.
     """
 
-    def __init__(self, shared: Shared, caller: str | None = None) -> None:
+    def __init__(self, shared: Shared, peer: str | None = None) -> None:
         self._shared = shared
         self.is_made = False
-        self._caller = caller
+        self._peer = peer
         self._settings = shared.settings
         self._loop = asyncio.get_running_loop()
         self._exchanges: deque[Exchange] = deque()
         self._writable = asyncio.Event()
         self._writable.set()
+        self.is_writable = True
         self._is_paused = False  # nothing is read
         self._is_deaf = False  # what is read is thrown away
         self._refusal: SeqserveError | None = None  # to be told once everything before it is answered
@@ -115,14 +73,14 @@ class Connection(asyncio.Protocol):
         client = address_of(transport, "peername")
         self._reader = Reader(self._settings, self._described(client), self)
         self._shared.connections.add(self)
-        if self._caller is None:
-            caller = self._shared.address(client[0] if client is not None else "")
+        if self._peer is None:
+            peer = client[0] if client is not None else ""
             try:
-                self._shared.room.enter(caller)
+                self._shared.room.enter(peer)
             except errors.TooManyConnections as error:
                 self._turn_away(error)
                 return
-            self._caller = caller
+            self._peer = peer
         self._shared.metrics.rest_connections.inc()
         self._expect(Phase.IDLE, self._settings.idle_seconds)
 
@@ -157,8 +115,8 @@ class Connection(asyncio.Protocol):
             exchange.gone()
         self._writable.set()
         self._shared.connections.discard(self)
-        if self._caller is not None:
-            self._shared.room.leave(self._caller)
+        if self._peer is not None:
+            self._shared.room.leave(self._peer)
             self._shared.metrics.rest_connections.dec()
         else:
             self._shared.turned_away -= 1
@@ -166,12 +124,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Hear that the caller does not read what was sent."""
         self._writable.clear()
+        self.is_writable = False
         if self._phase is Phase.ANSWER:
             self._expect(Phase.READER, self._settings.body_seconds)
 
     def resume_writing(self) -> None:
         """Hear that it does again."""
         self._writable.set()
+        self.is_writable = True
         if self._phase is Phase.READER:
             self._phase = Phase.ANSWER
 
@@ -184,7 +144,7 @@ class Connection(asyncio.Protocol):
                 f"{MOST_PIPELINED} requests of this connection are unanswered, the most that may be; read an "
                 f"answer first, or use more connections"
             )
-        exchange = Exchange(self, scope, keeps, awaits_continue, self._shared.in_flight)
+        exchange = Exchange(self, self._shared, scope, keeps, awaits_continue)
         self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
             self._start(exchange)
@@ -204,21 +164,6 @@ class Connection(asyncio.Protocol):
             self._next()
 
     # --- the exchange's calls ----------------------------------------------------------------------
-
-    @property
-    def date(self) -> bytes:
-        """The `Date` header's line."""
-        return self._shared.date
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether callers are to go elsewhere: no connection is kept."""
-        return self._shared.is_leaving
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether the caller has read enough of what was sent."""
-        return self._writable.is_set()
 
     def write(self, data: bytes) -> None:
         """Send."""
@@ -262,7 +207,7 @@ class Connection(asyncio.Protocol):
             self._start(self._exchanges[0])
         elif self._refusal is not None:
             self._tell_refusal()
-        elif self.is_leaving:
+        elif self._shared.is_leaving:
             self._end(has_more=False)
         elif self._reader.in_head:
             self._expect(Phase.HEAD, self._settings.head_seconds)
@@ -304,7 +249,7 @@ class Connection(asyncio.Protocol):
             return
         self._refusal = None
         self._shared.count_refused(error)
-        self.write(_as_bytes(error, self.date))
+        self.write(_as_bytes(error, self._shared.date))
         self._end(has_more=True)
 
     def _end(self, has_more: bool) -> None:

@@ -12,9 +12,10 @@ from typing import Protocol
 from starlette.types import ASGIApp, Message, Scope
 
 from seqserve.service import errors
-from seqserve.service.edge.bytes_in_flight import BytesInFlight, Held
+from seqserve.service.edge.bytes_in_flight import Held
 from seqserve.service.errors import SeqserveError
 from seqserve.service.rest.problems import problem
+from seqserve.service.rest.shared import Shared
 
 log = logging.getLogger(__name__)
 HIGH_WATER = 64 * 1024
@@ -30,17 +31,7 @@ STATUS_LINES = {
 class Line(Protocol):
     """What an exchange needs of its connection."""
 
-    @property
-    def date(self) -> bytes:
-        """The `Date` header's line."""
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether callers are to go elsewhere: no connection is kept."""
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether the caller has read enough of what was sent."""
+    is_writable: bool  # the caller has read enough of what was sent
 
     def write(self, data: bytes) -> None:
         """Send."""
@@ -72,13 +63,13 @@ class Exchange:
         "_fault",
         "_has_begun",
         "_held",
-        "_in_flight",
         "_is_chunked",
         "_is_gone",
         "_left",
         "_line",
         "_news",
         "_parts",
+        "_shared",
         "_start",
         "_waiting",
         "arrives",
@@ -87,16 +78,14 @@ class Exchange:
         "scope",
     )
 
-    def __init__(
-        self, line: Line, scope: Scope, keeps: bool, awaits_continue: bool, in_flight: BytesInFlight
-    ) -> None:
+    def __init__(self, line: Line, shared: Shared, scope: Scope, keeps: bool, awaits_continue: bool) -> None:
         self.scope = scope
         self.keeps = keeps
         self.arrives = True  # the body has not ended
         self.is_answered = False
         self._line = line
+        self._shared = shared
         self._awaits_continue = awaits_continue
-        self._in_flight = in_flight
         self._held: Held | None = None
         self._came = 0
         self._parts: list[bytes] = []
@@ -118,7 +107,7 @@ class Exchange:
             return False
         try:
             if self._held is None:
-                self._held = self._in_flight.hold(self.fail)
+                self._held = self._shared.in_flight.hold(self.fail)
             self._held.add(len(part))
         except errors.QueueFull as error:
             self.fail(error)
@@ -228,7 +217,7 @@ class Exchange:
         assert self._start is not None
         self._has_begun = True
         status, length = self._start["status"], None
-        lines = [STATUS_LINES[status], self._line.date]
+        lines = [STATUS_LINES[status], self._shared.date]
         for name, value in self._start.get("headers", ()):
             if name == b"content-length":
                 length = int(value)
@@ -240,7 +229,7 @@ class Exchange:
             lines.append(b"%b: %b\r\n" % (name, value))
         if self.scope["method"] != "HEAD" and status not in (204, 304):
             lines += self._framing(length, whole)
-        self.keeps = self.keeps and self._is_spent() and not self._line.is_leaving
+        self.keeps = self.keeps and self._is_spent() and not self._shared.is_leaving
         if not self.keeps:
             lines.append(b"connection: close\r\n")
         head = b"".join(lines)

@@ -9,7 +9,8 @@ import socket
 import ssl
 
 from seqserve.service import errors
-from seqserve.service.rest.connection import Connection, Shared
+from seqserve.service.rest.connection import Connection
+from seqserve.service.rest.shared import Shared
 
 PAUSE_SECONDS = 0.05
 """How long nobody is accepted where there is no descriptor left."""
@@ -34,24 +35,23 @@ class Handshakes:
         with self._listening:
             while True:
                 try:
-                    accepted, peer = await self._loop.sock_accept(self._listening)
+                    accepted, address = await self._loop.sock_accept(self._listening)
                 except OSError:
                     await asyncio.sleep(PAUSE_SECONDS)
                 else:
-                    self._take(accepted, str(peer[0]))
+                    self._take(accepted, str(address[0]))
 
     def _take(self, accepted: socket.socket, peer: str) -> None:
-        caller = self._shared.address(peer)
         try:
-            self._shared.room.enter(caller)
+            self._shared.room.enter(peer)
         except errors.TooManyConnections as error:
             self._shared.count_refused(error)
             accepted.close()  # who is not encrypted cannot be told why
         else:
-            self._shared.run(self._shake(accepted, caller))
+            self._shared.run(self._shake(accepted, peer))
 
-    async def _shake(self, accepted: socket.socket, caller: str) -> None:
-        connection = Connection(self._shared, caller)
+    async def _shake(self, accepted: socket.socket, peer: str) -> None:
+        connection = Connection(self._shared, peer)
         seconds = self._shared.settings.head_seconds
         try:
             await self._loop.connect_accepted_socket(
@@ -61,4 +61,4 @@ class Handshakes:
             pass  # a peer's fault: alerts and delay are some of them
         finally:
             if not connection.is_made:
-                self._shared.room.leave(caller)
+                self._shared.room.leave(peer)

@@ -14,12 +14,14 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.descriptors import room_for_connections
 from seqserve.service.metrics import Metrics
-from seqserve.service.rest.connection import Connection, Shared
+from seqserve.service.rest.connection import Connection
 from seqserve.service.rest.handshake import Handshakes
 from seqserve.service.rest.room import Room
+from seqserve.service.rest.shared import Shared
 from seqserve.service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,6 @@ class RestServer:
     Args:
         port: where to listen; None: the settings' REST port.
         tls: the server's certificate; None: no TLS.
-        address: names the caller whose room a connection takes, from its peer's address.
         certificate: names the caller by its certificate, as `SSLObject.getpeercert` tells it.
     """
 
@@ -51,14 +52,15 @@ class RestServer:
         *,
         port: int | None = None,
         tls: ssl.SSLContext | None = None,
-        address: Callable[[str], str] = str,
         certificate: Callable[[Any], str] = _nameless,
     ) -> None:
         self._settings = settings
         self._port = settings.rest_port if port is None else port
         self._tls = tls
-        room = Room(_connections(settings.rest_connections), settings.rest_connections_per_address)
-        self._shared = Shared(app, settings, metrics, in_flight, room, address, certificate)
+        addresses = Addresses(settings.trusted_proxy_networks)
+        most = _connections(settings.rest_connections)
+        room = Room(most, settings.rest_connections_per_address, addresses)
+        self._shared = Shared(app, settings, metrics, in_flight, room, certificate)
 
     async def start(self) -> int:
         """Listen, and return the port: the one asked for, or the one taken where that is 0.

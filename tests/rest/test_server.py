@@ -368,6 +368,15 @@ async def test_connections_beyond_the_limit_are_told_so(limit: str) -> None:
 
 
 @in_uvloop
+async def test_a_trusted_proxy_has_no_address_of_its_own() -> None:
+    """Its connections are those of many callers."""
+    async with house(rest_connections_per_address=1, trusted_proxies="127.0.0.0/8") as here:
+        for caller in [await here.caller() for _ in range(3)]:
+            caller.say(GET)
+            assert (await caller.hear()).status == 200
+
+
+@in_uvloop
 async def test_a_flood_of_connections_beyond_the_limit_takes_no_descriptors() -> None:
     """Those that are told so are few at a time; the others are closed at once."""
     async with house(rest_connections=1) as here:

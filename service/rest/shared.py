@@ -1,0 +1,60 @@
+"""What the connections of one server of the REST door share."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from starlette.types import ASGIApp
+
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.errors import SeqserveError
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest.room import Room
+from seqserve.service.settings import Settings
+
+
+class Open(Protocol):
+    """A connection, as its server sees it."""
+
+    def leave(self) -> None:
+        """Close now if nothing is being answered, else after the answer, which says so."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """A server's application, limits and counts.
+
+    Args:
+        certificate: names the caller by its certificate, as `SSLObject.getpeercert` tells it; empty: it does
+            not.
+        is_leaving: whether callers are to go elsewhere.
+        date: the line of the header `Date`.
+    """
+
+    app: ASGIApp
+    settings: Settings
+    metrics: Metrics
+    in_flight: BytesInFlight
+    room: Room
+    certificate: Callable[[Any], str]
+    connections: set[Open] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    turned_away: int = 0
+    is_leaving: bool = False
+    date: bytes = b""
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something on its own, up to the server's stop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def count_refused(self, error: SeqserveError) -> None:
+        """Count a refusal that no call was made for."""
+        self.metrics.rest_refused.labels(error.reason).inc()
+        if error.limit:
+            self.metrics.of(self.metrics.limit_hits, error.limit).inc()
