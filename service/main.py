@@ -91,7 +91,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
     in_flight = BytesInFlight(settings.body_bytes_in_flight)
     rest_server = RestServer(
-        create_app(gateway, metrics, settings, entrance),
+        create_app(gateway, metrics, settings, entrance, in_flight),
         settings,
         metrics,
         in_flight,
