@@ -294,3 +294,21 @@ def test_no_body_keeps_others_waiting(name: str) -> None:
         asyncio.run(served())
     gc.unfreeze()
     assert max(steps) < 0.05
+
+
+@pytest.mark.parametrize("wrong", [b'{"x": [[1]]}', b'{"y": [1]}', b'{"x": ["a"]}', b'{"x": [1]}'])
+async def test_nothing_of_a_large_body_outlives_its_answer(start: Any, wrong: bytes) -> None:
+    """Not in a cycle of errors and the frames they came through, which would stay until it is looked for."""
+    door = await start()
+    content = b'{"sequences": [%s]}' % b",".join([wrong] * 500)
+    gc.collect()
+    gc.disable()
+    try:
+        await door.client.post(
+            "/v1/models/totals:predict",
+            content=content[:-1] + b" " * 70_000 + b"}",
+            headers={"Content-Type": JSON},
+        )
+        assert [one for one in gc.get_objects() if isinstance(one, outline.Items)] == []
+    finally:
+        gc.enable()
