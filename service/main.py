@@ -31,7 +31,6 @@ from seqserve.service.core.queue import Budget
 from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.edge.access_log import AccessLog
-from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
@@ -92,12 +91,11 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
     in_flight = BytesInFlight(settings.body_bytes_in_flight)
     rest_server = RestServer(
-        create_app(gateway, metrics, settings, entrance),
+        create_app(gateway, metrics, settings, entrance, in_flight),
         settings,
         metrics,
         in_flight,
         tls=tls.ssl_context() if tls is not None else None,
-        address=Addresses().caller,
         certificate=certificate_name,
     )
     ops = create_ops_app(gateway, metrics, settings, entrance)

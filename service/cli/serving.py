@@ -97,7 +97,8 @@ def _check_installed(settings: Settings) -> None:
 def _greet(started: Any, settings: Settings) -> None:
     """Print where the service listens and, from the models' own examples, calls to paste."""
     base = f"{'https' if settings.tls_cert else 'http'}://{settings.host}:{started.rest_port}"
-    typer.echo(f"\nREST on {base} (docs: {base}/docs), gRPC on {settings.host}:{started.grpc_port}")
+    docs = f"http://{settings.host}:{started.ops_port}/docs" if started.ops_port else f"{base}/docs"
+    typer.echo(f"\nREST on {base} (docs: {docs}), gRPC on {settings.host}:{started.grpc_port}")
     if settings.keys or settings.jwt_jwks:
         typer.echo('Calls need a key: export SEQSERVE_API_KEY=…; curl -H "X-API-Key: $SEQSERVE_API_KEY"')
     reports = started.gateway.models()

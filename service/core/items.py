@@ -139,6 +139,6 @@ def _too_costly(seen: int, items: int, cells: int, most: int) -> RequestTooCostl
 def _fault(error: Exception) -> SeqserveError:
     """Return an item's fault; one that is not ours is ours to find."""
     if isinstance(error, SeqserveError):
-        return error
+        return error.at()  # without its frames: they hold the outcomes, and these would hold it
     log.error("an item failed unexpectedly", exc_info=error)
     return Unexpected("an unexpected fault; the log has it")

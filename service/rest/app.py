@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.tasks import Tasks
 from seqserve.service.core.types import Call
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest import openapi
@@ -27,12 +28,22 @@ PLACES = ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}")
 """Behind MODELS: the ways to name a model version."""
 
 
-def create_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance) -> ASGIApp:
+def create_app(
+    gateway: Gateway,
+    metrics: Metrics,
+    settings: Settings,
+    entrance: Entrance,
+    in_flight: BytesInFlight | None = None,
+) -> ASGIApp:
     """Return the door as an ASGI application; all it needs is handed in.
 
     Where operators have a port of their own, metrics and the pages are left to it.
+
+    Args:
+        in_flight: counts what compressed bodies become; None: this door's bodies alone.
     """
-    handlers = Handlers(gateway, metrics.registry, settings)
+    in_flight = in_flight or BytesInFlight(settings.body_bytes_in_flight)
+    handlers = Handlers(gateway, metrics.registry, settings, in_flight)
     routes = [*_asking(handlers, gateway.tasks), *_looking(handlers), *_probing(handlers)]
     if settings.ops_port is None:
         routes += _operating(handlers)
@@ -43,7 +54,7 @@ def create_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance:
 
 def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance) -> ASGIApp:
     """Return what operators may have a port of their own for: health, metrics and pages, open to anybody."""
-    handlers = Handlers(gateway, metrics.registry, settings)
+    handlers = Handlers(gateway, metrics.registry, settings, BytesInFlight(settings.body_bytes_in_flight))
     own = [*_probing(handlers), *_operating(handlers)]
     told = [*_asking(handlers, gateway.tasks), *_looking(handlers), *own]
     return _edge([*own, *_describing(told, gateway.tasks, settings)], settings, entrance, None)

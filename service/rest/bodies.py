@@ -32,8 +32,11 @@ CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]*)', re.IGNORECASE)
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
-async def read_asked(request: Request, task: Task, bounds: Bounds) -> Asked:
+async def read_asked(request: Request, task: Task, bounds: Bounds, became: Callable[[int], None]) -> Asked:
     """Read what a task is asked.
+
+    Args:
+        became: is told how many bytes come of what came compressed; it may refuse them.
 
     Raises:
         UnsupportedMediaType: Content-Type, charset or Content-Encoding is none that is read.
@@ -43,13 +46,13 @@ async def read_asked(request: Request, task: Task, bounds: Bounds) -> Asked:
         MalformedJson: no JSON object (NaN, Infinity, numbers beyond a double and lone surrogates are not
             JSON), one with more members than any request has, or of a large one an item of the wrong type.
     """
-    data = await read_json(request, bounds.data)
+    data = await read_json(request, bounds.data, became)
     if len(data) > SMALL:
         return await _asked_of_large(data, task, bounds)
     return _asked_of(_table(data), task)
 
 
-async def read_json(request: Request, limit: int) -> bytes:
+async def read_json(request: Request, limit: int, became: Callable[[int], None]) -> bytes:
     """Read a body's JSON, decompressed, without a byte order mark.
 
     Raises:
@@ -61,17 +64,23 @@ async def read_json(request: Request, limit: int) -> bytes:
     if declared.isdecimal() and int(declared) > limit:
         message = f"the body has {declared} bytes, more than the limit of {limit}"
         raise errors.BodyTooLarge(message, limit="max_message_bytes")
-    parts = request.stream() if name is None else decoded(request.stream(), name)
-    data = await _gathered(parts, limit)
+    if name is None:
+        data = await _gathered(request.stream(), limit)
+    else:
+        data = await _gathered(decoded(request.stream(), name), limit, became)
     if b"\0" in data[:4] or data.startswith(OTHER_MARKS):  # which no JSON in UTF-8 has
         raise errors.MalformedJson("the body looks like UTF-16 or UTF-32; JSON in UTF-8 is wanted")
     return data.removeprefix(MARK)
 
 
-async def _gathered(parts: AsyncIterator[bytes], limit: int) -> bytes:
+async def _gathered(
+    parts: AsyncIterator[bytes], limit: int, became: Callable[[int], None] | None = None
+) -> bytes:
     data = bytearray()
     async for part in parts:
         data += part
+        if became is not None:
+            became(len(part))
         if len(data) > limit:
             message = f"the body has more bytes than the limit of {limit}"
             raise errors.BodyTooLarge(message, limit="max_message_bytes")

@@ -14,6 +14,7 @@ from seqserve.service.contract.items import answer_as_json
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
+from seqserve.service.edge.bytes_in_flight import BytesInFlight, Held
 from seqserve.service.rest.bodies import read_asked
 from seqserve.service.rest.models import model_as_json
 from seqserve.service.rest.outline import Bounds
@@ -25,11 +26,18 @@ LONGEST_NUMBER = 18
 
 
 class Handlers:
-    """What the routes lead to."""
+    """What the routes lead to.
 
-    def __init__(self, gateway: Gateway, registry: CollectorRegistry, settings: Settings) -> None:
+    Args:
+        in_flight: counts what compressed bodies become, beside what came of them.
+    """
+
+    def __init__(
+        self, gateway: Gateway, registry: CollectorRegistry, settings: Settings, in_flight: BytesInFlight
+    ) -> None:
         self._gateway = gateway
         self._registry = registry
+        self._in_flight = in_flight
         self._bounds = Bounds(settings.max_message_bytes, settings.max_json_marks, settings.max_items)
 
     async def healthz(self, request: Request, call: Call) -> Response:
@@ -59,15 +67,19 @@ class Handlers:
         """Answer the items of a request's body."""
         ref = _ref(request)
         self._gateway.check_room(task, ref, call)
-        asked = await self._read(task, request, call)
-        answered = await _unless_gone(request, self._gateway.answer(task, ref, asked, call))
+        held = self._in_flight.hold()
+        try:
+            asked = await self._read(task, request, call, held)
+            answered = await _unless_gone(request, self._gateway.answer(task, ref, asked, call))
+        finally:
+            held.release()
         return await _answer(answered, task.answer_member)
 
-    async def _read(self, task: Task, request: Request, call: Call) -> Asked:
+    async def _read(self, task: Task, request: Request, call: Call, held: Held) -> Asked:
         """Read a body within the call's deadline."""
         try:
             async with asyncio.timeout_at(call.deadline):
-                return await read_asked(request, task, self._bounds)
+                return await read_asked(request, task, self._bounds, held.add)
         except TimeoutError:
             raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
 

@@ -36,7 +36,8 @@ class Room:
             )
         if of_one >= self._most_of_one and not self._addresses.is_trusted(peer):
             raise _too_many(
-                f"{of_one} connections of this address are open, all that rest_connections_per_address allows",
+                f"{of_one} connections of this address are open, all that rest_connections_per_address "
+                "allows",
                 "rest_connections_per_address",
             )
         self._of[caller] = of_one + 1

@@ -74,8 +74,8 @@ class Settings(BaseSettings):
     grpc_port: Port = Field(9000, description="gRPC port; 0 takes a free one")
     ops_port: Port | None = Field(
         None,
-        description="port for health, metrics and docs alone, without keys; 0 takes a free one; absent: they "
-        "are answered on the REST port",
+        description="port for health, metrics and docs alone, without keys or TLS: for operators, not for "
+        "everybody; 0 takes a free one; absent: they are answered on the REST port",
     )
     open: Literal["", "tls", "all"] = Field(
         "",

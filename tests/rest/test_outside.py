@@ -8,8 +8,10 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
+from seqserve.service.main import running
 from seqserve.service.rest.app import create_ops_app
 from seqserve.service.settings import Settings
+from tests.core.fakes import FakeBackend, totals
 from tests.edge.fakes import open_entrance
 
 CALL = "/v1/models/totals:predict"
@@ -132,3 +134,13 @@ async def test_operators_have_a_port_of_their_own(start: Any) -> None:
         for path in ("/v1/models", "/v1/models/totals"):
             assert await seen(path) == (200, 404)
         assert CALL.replace("totals", "{model}") in (await ops.get("/openapi.json")).json()["paths"]
+
+
+@pytest.mark.parametrize("given", [{}, {"ops_port": 0}])
+async def test_the_service_listens_there_where_it_is_told_to(given: dict[str, int]) -> None:
+    settings = Settings(rest_port=0, grpc_port=0, **given)
+    async with running(settings, FakeBackend(totals)) as service, httpx.AsyncClient() as client:
+        assert (service.ops_port is None) == (not given)
+        port = service.ops_port or service.rest_port
+        for path in ("/healthz", "/metrics", "/docs"):
+            assert (await client.get(f"http://127.0.0.1:{port}{path}")).status_code == 200

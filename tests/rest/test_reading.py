@@ -6,7 +6,7 @@ import gc
 import gzip
 import json
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,12 @@ JSON = "application/json"
 
 
 async def read(
-    data: bytes, task: Task = TRANSLATION, bounds: Bounds = BOUNDS, content_type: str = JSON, **headers: str
+    data: bytes,
+    task: Task = TRANSLATION,
+    bounds: Bounds = BOUNDS,
+    became: Callable[[int], None] = lambda count: None,
+    content_type: str = JSON,
+    **headers: str,
 ) -> Asked:
     """Read a body that comes at once."""
     given = {
@@ -42,7 +47,7 @@ async def read(
     async def receive() -> dict[str, Any]:
         return left.pop()
 
-    return await read_asked(Request(scope, receive), task, bounds)
+    return await read_asked(Request(scope, receive), task, bounds, became)
 
 
 def at_once(reading: Coroutine[Any, Any, Asked]) -> Asked:
@@ -180,6 +185,19 @@ async def test_what_a_compressed_body_becomes_is_bounded() -> None:
     packed = gzip.compress(b'{"texts": ["' + b"x" * 2**20)
     with pytest.raises(errors.BodyTooLarge, match="more bytes than the limit of 1000"):
         await read(packed, bounds=Bounds(1000, 1000, 1024), content_encoding="gzip", content_length="900")
+    became: list[int] = []
+    await read(gzip.compress(TEXT.encode()), became=became.append, content_encoding="gzip")
+    assert sum(became) == len(TEXT.encode())
+
+
+async def test_what_compressed_bodies_become_is_held_until_they_are_answered(start: Any) -> None:
+    """And refused past the limit on all of them, of which nothing is left afterwards."""
+    door = await start(body_bytes_in_flight=200_000)
+    url, headers = "/v1/models/totals:predict", {"Content-Encoding": "gzip", "Content-Type": JSON}
+    for blanks, status in ((250_000, 429), (150_000, 200), (150_000, 200), (250_000, 429)):
+        packed = gzip.compress(b'{"sequences": [{"x": [1]}]' + b" " * blanks + b"}")
+        answer = await door.client.post(url, content=packed, headers=headers)
+        assert answer.status_code == status
 
 
 # --- the bytes round the JSON ---------------------------------------------------------------------------
@@ -276,3 +294,21 @@ def test_no_body_keeps_others_waiting(name: str) -> None:
         asyncio.run(served())
     gc.unfreeze()
     assert max(steps) < 0.05
+
+
+@pytest.mark.parametrize("wrong", [b'{"x": [[1]]}', b'{"y": [1]}', b'{"x": ["a"]}', b'{"x": [1]}'])
+async def test_nothing_of_a_large_body_outlives_its_answer(start: Any, wrong: bytes) -> None:
+    """Not in a cycle of errors and the frames they came through, which would stay until it is looked for."""
+    door = await start()
+    content = b'{"sequences": [%s]}' % b",".join([wrong] * 500)
+    gc.collect()
+    gc.disable()
+    try:
+        await door.client.post(
+            "/v1/models/totals:predict",
+            content=content[:-1] + b" " * 70_000 + b"}",
+            headers={"Content-Type": JSON},
+        )
+        assert [one for one in gc.get_objects() if isinstance(one, outline.Items)] == []
+    finally:
+        gc.enable()
