@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -94,7 +94,7 @@ class EmbeddedBackend:
     async def models(self) -> list[str]:
         """Return the names of the models that the directories or the config file give; unload all others."""
         names = await self._on_files(self._folders.names)
-        self._forget(key for key in self._versions if key[0] not in names)
+        await self._forget([key for key in self._versions if key[0] not in names])
         return names
 
     async def versions(self, model: str) -> list[VersionState]:
@@ -110,8 +110,7 @@ class EmbeddedBackend:
             if entry.specific is None or isinstance(self._versions.get((model, number)), Loaded):
                 states.append(await self._state((model, number), folders[number]))
         listed = {state.version for state in states}
-        self._forget(key for key in self._versions if key[0] == model and key[1] not in listed)
-        await self._on_files(self._stamps.forget_gone)
+        await self._forget([key for key in self._versions if key[0] == model and key[1] not in listed])
         return states
 
     async def label(self, model: str, label: str) -> int:
@@ -160,9 +159,11 @@ class EmbeddedBackend:
             raise errors.VersionNotFound(f"model {model!r} has no version {version}")
         return loaded
 
-    def _forget(self, gone: Iterable[Key]) -> None:
-        for key in list(gone):
+    async def _forget(self, gone: list[Key]) -> None:
+        for key in gone:
             del self._versions[key]
+        if gone:
+            await self._on_files(self._stamps.forget_gone)
 
     async def _state(self, key: Key, folder: Path) -> VersionState:
         known = self._versions.get(key)
