@@ -3,6 +3,7 @@
 A cause is another reading of the contract. It is tried by the model itself, outside of any graph.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,8 @@ FACTORS = {"60": 60.0, "1/60": 1 / 60, "3600": 3600.0, "24": 24.0, "86400": 8640
 FAR = 3.0
 """Standardized values lie around 0 with a deviation of 1, and not further off."""
 MOST_LABELS, SHOWN = 1000, 12
+FEW_LABELS = 5
+"""Of a feature: any order of so few is tried."""
 Answer = Mapping[str, Any]
 Change = Callable[[Manifest], Manifest]
 
@@ -169,6 +172,8 @@ def _of_categories(name: str, feature: Categories) -> Iterator[Cause]:
             yield Cause(f"features.{name}.first_id = {first}", _feature(name, first_id=first))
     for how, labels in _orders(feature.labels):
         yield Cause(f"features.{name}.labels {how}", _feature(name, labels=labels))
+    for order in itertools.permutations(feature.labels) if len(feature.labels) <= FEW_LABELS else ():
+        yield Cause(f"features.{name}.labels = [{_quoted(order)}]", _feature(name, labels=order))
 
 
 def _orders(labels: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -179,6 +184,10 @@ def _orders(labels: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for how, order in orders.items():
         if tuple(order) != labels:
             yield how, tuple(order)
+
+
+def _quoted(labels: Sequence[str]) -> str:
+    return ", ".join(f'"{label}"' for label in labels[:SHOWN]) + ", …" * (len(labels) > SHOWN)
 
 
 def _of_numbers(name: str, feature: Numbers) -> Iterator[Cause]:
@@ -268,8 +277,7 @@ def _of_head(name: str, head: Head, alone: Alone, cases: Sequence[Expected]) -> 
             yield Cause(f"heads.{name}.labels {how}", _head(name, labels=labels))
         order = _order_seen(name, head, alone, wanted)
         if order is not None and order != head.labels:
-            shown = ", ".join(f'"{label}"' for label in order[:SHOWN]) + ", …" * (len(order) > SHOWN)
-            yield Cause(f"heads.{name}.labels = [{shown}]", _head(name, labels=order))
+            yield Cause(f"heads.{name}.labels = [{_quoted(order)}]", _head(name, labels=order))
     elif isinstance(head, Numeric):
         yield from _of_numeric(name, head, alone, wanted)
 

@@ -103,6 +103,12 @@ CONTRACTS: dict[str, tuple[Manifest, Manifest, list[Any] | None, str]] = {
         None,
         "features.f.labels in alphabetical order",
     ),
+    "another order": (
+        changed(manifest_of(IDS), labels=("d", "c", "a", "b")),
+        manifest_of(IDS),
+        None,
+        'features.f.labels = ["d", "c", "a", "b"]',
+    ),
     "both": (
         manifest_of(IDS, padding="left"),
         changed(manifest_of(IDS), first_id=2),
