@@ -17,7 +17,7 @@ class FirstCome(Queue):
         self._waiting: list[Entry] = []
         self.cells = 0
 
-    def append(self, entry: Entry, now: float) -> None:
+    def append(self, entry: Entry) -> None:
         """Take a row in. The bound is not what is measured here: there is none."""
         self._waiting.append(entry)
         entry.caller.entries.append(entry)
