@@ -3,16 +3,15 @@
 Format and meaning: https://www.tensorflow.org/tfx/serving/serving_config.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from google.protobuf import text_format
 
+from seqserve.service.followed import Followed
 from seqserve.tfserving.config_pb2 import ModelConfig, ModelServerConfig
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +36,12 @@ class ModelConfigFile:
 
     def __init__(self, path: Path) -> None:
         """Read the file; raises ValueError, naming the file, where that fails."""
-        self._path = path
-        self._stamp = self._stat()
-        self._entries = read_model_config(path)
+        read = partial(read_model_config, path)
+        self._entries = Followed("the model config file", [path], read, look_seconds=0)
 
     def entries(self) -> dict[str, ModelEntry]:
         """Return the models by name."""
-        stamp = self._stat()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._entries = read_model_config(self._path)
-            except ValueError as error:
-                log.warning("the model config file stays as it was: %s", error)
-        return self._entries
-
-    def _stat(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size
+        return self._entries.value()
 
 
 def read_model_config(path: Path) -> dict[str, ModelEntry]:

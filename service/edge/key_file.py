@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from seqserve.service.edge.followed import read_file
 from seqserve.service.edge.keys import Keys, Line
+from seqserve.service.followed import read_file
 
 FIRST_LINE = "# API keys by their SHA-256, for SEQSERVE_KEYS; see: seqserve keys --help"
 MODE = 0o600

@@ -9,10 +9,10 @@ from typing import TypeVar
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
 from seqserve.service.edge.addresses import Addresses
-from seqserve.service.edge.followed import Followed
 from seqserve.service.edge.key_file import read_keys
 from seqserve.service.edge.keys import Keys
 from seqserve.service.edge.tokens import Tokens, read_jwks
+from seqserve.service.followed import Followed
 from seqserve.service.settings import Settings, naming
 
 Value = TypeVar("Value")

@@ -18,7 +18,7 @@ from typing import Any
 from cryptography import x509
 from prometheus_client import CollectorRegistry
 
-from seqserve.service.edge.followed import Followed, read_file
+from seqserve.service.followed import Followed, read_file
 from seqserve.service.metrics import TlsMetrics
 from seqserve.service.settings import Settings, naming
 

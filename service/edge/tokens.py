@@ -18,7 +18,7 @@ import orjson
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
 from seqserve.service.edge import scopes
-from seqserve.service.edge.followed import Followed, read_file
+from seqserve.service.followed import Followed, read_file
 
 RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 ALGORITHMS: Mapping[tuple[str, str], tuple[str, ...]] = {

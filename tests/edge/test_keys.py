@@ -13,9 +13,9 @@ import pytest
 
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
-from seqserve.service.edge.followed import LOOK_SECONDS, Followed
 from seqserve.service.edge.key_file import read_keys
 from seqserve.service.edge.keys import Keys, digest_of, new_key
+from seqserve.service.followed import LOOK_SECONDS, Followed
 from tests.edge.fakes import Clock, key_line
 
 OTHER = new_key()

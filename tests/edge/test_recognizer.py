@@ -7,9 +7,9 @@ import pytest
 
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
-from seqserve.service.edge.followed import Followed
 from seqserve.service.edge.keys import Keys, Line, new_key
 from seqserve.service.edge.recognizer import LONGEST, Credentials, Recognizer
+from seqserve.service.followed import Followed
 from seqserve.service.settings import Settings, SettingsUnusable
 from tests.edge.fakes import key_line
 from tests.edge.test_tokens import AUDIENCE, ISSUER, KEYS, jwk, reader, signed, written

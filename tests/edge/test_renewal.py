@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trustme
 
-from seqserve.service.edge import followed
+from seqserve.service import followed
 from seqserve.service.edge.keys import Line, new_key
 from tests.edge.fakes import key_line, write_certificate
 from tests.edge.service import OK, Doors, by_grpc, by_rest, listed, service, trusting

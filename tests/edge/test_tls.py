@@ -11,8 +11,8 @@ import pytest
 import trustme
 from prometheus_client import CollectorRegistry
 
-from seqserve.service.edge.followed import LOOK_SECONDS
 from seqserve.service.edge.tls import Tls, certificate_name, chosen_name
+from seqserve.service.followed import LOOK_SECONDS
 from tests.edge.fakes import Clock, write_certificate
 
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
 from seqserve.service.edge import tokens
-from seqserve.service.edge.followed import LOOK_SECONDS, Followed
 from seqserve.service.edge.tokens import LEEWAY_SECONDS, Tokens, read_jwks
+from seqserve.service.followed import LOOK_SECONDS, Followed
 from tests.edge.fakes import Clock
 
 ISSUER, AUDIENCE = "https://login.example", "seqserve"

@@ -1,4 +1,4 @@
-"""Files that are read again when they change: keys, keys of tokens, certificates."""
+"""Files that are read again when they change: keys, certificates, the model config file."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ ATTEMPTS = 3
 
 
 class Followed(Generic[Value]):
-    """What some files say now, looked at no more often than each second. May be asked from any thread.
+    """What some files say now. May be asked from any thread.
 
     Files that cannot be read, or are only half written, change nothing; that is logged once a change.
 
@@ -23,6 +23,7 @@ class Followed(Generic[Value]):
         what: what the files are, for the log.
         read: reads them; raises ValueError, naming the file, where what they say cannot be used.
         clock: seconds.
+        look_seconds: from one look at the files to the next; absent: LOOK_SECONDS.
     """
 
     def __init__(
@@ -31,14 +32,16 @@ class Followed(Generic[Value]):
         paths: Sequence[Path],
         read: Callable[[], Value],
         clock: Callable[[], float] = monotonic,
+        look_seconds: float | None = None,
     ) -> None:
         """Read the files; raises ValueError where that fails."""
         self._what = what
         self._paths = paths
         self._read = read
         self._clock = clock
+        self._look_seconds = LOOK_SECONDS if look_seconds is None else look_seconds
         self._lock = Lock()
-        self._next_look = clock() + LOOK_SECONDS
+        self._next_look = clock() + self._look_seconds
         self._stamps, self._value = self._first()
 
     def value(self) -> Value:
@@ -59,7 +62,7 @@ class Followed(Generic[Value]):
     def _look(self) -> None:
         if self._clock() < self._next_look:
             return  # another thread has looked meanwhile
-        self._next_look = self._clock() + LOOK_SECONDS
+        self._next_look = self._clock() + self._look_seconds
         stamps = self._stat()
         if stamps == self._stamps:
             return
