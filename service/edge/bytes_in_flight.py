@@ -45,15 +45,17 @@ class BytesInFlight:
         """
         while self.used + count > self._limit:
             largest = max(self._arriving, key=lambda other: other.count, default=held)
-            error = errors.QueueFull(
-                f"requests hold {self.used} of the {self._limit} bytes that body_bytes_in_flight allows, "
-                f"and {count} more came; send less at once, or try again",
-                retry_after=RETRY_SECONDS,
-                limit="body_bytes_in_flight",
-            )
             if largest.count < held.count + count:
-                raise error
-            largest.let_go(error)
+                raise self._full(count)
+            largest.let_go(self._full(count))
+
+    def _full(self, count: int) -> errors.QueueFull:
+        return errors.QueueFull(
+            f"requests hold {self.used} of the {self._limit} bytes that body_bytes_in_flight allows, "
+            f"and {count} more came; send less at once, or try again",
+            retry_after=RETRY_SECONDS,
+            limit="body_bytes_in_flight",
+        )
 
 
 class Held:
