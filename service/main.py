@@ -33,6 +33,7 @@ from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.memory import Memory
 from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.edge.tls import Tls, certificate_name
 from seqserve.service.logs import LinesDropped
@@ -89,7 +90,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     gateway = Gateway(catalog, runner, metrics, settings.max_items, limits=limits)
     tls = Tls.of(settings, metrics.registry)
     entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
-    in_flight = BytesInFlight(settings.body_bytes_in_flight)
+    in_flight = BytesInFlight(settings.body_bytes_in_flight, Memory().left)
     rest_server = RestServer(
         create_app(gateway, metrics, settings, entrance, in_flight),
         settings,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from seqserve.service import errors
 from seqserve.service.errors import SeqserveError
 
+LARGE = 2**20
 RETRY_SECONDS = 1.0
 """What a caller is told to wait: about what a request takes."""
 
@@ -18,10 +19,12 @@ class BytesInFlight:
 
     Args:
         limit: the most that they may hold together.
+        on_large: is called when a request of LARGE bytes or more has been released.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, on_large: Callable[[], None] | None = None) -> None:
         self._limit = limit
+        self._on_large = on_large
         self._arriving: set[Held] = set()
         self.used = 0
 
@@ -45,15 +48,17 @@ class BytesInFlight:
         """
         while self.used + count > self._limit:
             largest = max(self._arriving, key=lambda other: other.count, default=held)
-            error = errors.QueueFull(
-                f"requests hold {self.used} of the {self._limit} bytes that body_bytes_in_flight allows, "
-                f"and {count} more came; send less at once, or try again",
-                retry_after=RETRY_SECONDS,
-                limit="body_bytes_in_flight",
-            )
             if largest.count < held.count + count:
-                raise error
-            largest.let_go(error)
+                raise self._full(count)
+            largest.let_go(self._full(count))
+
+    def _full(self, count: int) -> errors.QueueFull:
+        return errors.QueueFull(
+            f"requests hold {self.used} of the {self._limit} bytes that body_bytes_in_flight allows, "
+            f"and {count} more came; send less at once, or try again",
+            retry_after=RETRY_SECONDS,
+            limit="body_bytes_in_flight",
+        )
 
 
 class Held:
@@ -84,8 +89,10 @@ class Held:
     def release(self) -> None:
         """Count its bytes no more; a second time is nothing."""
         self.arrived()
-        self._all.used -= self.count
-        self.count = 0
+        count, self.count = self.count, 0
+        self._all.used -= count
+        if count >= LARGE and self._all._on_large is not None:
+            self._all._on_large()
 
     def let_go(self, error: SeqserveError) -> None:
         """Make the request give way."""

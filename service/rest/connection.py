@@ -89,12 +89,11 @@ class Connection(asyncio.Protocol):
         if self._is_deaf:
             self._tell_refusal()
             return
-        try:
-            self._reader.feed(data)
-        except SeqserveError as error:
+        error = self._reader.feed(data)
+        if error is not None:
             self._refuse(error)
-            return
-        self._expect_more()
+        else:
+            self._expect_more()
 
     def _expect_more(self) -> None:
         """Wait for what is missing of what came; a phase that is lasting goes on."""

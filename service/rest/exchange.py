@@ -62,6 +62,7 @@ class Exchange:
         "_came",
         "_fault",
         "_has_begun",
+        "_has_failed",
         "_held",
         "_is_chunked",
         "_is_gone",
@@ -93,6 +94,7 @@ class Exchange:
         self._news = asyncio.Event()
         self._is_gone = False
         self._fault: SeqserveError | None = None
+        self._has_failed = False
         self._start: Message | None = None
         self._has_begun = False
         self._is_chunked = False
@@ -103,7 +105,7 @@ class Exchange:
     def part(self, part: bytes) -> bool:
         """Take a part of the body, and return whether the next one has to wait."""
         self._came += len(part)
-        if self.is_answered or self._fault is not None:
+        if self.is_answered or self._has_failed:
             return False
         try:
             if self._held is None:
@@ -128,8 +130,8 @@ class Exchange:
         """Let the application's next `receive` raise, or end an answer that has begun."""
         if self._has_begun:
             self._line.abort()
-        elif self._fault is None:
-            self._fault, self.keeps = error, False
+        elif not self._has_failed:
+            self._fault, self._has_failed, self.keeps = error, True, False
             self._drop()
 
     def gone(self) -> None:
@@ -141,6 +143,12 @@ class Exchange:
         self._parts.clear()
         self._release()
         self._news.set()
+
+    def _taken_fault(self) -> SeqserveError:
+        """Return the fault, and keep it nowhere: its traceback comes to hold what was read of the body."""
+        fault, self._fault = self._fault, None
+        assert fault is not None
+        return fault
 
     def _release(self) -> None:
         if self._held is not None:
@@ -162,6 +170,7 @@ class Exchange:
                 self._start = None
                 await problem(errors.Unexpected("an unexpected fault"))(self.scope, self.receive, self.send)
         finally:
+            self._fault = None
             self._release()
 
     async def receive(self) -> Message:
@@ -173,14 +182,14 @@ class Exchange:
         if self._awaits_continue and not self._is_gone:
             self._awaits_continue = False
             self._line.write(CONTINUE)
-        if not (self._is_gone or self.is_answered or self._fault is not None):
+        if not (self._is_gone or self.is_answered or self._has_failed):
             if not self._news.is_set():
                 self._line.wants()
             await self._news.wait()
             self._news.clear()
-        if self._fault is not None and not self.is_answered:
-            raise self._fault
-        if self._is_gone or self.is_answered:
+        if self._fault is not None:
+            raise self._taken_fault()
+        if self._is_gone or self.is_answered or self._has_failed:
             return {"type": "http.disconnect"}
         body = b"".join(self._parts)
         self._parts.clear()

@@ -15,6 +15,7 @@ import httptools
 from starlette.types import Scope
 
 from seqserve.service import errors
+from seqserve.service.errors import SeqserveError
 from seqserve.service.settings import Settings
 
 Headers = list[tuple[bytes, bytes]]
@@ -61,21 +62,21 @@ class Reader:
         self._pending = 0  # bytes before it that have made nothing yet
         self.in_head = False
 
-    def feed(self, data: bytes) -> None:
-        """Read what came.
+    def feed(self, data: bytes) -> SeqserveError | None:
+        """Read what came, and return what is wrong with it; nothing can be read after that.
 
-        Raises:
-            SeqserveError: HeadersTooLarge, MalformedHttp, MethodNotAllowed, or what the sink raised. Nothing
-                can be read after it.
+        Returns:
+            HeadersTooLarge, MalformedHttp, MethodNotAllowed, or what the sink raised. It is not raised: with
+            llhttp's error, which refers to it, it would be kept, and all that was read, until the collector
+            runs.
         """
         self._coming, self._has_advanced = len(data), False
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            raise _cause(error) from error
+            return _cause(error)
         self._pending = 0 if self._has_advanced else self._pending + len(data)
-        if self._pending > self._most_bytes:
-            raise self._too_large(self._pending)
+        return self._too_large(self._pending) if self._pending > self._most_bytes else None
 
     def _parse(self, data: bytes) -> None:
         while True:
@@ -184,8 +185,10 @@ def _parts(target: bytes) -> tuple[bytes, bytes]:
     return url.path or b"/", url.query or b""
 
 
-def _cause(error: httptools.HttpParserError) -> Exception:
+def _cause(error: httptools.HttpParserError) -> SeqserveError:
     """Return what went wrong: what a callback raised, else what llhttp found."""
-    if isinstance(error, httptools.HttpParserCallbackError) and isinstance(error.__context__, Exception):
+    if not isinstance(error, httptools.HttpParserCallbackError):
+        return errors.MalformedHttp(f"what came is not HTTP/1.1: {error}")
+    if isinstance(error.__context__, SeqserveError):
         return error.__context__
-    return errors.MalformedHttp(f"what came is not HTTP/1.1: {error}")
+    raise error
