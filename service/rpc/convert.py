@@ -51,9 +51,8 @@ def translate_body(request: translation_pb2.TranslateRequest) -> TranslateBody:
 def predict_body(request: sequence_pb2.PredictRequest) -> PredictBody:
     """Return the body that REST would have read, but that features are made when they are looked at."""
     given = {name: value for name, value in _present(request).items() if name in ("top_k", "seed")}
-    heads = list(request.heads) or None
-    sequences = [_Features(sequence.features) for sequence in request.sequences]
-    return PredictBody.model_construct(sequences=sequences, heads=heads, **given)
+    given["sequences"] = [_Features(sequence.features) for sequence in request.sequences]
+    return PredictBody.model_construct(heads=list(request.heads) or None, **given)
 
 
 def _present(message: Message) -> dict[str, Any]:

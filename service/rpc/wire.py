@@ -25,8 +25,11 @@ Table = Mapping[int, Any]
 """By number, the fields that are messages with objects in them: their own tables."""
 
 
-async def check_fields(raw: bytes, kind: Descriptor, most: int) -> None:
+async def check_fields(raw: bytes, kind: Any, most: int) -> None:
     """Refuse a message of too many fields; others have their turn meanwhile.
+
+    Args:
+        kind: the message's descriptor.
 
     Raises:
         MalformedMessage: it has more than `most`.
@@ -51,8 +54,8 @@ def most_objects(raw: bytes, kind: Descriptor) -> int:
     for tag in _object_tags(kind):
         # a tag may be longer than it need be: its first byte then says that another follows, and that is 0
         long = (octets[:-1] == (tag | MORE)) & (following == 0)
-        found += np.count_nonzero(octets == tag) + np.count_nonzero(long)
-    return int(found)
+        found += int(np.count_nonzero(octets == tag)) + int(np.count_nonzero(long))
+    return found
 
 
 def count_fields(raw: bytes, kind: Descriptor) -> Iterator[int]:
