@@ -12,6 +12,7 @@ import numpy as np
 
 from seqserve.service import errors
 from seqserve.service.contract.items import WarningDetail
+from seqserve.service.contract.late import Late, made
 from seqserve.service.contract.manifest import Elapsed, Manifest, Numbers, Tokens, has_steps
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.contract.texts import Text, one_text, text_input, words_in
@@ -93,7 +94,7 @@ class SequenceEncoder:
             features: by name, one entry a step: a list of labels (str or whole numbers), numbers or rows of
                 numbers; an array (time) or (time, width) of numbers; or for elapsed time `{"timestamps": …}`,
                 a list of RFC 3339 strings or an array of seconds since 1970. Of kind text or tokens, or per
-                sequence: one value, or a list or an array of it.
+                sequence: one value, or a list or an array of it. Any list or array may be `Late`.
 
         Raises:
             InvalidArgument: the class and its path say which feature, which step, and why.
@@ -109,7 +110,7 @@ class SequenceEncoder:
         seen: dict[str, list[WarningDetail]] = {UNSEEN_EVENT_TYPE: [], OUT_OF_RANGE: []}
         for name, encode in self._encoders.items():
             try:
-                values, unseen = encode(features[name])
+                values, unseen = encode(self._made(name, features[name]))
                 inputs[name] = cast(values, self._inputs[name])
             except errors.InvalidArgument as error:
                 raise error.at(name) from None
@@ -135,6 +136,12 @@ class SequenceEncoder:
             return len(vocabulary.encode(text))
         except errors.UnknownCategory:
             return 0
+
+    def _made(self, name: str, given: Any) -> Any:
+        """Return a feature's values; raises UnequalLengths before too many of one a sequence are made."""
+        if isinstance(given, Late) and len(given) > 1 and not has_steps(self._manifest.features[name]):
+            raise errors.UnequalLengths(f"{len(given)} values are given; the feature has one a sequence")
+        return made(given)
 
     def _text(self, name: str, features: Mapping[str, Any]) -> str:
         try:
@@ -236,7 +243,7 @@ class SequenceEncoder:
             if set(values) != {"timestamps"}:
                 raise errors.WrongType(f'{name!r}: an object is {{"timestamps": [...]}}', path=(name,))
             values = values["timestamps"]
-        if isinstance(values, list) or (isinstance(values, np.ndarray) and values.ndim in (1, 2)):
+        if isinstance(values, list | Late) or (isinstance(values, np.ndarray) and values.ndim in (1, 2)):
             return len(values)
         raise errors.WrongType(f"{name!r}: a list of one value a step is wanted", path=(name,))
 

@@ -54,7 +54,7 @@ class PredictBody(Body):
         description='by feature: labels, numbers, rows of them, {"timestamps": [RFC 3339, ...]}, or one value'
     )
     top_k: int = Field(1, description="how many labels `top` lists, best first")
-    heads: list[str] | None = Field(None, max_length=1000, description="which heads to answer; all if absent")
+    heads: list[str] | None = Field(None, description="which heads to answer; all if absent; at most 1000")
     seed: int | None = Field(None, description="for models that draw at random; theirs if absent")
 
 

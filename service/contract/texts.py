@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqserve.service import errors
+from seqserve.service.contract.late import Late, made
 from seqserve.service.contract.part import Part
 
 
@@ -40,6 +41,8 @@ def one_text(value: Any, longest: int | None) -> str:
     Raises:
         WrongType, EmptyText, TextTooLong.
     """
+    if isinstance(value, Late):
+        value = made(value) if len(value) == 1 else None
     text = value[0] if isinstance(value, list) and len(value) == 1 else value
     if not isinstance(text, str):
         raise errors.WrongType("one text is wanted, a string")

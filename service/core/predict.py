@@ -15,6 +15,7 @@ from seqserve.service.core.options import Given, check_range, option_inputs
 from seqserve.service.core.types import BatchOptions, Encoded, Outputs
 
 MOST_LABELS = 1000
+MOST_HEADS = 1000
 
 
 class PredictCodec:
@@ -34,6 +35,9 @@ class PredictCodec:
         return PredictPlan(self._manifest, self._encoder, wanted, body.top_k, rows, shared, body.sequences)
 
     def _chosen(self, names: Sequence[str]) -> dict[str, Head]:
+        if len(names) > MOST_HEADS:
+            message = f"heads has {len(names)} entries, more than the limit of {MOST_HEADS}"
+            raise errors.OptionOutOfRange(message, path=("heads",))
         for place, name in enumerate(names):
             if name not in self._manifest.heads:
                 known = ", ".join(self._manifest.heads)

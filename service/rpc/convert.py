@@ -5,14 +5,16 @@ the body, whose defaults are REST's, and the codecs check both doors.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from google.protobuf.message import Message
 
+from seqserve.service import errors
 from seqserve.service.contract import items
 from seqserve.service.contract.items import FailedItem, PredictBody, Sampling, TranslateBody
+from seqserve.service.contract.late import Late
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.types import Answered, ModelRef
 from seqserve.service.errors import Path
@@ -47,54 +49,64 @@ def translate_body(request: translation_pb2.TranslateRequest) -> TranslateBody:
 
 
 def predict_body(request: sequence_pb2.PredictRequest) -> PredictBody:
-    """Return the body that REST would have read; numbers and timestamps are arrays."""
+    """Return the body that REST would have read, but that features are made when they are looked at."""
     given = {name: value for name, value in _present(request).items() if name in ("top_k", "seed")}
-    return PredictBody(
-        sequences=[_features(sequence) for sequence in request.sequences],
-        heads=list(request.heads) or None,
-        **given,
-    )
+    given["sequences"] = [_Features(sequence.features) for sequence in request.sequences]
+    return PredictBody.model_construct(heads=list(request.heads) or None, **given)
 
 
 def _present(message: Message) -> dict[str, Any]:
     return {field.name: value for field, value in message.ListFields()}
 
 
-def _features(sequence: sequence_pb2.Sequence) -> dict[str, Any]:
-    return {name: _values(feature) for name, feature in sorted(sequence.features.items())}
+class _Features(Mapping[str, Any]):
+    """A sequence's features by name, as `SequenceEncoder.encode` takes them."""
+
+    __slots__ = ("_features",)
+
+    def __init__(self, features: Mapping[str, sequence_pb2.Feature]) -> None:
+        self._features = features
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._features:  # else a message's map would make it
+            raise KeyError(name)
+        return _values(self._features[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._features))
+
+    def __len__(self) -> int:
+        return len(self._features)
 
 
 def _values(feature: sequence_pb2.Feature) -> Any:
     """Return the values as `SequenceEncoder.encode` takes them; None, which it refuses, if none are set."""
     match feature.WhichOneof("values"):
         case "strings":
-            return list(feature.strings.values)
+            return Late(len(feature.strings.values), lambda: list(feature.strings.values))
         case "numbers":
-            return _rows(list(feature.numbers.values), feature.numbers.width or 1)
+            return _rows(feature.numbers)
         case "timestamps":
-            return {"timestamps": _seconds(feature.timestamps)}
+            stamps = feature.timestamps
+            return {"timestamps": Late(len(stamps.values), lambda: _seconds(stamps))}
     return None
 
 
-def _rows(values: list[float], width: int) -> Array | list[list[float]]:
-    """Return (time) or (time, width) numbers; rows of unequal length where they are no multiple of width."""
-    if width == 1:
-        return np.array(values, np.float64)
-    if width > 1 and len(values) % width == 0:
-        return np.array(values, np.float64).reshape(-1, width)
-    return _misfits(values, width)
+def _rows(numbers: sequence_pb2.Numbers) -> Late:
+    """Return (time) or (time, width) numbers; a last row that is short is refused once it is looked at.
 
-
-def _misfits(values: list[float], width: int) -> list[list[float]]:
-    """Return rows of which the encoder refuses one, whatever width the model has.
-
-    The last row is short. An only row is made empty instead, since the model's width may be its length. A
-    negative width makes as many empty rows as there are values.
+    A width below 1 stands for rows of nothing, as many as there are values.
     """
-    if width < 1:
-        return [[] for _ in values]
-    rows = [values[start : start + width] for start in range(0, len(values), width)]
-    return rows if len(rows) > 1 else [[]]
+    count, width = len(numbers.values), numbers.width or 1
+
+    def make() -> Array:
+        if width < 1 or count % width:
+            step, columns = divmod(count, width) if width > 1 else (0, 0)
+            raise errors.WrongWidth(f"step {step} has {columns} columns; width is {width}", path=(step,))
+        values = np.array(numbers.values, np.float64)
+        return values if width == 1 else values.reshape(-1, width)
+
+    return Late(-(-count // max(width, 1)), make)
 
 
 def _seconds(timestamps: sequence_pb2.Timestamps) -> Array:

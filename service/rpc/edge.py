@@ -34,6 +34,8 @@ from seqserve.service.logs import REQUEST_ID, request_id
 from seqserve.service.rpc.calls import Calls, Context
 from seqserve.service.rpc.faults import Field, call_status, dotted
 from seqserve.service.rpc.reading import Reader
+from seqserve.service.rpc.wire import check_fields
+from seqserve.service.settings import Settings
 from seqserve.service.status import grpc_status
 
 log = logging.getLogger(__name__)
@@ -76,18 +78,15 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     Args:
         calls: those that are open.
         reader: reads the requests of our own methods.
-        default_timeout: seconds that a call may take which comes without a deadline.
-        max_timeout: seconds that any call is given at most.
     """
 
-    def __init__(
-        self, entrance: Entrance, calls: Calls, reader: Reader, default_timeout: float, max_timeout: float
-    ) -> None:
+    def __init__(self, entrance: Entrance, calls: Calls, reader: Reader, settings: Settings) -> None:
         self._entrance = entrance
         self._calls = calls
         self._reader = reader
-        self._default_timeout = default_timeout
-        self._max_timeout = max_timeout
+        self._default_timeout = settings.default_timeout
+        self._max_timeout = settings.max_timeout
+        self._most_fields = settings.grpc_fields
         self._within: dict[str, Any] = {}  # by method, as each is called first; methods that exist are few
 
     async def intercept_service(
@@ -118,6 +117,7 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
             crossing, reading = self._crossing(name, context, method.field), self._reader.request(context)
             async with crossing as call, reading as raw:
                 call.visit.bytes_in = len(raw)
+                await check_fields(raw, method.request.DESCRIPTOR, self._most_fields)
                 packed = (await method.answer(_parsed(method.request, raw), call)).SerializeToString()
                 call.visit.bytes_out = len(packed)
                 return packed

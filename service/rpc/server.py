@@ -62,7 +62,7 @@ class RpcServer:
         self._health = Health(tuple(methods), settings.grpc_calls // 2, self._drop, watcher_patience)
         self._calls = Calls(settings.grpc_calls)
         reader = Reader(in_flight, settings.grpc_message_bytes, settings.body_seconds)
-        edge = Edge(entrance, self._calls, reader, settings.default_timeout, settings.max_timeout)
+        edge = Edge(entrance, self._calls, reader, settings)
         self._server = Server(edge, channel_options(settings))
         for service, of_service in {**methods, health.SERVICE: self._health.methods}.items():
             self._server.add_registered_method_handlers(service, of_service)

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
         description="most structural characters ([]{},:) of a body's JSON; a 25th of them in one item",
     )
     grpc_message_bytes: Count = Field(4 * 2**20, description="largest gRPC request, in bytes")
+    grpc_fields: Count = Field(
+        524_288, description="most fields (texts, labels, timestamps, ...) of a gRPC request"
+    )
     grpc_connections: Count = Field(4096, description="most open gRPC connections")
     grpc_calls: Count = Field(4096, description="most open gRPC calls")
     grpc_streams: Count = Field(4096, description="most open calls of one gRPC connection")

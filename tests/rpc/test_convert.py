@@ -65,7 +65,7 @@ def sequence(**features: Any) -> dict[str, Any]:
     for name, values in features.items():
         json_format.ParseDict(values, message.features[name])
     body = convert.predict_body(sequence_pb2.PredictRequest(sequences=[message]))
-    return body.sequences[0]
+    return dict(body.sequences[0])
 
 
 def numbers(*values: float, width: int = 0) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_timestamps_before_1970_keep_their_distance(encoder: SequenceEncoder) ->
     given = sequence(activity=numbers(7, 7), amount=numbers(1, 2, 3, 4, width=2))
     message = sequence_pb2.Sequence(features={"minutes": early})
     request = sequence_pb2.PredictRequest(sequences=[message])
-    given |= convert.predict_body(request).sequences[0]
+    given |= dict(convert.predict_body(request).sequences[0])
     minutes = encoder.encode(given).row.inputs["minutes"]
     np.testing.assert_allclose(minutes, [0, 1 / 60], rtol=1e-6)
 

@@ -15,6 +15,7 @@ from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.rpc.calls import Calls
 from seqserve.service.rpc.edge import Edge
 from seqserve.service.rpc.reading import Reader
+from seqserve.service.settings import Settings
 from seqserve.v1 import model_pb2
 from tests.edge.fakes import open_entrance
 
@@ -75,7 +76,7 @@ async def test_a_stream_that_breaks_has_the_form_of_errors(
     behaviour: Any, request_: bytes, code: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What came before the fault has been sent; the fault is a status with details."""
-    edge = Edge(open_entrance(), Calls(8), Reader(BytesInFlight(10**6), 10**6, 30.0), 30.0, 300.0)
+    edge = Edge(open_entrance(), Calls(8), Reader(BytesInFlight(10**6), 10**6, 30.0), Settings())
     server = grpc.aio.server(interceptors=(edge,))
     handlers = {"Stream": grpc.unary_stream_rpc_method_handler(behaviour)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Streams", handlers),))
