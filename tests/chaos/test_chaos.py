@@ -1,4 +1,4 @@
-"""`make chaos`, its least part: gateways stopped and replaced under load lose nothing; and what judges them."""
+"""The least part of `make chaos`: gateways stopped and replaced under load lose nothing; and what judges."""
 
 from pathlib import Path
 from random import Random
