@@ -100,7 +100,7 @@ def _welcome(started: Any, settings: Settings) -> None:
         _greet(started, settings)
     except OSError as error:
         log.warning("standard output takes no greeting: %s", error)
-        sys.stdout = None  # type: ignore[assignment]  # else the interpreter tries again at its end, and fails
+        sys.stdout = None  # else the interpreter tries again at its end, and fails
 
 
 def _greet(started: Any, settings: Settings) -> None:
