@@ -51,6 +51,11 @@ $(FUZZ_VENV)/.done: requirements/fuzz.txt
 fuzz: setup $(FUZZ_VENV)/.done  ## hostile inputs at both doors, 1.1 million of them
 	$(BIN)/python -m tests.fuzz --schemathesis $(FUZZ_VENV)/bin/schemathesis $(FUZZ)
 
+# SHORT=1: 10 SIGTERMs in place of 100. SOAK=600: seconds of mixed load with faults instead. CHAOS="--only clock --seed 7":
+# options; CHAOS=--help lists them.
+chaos: setup  ## stop, kill, starve and disturb a gateway under load, and see what its callers are told
+	$(BIN)/python -m tests.chaos $(if $(SHORT),--short) $(if $(SOAK),--soak $(SOAK)) $(CHAOS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

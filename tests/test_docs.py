@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from seqserve.service.contract.manifest import Manifest
 from seqserve.service.errors import leaves
 from seqserve.service.settings import Settings
@@ -29,11 +31,12 @@ def test_every_field_of_the_manifest_is_documented() -> None:
     assert [name for name in Manifest.model_fields if f"`{name}`" not in page] == []
 
 
-def test_the_tests_that_are_named_exist() -> None:
-    """docs/models.md shows each answer by tests; a renamed one would be no evidence."""
-    named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z_0-9]+)`", (DOCS / "models.md").read_text("utf-8"))
-    assert len(named) > 20
+@pytest.mark.parametrize("page", ["docs/models.md", "SECURITY.md"])
+def test_the_tests_that_are_named_exist(page: str) -> None:
+    """Each answer, and each promise, is shown by tests; a renamed one would be no evidence."""
     root = DOCS.parent
+    named = re.findall(r"`(tests/[a-z_/0-9]+\.py)::(test_[a-z_0-9]+)`", (root / page).read_text("utf-8"))
+    assert len(named) > 20
     assert [(file, name) for file, name in named if f"def {name}(" not in (root / file).read_text()] == []
 
 

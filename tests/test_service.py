@@ -215,6 +215,28 @@ def test_sigterm_loses_nothing(root: Path) -> None:
     assert answered == [400] * 4
 
 
+def test_a_full_disk_under_its_output_is_no_reason_not_to_serve(tmp_path: Path) -> None:
+    """Nobody reads the greeting; the log says so, and the end is a good one."""
+    command = [str(PROGRAM), "serve", "--root", str(tmp_path), "--rest-port", "0", "--grpc-port", "0"]
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "SEQSERVE_LAME_DUCK_SECONDS": "0"},
+        ) as process,
+    ):
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "No space left on device" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        assert "draining" in process.stderr.read()
+        assert process.wait(timeout=60) == 0
+
+
 def in_flight(service: Service) -> float:
     """Read the gauge of open requests."""
     with urllib.request.urlopen(f"http://{service.rest}/metrics", timeout=30) as response:

@@ -77,7 +77,7 @@ def serve(
         configure_logging(settings.log_level)
         for warning in warnings:
             log.warning(warning)
-        run(settings, lambda started: _greet(started, settings))
+        run(settings, lambda started: _welcome(started, settings))
     except SettingsUnusable as error:
         raise failed(f"settings: {error}") from None
     except OSError as error:  # only binding lets one through
@@ -92,6 +92,15 @@ def _check_installed(settings: Settings) -> None:
             "without --tfserving the models run in this process, which needs TensorFlow: "
             "pip install 'seqserve[embedded]'"
         )
+
+
+def _welcome(started: Any, settings: Settings) -> None:
+    """Greet, unless nobody can read it: a full disk, or a reader that has gone, is no reason not to serve."""
+    try:
+        _greet(started, settings)
+    except OSError as error:
+        log.warning("standard output takes no greeting: %s", error)
+        sys.stdout = None  # else the interpreter tries again at its end, and fails
 
 
 def _greet(started: Any, settings: Settings) -> None:

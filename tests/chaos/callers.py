@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
@@ -24,6 +24,8 @@ REST_CALLERS = GRPC_CALLERS = 6
 REST, GRPC = "REST", "gRPC"
 PAUSE = 0.02
 """At most, between two calls of a caller: one that always asks takes the other programs' time."""
+MORE_SECONDS = 30.0
+"""That is waited for calls at most."""
 OUTAGE = {OK, "BACKEND_UNAVAILABLE", "NOT_READY", "DEADLINE_EXCEEDED", "QUEUE_FULL"}
 """What a caller may be told while the model server is away or slow."""
 Choose = Callable[[], Gateway | None]
@@ -122,10 +124,11 @@ class Load:
     _is_over: bool = False
 
     async def more(self, count: int) -> list[Made]:
-        """Wait for so many more calls, and return them."""
+        """Wait for so many more calls, but not for ever, and return them."""
         before = len(self.calls)
-        async with self._more:
-            await self._more.wait_for(lambda: len(self.calls) >= before + count)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MORE_SECONDS), self._more:
+                await self._more.wait_for(lambda: len(self.calls) >= before + count)
         return self.calls[before:]
 
     async def until(self, seconds: float, is_wanted: Callable[[Made], bool]) -> float | None:
@@ -133,7 +136,7 @@ class Load:
         began = perf_counter()
         try:
             async with asyncio.timeout(seconds):
-                while not is_wanted((await self.more(1))[-1]):
+                while not any(map(is_wanted, await self.more(1))):
                     pass
         except TimeoutError:
             return None

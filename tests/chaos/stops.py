@@ -35,9 +35,8 @@ async def sigterms(world: World, rounds: int) -> list[Finding]:
                 faults += gateway.faults()
             before += [call for call in load.calls if call.began < at]
             after += load.since(at)
-    lost = [call for call in before if call.outcome != OK]
     return [
-        *(_answered(f"{rounds} SIGTERMs under load, {door}", before, lost, door) for door in (REST, GRPC)),
+        *(answered(f"{rounds} SIGTERMs under load, {door}", before, door) for door in (REST, GRPC)),
         Finding("… exit status", "0 each time", _words(codes), set(codes) == {0}),
         Finding("… calls sent later", "answered, or told to go elsewhere", counted(after), None),
         Finding("… tracebacks in the log", "none", str(faults), faults == 0),
@@ -55,9 +54,10 @@ async def _signalled(world: World, gateway: Gateway, number: signal.Signals) -> 
     return load, at
 
 
-def _answered(what: str, calls: list[Made], lost: list[Made], door: str) -> Finding:
+def answered(what: str, calls: list[Made], door: str) -> Finding:
+    """Judge the calls of one door that had to be answered."""
     mine = [call for call in calls if call.door == door]
-    unanswered = Counter(call.outcome for call in lost if call.door == door)
+    unanswered = Counter(call.outcome for call in mine if call.outcome != OK)
     seen = f"{len(mine)} sent before, {unanswered.total()} not answered {_words(unanswered)}"
     return Finding(what, "every call sent before is answered", seen, bool(mine) and not unanswered)
 
