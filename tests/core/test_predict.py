@@ -65,7 +65,10 @@ def test_a_warning_comes_with_its_step_and_value() -> None:
     assert "warning_details" not in near
 
 
-WORDS = b'{"kind": "text_vectorization", "vocabulary": ["", "[UNK]", "two", "dogs", "run"]}'
+WORDS = (
+    b'{"kind": "text_vectorization", "standardize": "lower_and_strip_punctuation", "split": "whitespace", '
+    b'"vocabulary": ["", "[UNK]", "two", "dogs", "run"]}'
+)
 
 
 @pytest.mark.parametrize(
