@@ -7,9 +7,17 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
+from seqserve.service import errors
+from seqserve.service.core.limits import Limits, Shares
+from seqserve.service.core.types import Principal
+from seqserve.service.edge.access_log import AccessLog
+from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.recognizer import Credentials, Recognizer
 from seqserve.service.main import running
-from seqserve.service.rest.app import create_ops_app
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest.app import create_app, create_ops_app
 from seqserve.service.settings import Settings
 from tests.core.fakes import FakeBackend, totals
 from tests.edge.fakes import open_entrance
@@ -144,3 +152,26 @@ async def test_the_service_listens_there_where_it_is_told_to(given: dict[str, in
         port = service.ops_port or service.rest_port
         for path in ("/healthz", "/metrics", "/docs"):
             assert (await client.get(f"http://127.0.0.1:{port}{path}")).status_code == 200
+
+
+class KnowsNobody(Recognizer):
+    """Lets nobody in."""
+
+    def principal(self, credentials: Credentials) -> Principal:
+        """Raise Unauthenticated."""
+        raise errors.Unauthenticated("a key is wanted")
+
+
+async def test_probes_pages_and_a_browsers_question_need_no_key(start: Any) -> None:
+    """Calls, models and metrics do: nobody is told more than that the service is there, and how to ask it."""
+    door = await start()
+    entrance = Entrance(KnowsNobody(), Limits(Shares()), AccessLog(), Metrics(CollectorRegistry()))
+    app = create_app(door.gateway, door.metrics, Settings(cors_origins=APP), entrance)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://rest") as client:
+        for path in ("/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", "/docs/swagger-ui.css"):
+            assert (await client.get(path)).status_code == 200
+        assert (await client.options(CALL, headers=preflight(APP))).status_code == 200
+        for method, path in (("GET", "/metrics"), ("GET", "/v1/models"), ("POST", CALL), ("GET", "/none")):
+            refused = await client.request(method, path, headers={"Origin": APP})
+            assert (refused.status_code, refused.headers["www-authenticate"][:6]) == (401, "Bearer")
+            assert "WWW-Authenticate" in refused.headers["access-control-expose-headers"]
