@@ -135,7 +135,7 @@ class _Doors:
         self._app = create_app(core.gateway, core.metrics, settings, open_entrance())
         reader = Reader(BytesInFlight(10**9), settings.grpc_message_bytes, settings.body_seconds)
         calls, entrance = Calls(settings.grpc_calls), open_entrance()
-        edge = Edge(entrance, calls, reader, settings.default_timeout, settings.max_timeout)
+        edge = Edge(entrance, calls, reader, settings)
         self._methods = {
             name: edge._round(f"/{service}/{name}", method).stream_unary
             for service, methods in services(core.gateway, RPCS).items()
