@@ -233,7 +233,7 @@ async def both_doors(
             await (
                 started.catalog.look()
             )  # a model server loads the older versions after it has begun to answer
-        yield Both(started, backend, rest, channel, key)
+        yield Both(started, backend, rest, channel, key=key)
 
 
 def translate_message(row: Row) -> translation_pb2.TranslateRequest:

@@ -57,7 +57,7 @@ class Entrance:
         share: AbstractContextManager[None] = nullcontext()
         try:
             if is_open:
-                arrival.principal = Principal(credentials.address)
+                arrival.principal = Principal(self._recognizer.address(credentials))
             else:
                 arrival.principal = self._recognizer.principal(credentials)
                 share = self._limits.calling(arrival.principal.name)
@@ -80,7 +80,14 @@ class Entrance:
         visit = call.visit if call is not None else Visit()
         if visit.code:  # the door has ended it by itself
             code, reason = visit.code, ""
-        self._access_log.write(visit, code, reason, self._clock() - arrival.began, **arrival.who())
+        self._access_log.write(visit, code, reason, self._clock() - arrival.began, **self._who(arrival))
+
+    def _who(self, arrival: "_Arrival") -> dict[str, str]:
+        """Return what the access log has of a caller: the address where that is all that is known."""
+        who = {"request_id": arrival.id, "transport": arrival.transport}
+        if arrival.principal is None:
+            return {**who, "address": self._recognizer.address(arrival.credentials)}
+        return {**who, "principal": arrival.principal.name}
 
 
 @dataclass(slots=True)
@@ -93,10 +100,3 @@ class _Arrival:
     id: str
     principal: Principal | None = None
     call: Call | None = None
-
-    def who(self) -> dict[str, str]:
-        """Return what the access log has of a caller: the address where that is all that is known."""
-        known = (
-            {"principal": self.principal.name} if self.principal else {"address": self.credentials.address}
-        )
-        return {"request_id": self.id, "transport": self.transport, **known}

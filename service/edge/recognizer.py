@@ -84,13 +84,17 @@ class Recognizer:
             Unauthenticated: nobody that is known here.
         """
         if not self._must_tell:
-            given = credentials
-            return Principal(self._addresses.caller(given.address, given.forwarded, given.forwarded_for))
+            return Principal(self.address(credentials))
         if self._has_secrets and (secret := _secret(credentials)):
             return self._bearer(secret)
         if self._certificates and credentials.certificate:
             return self._holder(credentials.certificate)
         raise errors.Unauthenticated(f"nobody is named: send {self._wanted()}")
+
+    def address(self, credentials: Credentials) -> str:
+        """Return the address that a call comes from, past trusted proxies; IPv6 as its network."""
+        given = credentials
+        return self._addresses.caller(given.address, given.forwarded, given.forwarded_for)
 
     def _bearer(self, secret: str) -> Principal:
         principal = self._keys.value().bearer(secret) if self._keys is not None else None

@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     tls_cert: Path | None = Field(None, description="PEM of this service's certificate; turns TLS on")
     tls_key: Path | None = Field(None, description="PEM of that certificate's key")
     tls_client_ca: Path | None = Field(
-        None, description="PEM of the authority of callers' certificates, which are then asked for"
+        None, description="PEM of the authority of callers' certificates; nobody connects without one then"
     )
     trusted_proxies: str = Field(
         "",

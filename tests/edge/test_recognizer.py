@@ -7,6 +7,7 @@ import pytest
 
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
+from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.keys import Keys, Line, new_key
 from seqserve.service.edge.recognizer import LONGEST, Credentials, Recognizer
 from seqserve.service.followed import Followed
@@ -80,6 +81,15 @@ def test_without_any_of_them_the_address_is_the_name() -> None:
     for given in ({}, {"api_key": KEY}, {"authorization": "Basic x"}, {"certificate": "batch.example"}):
         assert recognized(known, **given) == Principal("192.0.2.7")
     assert recognized(known, forwarded="for=198.51.100.1") == Principal("198.51.100.1")
+
+
+def test_who_is_refused_still_has_an_address(keys: Followed[Keys]) -> None:
+    """The log tells where bad keys come from, also behind a proxy."""
+    known = Recognizer(keys, addresses=Addresses(["192.0.2.7"]))
+    given = Credentials("192.0.2.7", api_key=OTHER, forwarded="for=198.51.100.1")
+    with pytest.raises(errors.Unauthenticated):
+        known.principal(given)
+    assert known.address(given) == "198.51.100.1"
 
 
 def test_certificates_alone() -> None:
