@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import logging
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SLOW = {"trained", "translators", "model_server"}
 """Fixtures that train or start a program: what uses one, itself or through another, is marked `slow`."""
 
+os.environ.setdefault("SEQSERVE_LAME_DUCK_SECONDS", "0")  # what a test stops has no callers to send elsewhere
 settings.register_profile("seqserve", deadline=None)  # the machine may be busy
 settings.load_profile("seqserve")
 

@@ -215,6 +215,22 @@ def test_sigterm_loses_nothing(root: Path) -> None:
     assert answered == [400] * 4
 
 
+def test_a_second_signal_ends_it_without_waiting(tmp_path: Path) -> None:
+    """In the middle of a lame duck that is far longer than the test; what is open is cut off."""
+    command = [str(PROGRAM), "serve", "--root", str(tmp_path), "--rest-port", "0", "--grpc-port", "0"]
+    patient = {**os.environ, "SEQSERVE_LAME_DUCK_SECONDS": "600"}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=patient
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if '"serving"' in line:
+                process.send_signal(signal.SIGTERM)
+            if '"leaving"' in line:
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+
+
 def test_a_full_disk_under_its_output_is_no_reason_not_to_serve(tmp_path: Path) -> None:
     """Nobody reads the greeting; the log says so, and the end is a good one."""
     command = [str(PROGRAM), "serve", "--root", str(tmp_path), "--rest-port", "0", "--grpc-port", "0"]

@@ -85,7 +85,13 @@ class Service:
 @contextmanager
 def service(core: int, root: Path, command: Sequence[str] = COMMAND, **settings: object) -> Iterator[Service]:
     """Run `seqserve serve`, with its defaults but for the settings given; ready when it is yielded."""
-    given = {"ROOT": root, "REST_PORT": 0, "GRPC_PORT": 0, **{k.upper(): v for k, v in settings.items()}}
+    given = {
+        "ROOT": root,
+        "REST_PORT": 0,
+        "GRPC_PORT": 0,
+        "LAME_DUCK_SECONDS": 0,
+        **{k.upper(): v for k, v in settings.items()},
+    }
     own = {f"SEQSERVE_{name}": str(value) for name, value in given.items()}
     began = time.perf_counter()
     with started(core, (*command, "serve"), own) as (process, words):

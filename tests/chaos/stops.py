@@ -24,7 +24,7 @@ async def sigterms(world: World, rounds: int) -> list[Finding]:
     before: list[Made] = []
     after: list[Made] = []
     codes: Counter[int | None] = Counter()
-    faults = 0
+    faults = under_way = 0
     async with world.model_server() as server:
         for number in range(rounds):
             lame_duck = world.random.choice(LAME_DUCKS)
@@ -34,9 +34,11 @@ async def sigterms(world: World, rounds: int) -> list[Finding]:
                 codes[await gateway.ended(STOP_SECONDS)] += 1
                 faults += gateway.faults()
             before += [call for call in load.calls if call.began < at]
+            under_way += sum(call.began < at < call.ended for call in load.calls)
             after += load.since(at)
     return [
         *(answered(f"{rounds} SIGTERMs under load, {door}", before, door) for door in (REST, GRPC)),
+        Finding("… under way when it came", "some", str(under_way), under_way > 0),
         Finding("… exit status", "0 each time", _words(codes), set(codes) == {0}),
         Finding("… calls sent later", "answered, or told to go elsewhere", counted(after), None),
         Finding("… tracebacks in the log", "none", str(faults), faults == 0),
