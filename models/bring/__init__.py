@@ -37,7 +37,7 @@ from seqserve.models.bring.translation import bring_translator
 from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.proof import NOT_COMPARED
 from seqserve.models.bring.translation.vocabularies import read_text
-from seqserve.models.bring.trial import try_model
+from seqserve.models.bring.trial import check_one_bucket, try_model
 from seqserve.models.config import ConfigInvalid, unreadable
 from seqserve.models.draft import Draft
 from seqserve.service.contract.features import Files, SequenceEncoder
@@ -87,6 +87,11 @@ def bring(
     _check_examples(contract, manifest, files)
     check_ids_named(contract, ids)
     trial = try_model(manifest, function, contract.examples, files)
+    is_open = all(matching.features[name].shape[1] is None for name in contract.stepped)
+    if len(manifest.buckets) == 1 and is_open and contract.padding is None:
+        encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE, files)
+        rows = [encoder.encode(sent).row for sent in trial.clear]
+        check_one_bucket(manifest, function, rows, _tolerance(file))
     alone = Alone(manifest, function, files)
     expected, uncompared = _expected(contract, expect, file, matching, alone)
     requests, probes = (

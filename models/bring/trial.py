@@ -135,6 +135,30 @@ def run(
     return outputs
 
 
+def check_one_bucket(manifest: Manifest, function: Function, rows: Iterable[Row], tolerance: float) -> None:
+    """Refuse the one bucket of an open time axis where padding to it changes an answer.
+
+    Raises:
+        ConfigInvalid: naming the head and by how much.
+    """
+    (bucket,) = manifest.buckets
+    for row in rows:
+        padded, alone = run(manifest, function, [row]), run(manifest, function, [row], row.length)
+        for name, head in manifest.heads.items():
+            if isinstance(head, TextHead):
+                continue
+            values = padded[name][0]
+            if head.per == "step":
+                values = real_steps(values, row.length, manifest.padding)
+            if not np.allclose(values, alone[name][0], tolerance, tolerance):
+                off = np.abs(values - alone[name][0]).max()
+                raise ConfigInvalid(
+                    f"buckets: [{bucket}], but a sequence of {row.length} steps padded to it changes "
+                    f'heads.{name} by {off:.3g}: say padding = "left" or "right" if training padded each row '
+                    f"to {bucket} steps; if not, give several buckets and let the model mask its padding"
+                )
+
+
 def _check_steps(manifest: Manifest, outputs: Mapping[str, Array], length: int) -> None:
     for name, head in manifest.heads.items():
         if head.per == "step" and outputs[name].shape[1] != length:

@@ -125,6 +125,16 @@ def test_a_leak_that_clear_answers_hide_is_refused(tmp_path: Path) -> None:
         export(model, NUMBERS + HEAD, tmp_path)
 
 
+def test_one_bucket_of_an_open_axis_hides_no_leak(tmp_path: Path) -> None:
+    """Each row is padded to it, as training's were: that is to be said, for it changes the answers."""
+    model, one = classifier(layers.GlobalAveragePooling1D()), "buckets = [8]\n" + NUMBERS + HEAD
+    with pytest.raises(ConfigInvalid, match=r"buckets: \[8\].* changes heads.label by 0.*say padding ="):
+        export(model, one, tmp_path)
+    assert manifest_of(export(model, 'padding = "right"\n' + one, tmp_path)).buckets == (8,)
+    masked = classifier(layers.Masking(0.0), layers.GRU(4))
+    assert manifest_of(export(masked, one, tmp_path)).masking_inputs == ("x",)
+
+
 class Fickle(layers.Layer):
     """Works when it is called, not when it is traced."""
 
