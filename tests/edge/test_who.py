@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
@@ -174,3 +175,23 @@ async def test_no_key_is_told(settings: dict[str, Any], caplog: pytest.LogCaptur
         if sample.labels.get("reason") == UNKNOWN
     ]
     assert sum(turned_away) > 100
+
+
+async def test_behind_a_proxy_callers_go_by_their_own_address(caplog: pytest.LogCaptureFixture) -> None:
+    """The same at both doors, and a header that comes in two lines is one list."""
+    caplog.set_level(logging.INFO)
+    proxied = [
+        ([("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "192.0.2.7")], "192.0.2.7"),
+        ([("forwarded", "for=6.6.6.6"), ("forwarded", 'for="[2001:db8::7]:80"')], "2001:db8::/64"),
+    ]
+    settings = {"trusted_proxies": "127.0.0.0/8,::1", "access_log": 1.0}
+    async with service(**settings) as doors, doors.rest() as rest, doors.channel() as channel:
+        for headers, address in proxied:
+            caplog.clear()
+            assert (await rest.get("/v1/models", headers=httpx.Headers(headers))).status_code == 200
+            assert await sent(channel, LIST, b"", tuple(headers)) == OK
+            lines = [vars(record)["fields"] for record in caplog.records if record.name == "seqserve.access"]
+            assert [(line["transport"], line["principal"]) for line in lines] == [
+                ("rest", address),
+                ("grpc", address),
+            ]
