@@ -26,6 +26,8 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 _ID_FORM = re.compile(r"[\x21-\x7e]{1,128}")
 MOST_LINES = 4096
 """Lines that wait to be written; most are below 1 KiB, none above 40."""
+GATHERING_SECONDS, MOST_TOGETHER = 0.02, 256
+"""For how long the thread gathers lines, and how many: to be woken for each would cost the most of all."""
 LONGEST_MESSAGE, LONGEST_FIELD = 2000, 500
 """Characters of a message, and of each member that is added to it."""
 MOST_FRAMES, MOST_CAUSES = 12, 4
@@ -76,7 +78,8 @@ class LineHandler(logging.Handler):
         super().__init__()
         self.dropped = 0
         self._descriptor = descriptor
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="logs", daemon=True)
         self._thread.start()
 
@@ -92,20 +95,30 @@ class LineHandler(logging.Handler):
 
     def close(self) -> None:
         """Wait for what is queued, `CLOSING_SECONDS` at most; `logging` does so when the program ends."""
-        self._lines.put(None)
+        self._closing.set()
+        self._lines.put(b"")  # so that the thread wakes
         self._thread.join(CLOSING_SECONDS)
         super().close()
 
     def _write_all(self) -> None:
-        while (line := self._lines.get()) is not None:
+        """Write what has come, and then what comes within `GATHERING_SECONDS`, together."""
+        while not self._closing.is_set() or not self._lines.empty():
+            lines = [self._lines.get()]
+            self._closing.wait(GATHERING_SECONDS)
+            while len(lines) < MOST_TOGETHER and not self._lines.empty():
+                lines.append(self._lines.get())
             try:
-                _write(self._descriptor, line)
+                _write(self._descriptor, b"".join(lines))
             except OSError:  # nobody can read it any more
-                self.dropped += 1
+                self.dropped += sum(map(bool, lines))
 
 
 def configure_logging(level: str) -> None:
-    """Send every log line to standard error as JSON, and the access log's whatever the level is."""
+    """Send every log line to standard error as JSON, and the access log's whatever the level is.
+
+    It comes before grpc is imported, whose core would write there by itself, and wait for a reader.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler = LineHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

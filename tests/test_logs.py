@@ -115,7 +115,8 @@ def test_where_nobody_reads_lines_are_dropped_counted_and_nobody_waits(root_logg
     CollectorRegistry().register(LinesDropped())  # as the service does
     os.set_blocking(reading, False)
     lines = b""
-    handler._lines.put(None)
+    handler._closing.set()
+    handler._lines.put(b"")
     while handler._thread.is_alive():
         lines += os.read(reading, 1 << 20) if _ready(reading) else b""
     lines += os.read(reading, 1 << 20) if _ready(reading) else b""
@@ -157,7 +158,10 @@ def test_a_service_whose_errors_nobody_reads_answers_and_ends() -> None:
     """Each request writes a line, and the pipe is full after some hundred."""
     ports = ["--rest-port", "0", "--grpc-port", "0"]
     command = [str(PROGRAM), "serve", "--tfserving", "127.0.0.1:9", "--models", "absent", *ports]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    at_once = {**os.environ, "SEQSERVE_LAME_DUCK_SECONDS": "0"}
+    process = subprocess.Popen(
+        command, env=at_once, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         greeting = next(line for line in process.stdout if "REST on" in line)

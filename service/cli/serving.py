@@ -67,7 +67,6 @@ def serve(
     Example: SEQSERVE_KEYS=keys SEQSERVE_TLS_CERT=crt.pem SEQSERVE_TLS_KEY=key.pem seqserve serve --host ::
     """
     from seqserve.service.logs import configure_logging
-    from seqserve.service.main import run
 
     options: dict[str, Any] = {"root": root, "host": host, "rest_port": rest_port, "grpc_port": grpc_port}
     options |= {"tfserving": tfserving, "models": models}
@@ -75,6 +74,8 @@ def serve(
         settings, warnings = read_settings({name: v for name, v in options.items() if v is not None})
         _check_installed(settings)
         configure_logging(settings.log_level)
+        from seqserve.service.main import run  # grpc is imported here, and reads the environment
+
         for warning in warnings:
             log.warning(warning)
         run(settings, lambda started: _welcome(started, settings))
