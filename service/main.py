@@ -95,6 +95,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
         create_app(gateway, metrics, settings, entrance, in_flight),
         settings,
         metrics,
+        entrance,
         in_flight,
         tls=tls.ssl_context() if tls is not None else None,
         certificate=certificate_name,
@@ -103,7 +104,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
         _closing(backend),
-        _ops(ops, settings, metrics, in_flight) as ops_port,
+        _ops(ops, settings, metrics, entrance, in_flight) as ops_port,
         _rest(rest_server) as (rest, rest_port),
         _rpc(gateway, catalog, settings, entrance, in_flight, tls) as (rpc, grpc_port),
         _scheduling(scheduler),
@@ -235,13 +236,13 @@ async def _rest(rest: RestServer) -> AsyncIterator[tuple[RestServer, int]]:
 
 @asynccontextmanager
 async def _ops(
-    app: ASGIApp, settings: Settings, metrics: Metrics, in_flight: BytesInFlight
+    app: ASGIApp, settings: Settings, metrics: Metrics, entrance: Entrance, in_flight: BytesInFlight
 ) -> AsyncIterator[int | None]:
     """Serve operators on a port of their own, without TLS, and yield it; None: the settings name none."""
     if settings.ops_port is None:
         yield None
         return
-    server = RestServer(app, settings, metrics, in_flight, port=settings.ops_port)
+    server = RestServer(app, settings, metrics, entrance, in_flight, port=settings.ops_port)
     async with _rest(server) as (_, port):
         yield port
 

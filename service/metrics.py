@@ -101,13 +101,10 @@ class Metrics:
             "limit_hits", "Calls and connections refused by a limit; the setting's name.", ("limit",)
         )
         self.turned_away = self._counter(
-            "turned_away", "Calls refused before they reached a route or method.", ("transport", "reason")
+            "turned_away", "Calls and connections refused before a route or method.", ("transport", "reason")
         )
 
         self.rest_connections = self._gauge("rest_connections", "Open REST connections.", ())
-        self.rest_refused = self._counter(
-            "rest_refused", "REST connections and requests refused before there was a call.", ("reason",)
-        )
 
     def of(self, family: Family, *labels: str) -> Family:
         """Return the family's series of these labels; faster than `labels`, which locks and converts."""

@@ -69,6 +69,14 @@ class Entrance:
             raise
         self._left(arrival, None)
 
+    def refused(self, error: SeqserveError, address: str, transport: str, id: str = "") -> None:
+        """Count what a door refused before there was a call, and write it down if it was answered.
+
+        Args:
+            id: the answer's; empty: there was none.
+        """
+        self._left(_Arrival(self._clock(), Credentials(address), transport, id), error)
+
     def _left(self, arrival: "_Arrival", error: BaseException | None) -> None:
         """Count and write down how a call ended."""
         call, metrics = arrival.call, self._metrics
@@ -80,7 +88,8 @@ class Entrance:
         visit = call.visit if call is not None else Visit()
         if visit.code:  # the door has ended it by itself
             code, reason = visit.code, ""
-        self._access_log.write(visit, code, reason, self._clock() - arrival.began, **self._who(arrival))
+        if arrival.id:
+            self._access_log.write(visit, code, reason, self._clock() - arrival.began, **self._who(arrival))
 
     def _who(self, arrival: "_Arrival") -> dict[str, str]:
         """Return what the access log has of a caller: the address where that is all that is known."""

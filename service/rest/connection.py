@@ -16,6 +16,7 @@ from starlette.types import Scope
 from seqserve.service import errors
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.rest.edge import TRANSPORT
 from seqserve.service.rest.exchange import STATUS_LINES, Exchange
 from seqserve.service.rest.problems import problem
 from seqserve.service.rest.reader import Reader
@@ -71,16 +72,16 @@ class Connection(asyncio.Protocol):
         self.is_made = True
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
         client = address_of(transport, "peername")
+        self._client = client[0] if client is not None else ""
         self._reader = Reader(self._settings, self._described(client), self)
         self._shared.connections.add(self)
         if self._peer is None:
-            peer = client[0] if client is not None else ""
             try:
-                self._shared.room.enter(peer)
+                self._shared.room.enter(self._client)
             except errors.TooManyConnections as error:
                 self._turn_away(error)
                 return
-            self._peer = peer
+            self._peer = self._client
         self._shared.metrics.rest_connections.inc()
         self._expect(Phase.IDLE, self._settings.idle_seconds)
 
@@ -225,7 +226,7 @@ class Connection(asyncio.Protocol):
         self._shared.turned_away += 1
         self._expect(Phase.CLOSE, CLOSE_SECONDS)
         if self._shared.turned_away > MOST_TURNED_AWAY:
-            self._shared.count_refused(error)
+            self._shared.entrance.refused(error, self._client, TRANSPORT)
             self.abort()
 
     def _refuse(self, error: SeqserveError) -> None:
@@ -247,8 +248,9 @@ class Connection(asyncio.Protocol):
         if error is None or self._exchanges:
             return
         self._refusal = None
-        self._shared.count_refused(error)
-        self.write(_as_bytes(error, self._shared.date))
+        id = request_id("")
+        self._shared.entrance.refused(error, self._client, TRANSPORT, id)
+        self.write(_as_bytes(error, id, self._shared.date))
         self._end(has_more=True)
 
     def _end(self, has_more: bool) -> None:
@@ -324,12 +326,12 @@ def address_of(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] 
     return (str(name[0]).removeprefix("::ffff:"), int(name[1])) if isinstance(name, tuple) else None
 
 
-def _as_bytes(error: SeqserveError, date: bytes) -> bytes:
+def _as_bytes(error: SeqserveError, id: str, date: bytes) -> bytes:
     """Return an error as a whole response, outside of any request."""
-    token = REQUEST_ID.set(request_id(""))
+    token = REQUEST_ID.set(id)
     try:
         response = problem(error)
-        headers = [*response.raw_headers, (b"x-request-id", REQUEST_ID.get().encode())]
+        headers = [*response.raw_headers, (b"x-request-id", id.encode())]
     finally:
         REQUEST_ID.reset(token)
     lines = [STATUS_LINES[response.status_code], date, *(b"%b: %b\r\n" % header for header in headers)]

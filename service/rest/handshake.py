@@ -10,6 +10,7 @@ import ssl
 
 from seqserve.service import errors
 from seqserve.service.rest.connection import Connection
+from seqserve.service.rest.edge import TRANSPORT
 from seqserve.service.rest.shared import Shared
 
 PAUSE_SECONDS = 0.05
@@ -45,7 +46,7 @@ class Handshakes:
         try:
             self._shared.room.enter(peer)
         except errors.TooManyConnections as error:
-            self._shared.count_refused(error)
+            self._shared.entrance.refused(error, peer, TRANSPORT)
             accepted.close()  # who is not encrypted cannot be told why
         else:
             self._shared.run(self._shake(accepted, peer))

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.descriptors import room_for_connections
+from seqserve.service.edge.entrance import Entrance
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.connection import Connection
 from seqserve.service.rest.handshake import Handshakes
@@ -48,6 +49,7 @@ class RestServer:
         app: ASGIApp,
         settings: Settings,
         metrics: Metrics,
+        entrance: Entrance,
         in_flight: BytesInFlight,
         *,
         port: int | None = None,
@@ -60,7 +62,7 @@ class RestServer:
         addresses = Addresses(settings.trusted_proxy_networks)
         most = _connections(settings.rest_connections)
         room = Room(most, settings.rest_connections_per_address, addresses)
-        self._shared = Shared(app, settings, metrics, in_flight, room, certificate)
+        self._shared = Shared(app, settings, metrics, entrance, in_flight, room, certificate)
 
     async def start(self) -> int:
         """Listen, and return the port: the one asked for, or the one taken where that is 0.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from starlette.types import ASGIApp
 
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
-from seqserve.service.errors import SeqserveError
+from seqserve.service.edge.entrance import Entrance
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.room import Room
 from seqserve.service.settings import Settings
@@ -38,6 +38,7 @@ class Shared:
     app: ASGIApp
     settings: Settings
     metrics: Metrics
+    entrance: Entrance
     in_flight: BytesInFlight
     room: Room
     certificate: Callable[[Any], str]
@@ -52,9 +53,3 @@ class Shared:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-
-    def count_refused(self, error: SeqserveError) -> None:
-        """Count a refusal that no call was made for."""
-        self.metrics.rest_refused.labels(error.reason).inc()
-        if error.limit:
-            self.metrics.of(self.metrics.limit_hits, error.limit).inc()

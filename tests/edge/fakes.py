@@ -14,9 +14,10 @@ from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.metrics import Metrics
 
 
-def open_entrance() -> Entrance:
+def open_entrance(metrics: Metrics | None = None) -> Entrance:
     """Return one that lets everybody in, and writes down whatever fails."""
-    return Entrance(Recognizer(), Limits(Shares()), AccessLog(), Metrics(CollectorRegistry()))
+    metrics = metrics or Metrics(CollectorRegistry())
+    return Entrance(Recognizer(), Limits(Shares()), AccessLog(), metrics)
 
 
 def write_certificate(authority: trustme.CA, cert: Path, key: Path, days: int = 30) -> bytes:

@@ -275,8 +275,9 @@ async def test_unfinished_bodies_hold_no_more_than_allowed() -> None:
 
 
 @in_uvloop
-async def test_slow_heads_and_silence_end() -> None:
-    """A head that does not come whole: 408; a connection without a byte: closed. None is left."""
+async def test_slow_heads_and_silence_end(caplog: pytest.LogCaptureFixture) -> None:
+    """A head that does not come whole: 408, in the access log; one without a byte: closed. None is left."""
+    caplog.set_level("INFO")
     async with house(head_seconds=0.15, idle_seconds=0.3) as here:
         silent, slow = [], []
         for _ in range(100):
@@ -289,6 +290,9 @@ async def test_slow_heads_and_silence_end() -> None:
         assert [await caller.rest() for caller in (*silent, *slow)] == [b""] * 200
         await here.until(lambda: here.open == 0)
         assert here.refused("REQUEST_TIMEOUT") == 100
+        assert [r.fields["reason"] for r in caplog.records if r.message == "call"] == [
+            "REQUEST_TIMEOUT"
+        ] * 100
 
 
 @in_uvloop

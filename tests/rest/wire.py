@@ -101,9 +101,8 @@ class House:
 
     def refused(self, reason: str) -> float:
         """Return how many were refused before there was a call."""
-        return (
-            self.metrics.registry.get_sample_value("seqserve_rest_refused_total", {"reason": reason}) or 0.0
-        )
+        labels = {"transport": "rest", "reason": reason}
+        return self.metrics.registry.get_sample_value("seqserve_turned_away_total", labels) or 0.0
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Wait for what the server does by itself."""
@@ -156,8 +155,9 @@ async def house(
     """
     settings, metrics, told = Settings(rest_port=0, **given), Metrics(CollectorRegistry()), Told()
     in_flight = BytesInFlight(settings.body_bytes_in_flight)
-    edge = Edge(app or told, open_entrance(), settings.default_timeout, settings.max_timeout, None)
-    running = RestServer(edge, settings, metrics, in_flight, **(server or {}))
+    entrance = open_entrance(metrics)
+    edge = Edge(app or told, entrance, settings.default_timeout, settings.max_timeout, None)
+    running = RestServer(edge, settings, metrics, entrance, in_flight, **(server or {}))
     port = await running.start()
     try:
         async with AsyncExitStack() as callers:
