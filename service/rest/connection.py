@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
         id = request_id("")
         self._shared.entrance.refused(error, self._client, TRANSPORT, id)
         self.write(_as_bytes(error, id, self._shared.date))
-        self._end(has_more=True)
+        self._end(has_more=self._shared.turned_away <= MOST_TURNED_AWAY // 2)  # a flood is not waited for
 
     def _end(self, has_more: bool) -> None:
         """Close.
