@@ -90,7 +90,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     gateway = Gateway(catalog, runner, metrics, settings.max_items, limits=limits)
     tls = Tls.of(settings, metrics.registry)
     entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
-    in_flight = BytesInFlight(settings.body_bytes_in_flight, Memory().left)
+    in_flight = BytesInFlight(settings.body_bytes_in_flight, Memory.of_glibc().left)
     rest_server = RestServer(
         create_app(gateway, metrics, settings, entrance, in_flight),
         settings,

@@ -7,25 +7,38 @@ sixty bodies of 15 MB this process stayed 100 MB larger.
 import asyncio
 import ctypes
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 WAIT_SECONDS = 1.0
-"""Large requests seldom come alone: what they leave is given back at most this often."""
 
 
 class Memory:
-    """Gives memory back when it is told that a large request has gone."""
+    """Gives memory back when it is told that a large request has gone.
 
-    def __init__(self) -> None:
-        self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    Args:
+        trim: gives back what it can; None: nothing does, where the C library is not glibc.
+        seconds: large requests seldom come alone: what they leave is given back at most this often.
+    """
+
+    def __init__(self, trim: Callable[[], Any] | None, seconds: float = WAIT_SECONDS) -> None:
+        self._trim = trim
+        self._seconds = seconds
         self._is_due = False
+
+    @classmethod
+    def of_glibc(cls) -> "Memory":
+        """Return the one of this process."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        return cls(partial(trim, 0) if trim is not None else None)
 
     def left(self) -> None:
         """Hear that a large request has gone."""
         if not self._is_due and self._trim is not None:
             self._is_due = True
-            asyncio.get_running_loop().call_later(WAIT_SECONDS, self._give_back)
+            asyncio.get_running_loop().call_later(self._seconds, self._give_back)
 
     def _give_back(self) -> None:
         self._is_due = False
         assert self._trim is not None
-        asyncio.get_running_loop().run_in_executor(None, self._trim, 0)
+        asyncio.get_running_loop().run_in_executor(None, self._trim)

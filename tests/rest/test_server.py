@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import ssl
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
 
 from seqserve.service.edge.tls import Tls, certificate_name
 from tests.edge.fakes import write_certificate
@@ -318,6 +321,36 @@ async def test_a_slow_body_ends_whatever_timeout_is_asked_for() -> None:
         assert (answer.status, reason(answer), answer.closes) == (408, "REQUEST_TIMEOUT", True)
         assert "body_seconds" in answer.json["detail"]
         assert await caller.rest() == b""
+
+
+@in_uvloop
+async def test_what_a_refused_caller_sent_is_freed_at_once() -> None:
+    """It does not wait for the garbage collector, which may run long after: no cycle holds it."""
+    kept = list[weakref.ref[bytearray]]()
+
+    class Sent(bytearray):
+        """Bytes that can be watched."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        sent = Sent()
+        kept.append(weakref.ref(sent))
+        while True:
+            sent += (await receive())["body"]
+
+    async with house(app, body_seconds=0.1, body_bytes_in_flight=1000) as here:
+        gc.disable()
+        try:
+            slow, large = await here.caller(), await here.caller()
+            slow.say(post(length=900), b"x" * 100)
+            assert (await slow.hear()).status == 408
+            large.say(post(length=9000), b"x" * 900)
+            await here.until(lambda: here.in_flight.used == 900)
+            large.say(b"x" * 900)
+            assert (await large.hear()).status == 429
+            await here.until(lambda: not here.server._shared.tasks)
+            assert [ref() for ref in kept] == [None, None]
+        finally:
+            gc.enable()
 
 
 @in_uvloop
