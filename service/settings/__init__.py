@@ -247,12 +247,13 @@ def read_settings(options: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     Raises:
         SettingsUnusable: every setting that does not do, by its option or variable, with the value given.
     """
+    warnings = _environment().warnings(Settings.model_fields)
     try:
         settings = Settings(**options)
     except ValidationError as error:
         told = [line for fault in error.errors() for line in _told(fault, options)]
-        raise SettingsUnusable("; ".join(told)) from None
-    return settings, _environment().warnings(Settings.model_fields)
+        raise SettingsUnusable("; ".join([*told, *warnings])) from None  # a mistyped name may be why
+    return settings, warnings
 
 
 @contextmanager

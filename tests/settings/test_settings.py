@@ -112,6 +112,7 @@ def test_a_value_that_does_not_do_is_told_with_its_variable_or_option(
     monkeypatch.setenv("SEQSERVE_MAX_ITEMS", "many")
     monkeypatch.setenv("SEQSERVE_DRAIN_SECONDS", "inf")
     monkeypatch.setenv("SEQSERVE_GRPC_PORT", "tcp:9000")
+    monkeypatch.setenv("SEQSERVE_MAX_ITEM", "7")
     with pytest.raises(SettingsUnusable) as caught:
         read_settings({"rest_port": 70000})
     for named in (
@@ -119,6 +120,7 @@ def test_a_value_that_does_not_do_is_told_with_its_variable_or_option(
         "SEQSERVE_DRAIN_SECONDS=inf: ",
         "SEQSERVE_GRPC_PORT=tcp:9000: ",
         "--rest-port=70000: ",
+        "did you mean SEQSERVE_MAX_ITEMS?",
     ):
         assert named in str(caught.value)
 
