@@ -55,9 +55,11 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": _message(record),
-            **({"request_id": REQUEST_ID.get()} if REQUEST_ID.get() else {}),
-            **{name: _cut(value, LONGEST_FIELD) for name, value in getattr(record, "fields", {}).items()},
         }
+        if given := REQUEST_ID.get():
+            line["request_id"] = given
+        for name, value in getattr(record, "fields", {}).items():
+            line[name] = _cut(value, LONGEST_FIELD) if isinstance(value, str) else value
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = "\n".join(_told(record.exc_info[1]))
         try:
@@ -119,6 +121,7 @@ def configure_logging(level: str) -> None:
     It comes before grpc is imported, whose core would write there by itself, and wait for a reader.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line has them
     handler = LineHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
