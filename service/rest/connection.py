@@ -41,7 +41,7 @@ class Phase(Enum):
     CLOSE = auto()
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A caller's connection: a queue of exchanges, of which the first is being answered.
 
     Args:
@@ -85,8 +85,13 @@ class Connection(asyncio.Protocol):
         self._shared.metrics.rest_connections.inc()
         self._expect(Phase.IDLE, self._settings.idle_seconds)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return where what comes is put: it is read, or copied, before anything else comes."""
+        return self._shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Read what came."""
+        data = bytes(memoryview(self._shared.buffer)[:nbytes])
         if self._is_deaf:
             self._tell_refusal()
             return

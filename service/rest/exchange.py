@@ -18,8 +18,8 @@ from seqserve.service.rest.problems import problem
 from seqserve.service.rest.shared import Shared
 
 log = logging.getLogger(__name__)
-HIGH_WATER = 64 * 1024
-"""Bytes of a body that wait for the application; above it, no more is read."""
+HIGH_WATER = 16 * 1024
+"""Bytes of a body that wait for the application; from there on, no more is read."""
 PASSED_OVER = 64 * 1024
 """Bytes of a body that nobody wants which are read all the same, so that the connection can be kept."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -117,7 +117,7 @@ class Exchange:
         self._parts.append(part)
         self._waiting += len(part)
         self._news.set()
-        return self._waiting > HIGH_WATER
+        return self._waiting >= HIGH_WATER
 
     def end(self) -> None:
         """Hear that the body has ended."""

@@ -13,6 +13,10 @@ from seqserve.service.metrics import Metrics
 from seqserve.service.rest.room import Room
 from seqserve.service.settings import Settings
 
+READ_BYTES = 16 * 1024
+"""Read of a connection at once: each that has something takes its turn, so that a thousand which send large
+bodies delay others by a thousand times this."""
+
 
 class Open(Protocol):
     """A connection, as its server sees it."""
@@ -47,6 +51,7 @@ class Shared:
     turned_away: int = 0
     is_leaving: bool = False
     date: bytes = b""
+    buffer: bytearray = field(default_factory=lambda: bytearray(READ_BYTES))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something on its own, up to the server's stop."""
