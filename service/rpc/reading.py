@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from seqserve.service import errors
 from seqserve.service.edge.bytes_in_flight import BytesInFlight, Held
+from seqserve.service.edge.memory import Memory
 from seqserve.service.errors import SeqserveError
 from seqserve.service.rpc.calls import Context
 
@@ -32,6 +33,7 @@ class Reader:
         self._in_flight = in_flight
         self._largest = largest
         self._seconds = seconds
+        self._memory = Memory()
 
     @asynccontextmanager
     async def request(self, context: Context) -> AsyncIterator[bytes]:
@@ -49,6 +51,7 @@ class Reader:
             yield raw
         finally:
             held.release()
+            self._memory.freed(len(raw))
 
     async def _read(self, context: Context) -> bytes:
         arriving = _Arriving(self._in_flight, self._largest, asyncio.timeout(self._seconds))
