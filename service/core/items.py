@@ -17,7 +17,13 @@ from seqserve.service.core.queue import BatchKey, Entry, cells_of
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Encoded, Outcome, Plan, Served
-from seqserve.service.errors import DeadlineExceeded, RequestTooCostly, SeqserveError, Unexpected
+from seqserve.service.errors import (
+    DeadlineExceeded,
+    RequestTooCostly,
+    SeqserveError,
+    Unexpected,
+    without_frames,
+)
 from seqserve.service.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -139,6 +145,6 @@ def _too_costly(seen: int, items: int, cells: int, most: int) -> RequestTooCostl
 def _fault(error: Exception) -> SeqserveError:
     """Return an item's fault; one that is not ours is ours to find."""
     if isinstance(error, SeqserveError):
-        return error.at()  # without its frames: they hold the outcomes, and these would hold it
+        return without_frames(error)
     log.error("an item failed unexpectedly", exc_info=error)
     return Unexpected("an unexpected fault; the log has it")

@@ -53,6 +53,9 @@ from seqserve.service.errors.base import (
 from seqserve.service.errors.base import (
     json_pointer as json_pointer,
 )
+from seqserve.service.errors.base import (
+    without_frames as without_frames,
+)
 
 OK = "OK"
 """The code of a call that was answered."""

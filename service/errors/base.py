@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
 Path = tuple[str | int, ...]
@@ -124,3 +124,18 @@ class Internal(SeqserveError):
     """The service or the model is at fault."""
 
     code = Code.INTERNAL
+
+
+Raised = TypeVar("Raised", bound=BaseException)
+
+
+def without_frames(error: Raised) -> Raised:
+    """Return an error that lets go of the frames it was raised in, which hold a request of megabytes.
+
+    An error that is kept somewhere in them is else a cycle, and waits with all they hold for the collector.
+    """
+    raised: BaseException | None = error
+    while raised is not None:
+        raised.__traceback__ = None
+        raised = raised.__context__
+    return error

@@ -56,6 +56,9 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 Behaviour = Callable[..., Any]
 Metadata = Iterable[tuple[str, str | bytes]]
+Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes]]]
+ENDED = (grpc.aio.AbortError, grpc.aio.InternalError)
+"""Raised where reflection has aborted a call by itself, or its caller has gone while something was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +107,26 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     def _round(self, name: str, handler: Any) -> Any:
         if isinstance(handler, Method):
             # one request is a stream of one, which is not read before it is asked for
-            return grpc.stream_unary_rpc_method_handler(self._answering(name, handler))
+            return grpc.stream_unary_rpc_method_handler(
+                _refusing(self._answering(name, handler), handler.field)
+            )
         kind = next(kind for kind in MAKERS if getattr(handler, kind) is not None)
-        behaviour = getattr(handler, kind)
+        behaviour, parsing = getattr(handler, kind), _parsing(handler.request_deserializer)
         ends = kind == "unary_unary"
-        passing = self._streaming if inspect.isasyncgenfunction(behaviour) else self._awaiting
-        parsing = _parsing(handler.request_deserializer)
-        return MAKERS[kind](passing(name, behaviour, ends), parsing, handler.response_serializer)
+        if inspect.isasyncgenfunction(behaviour):
+            passing = _refusing_late(self._streaming(name, behaviour, ends))
+        else:
+            passing = _refusing(self._awaiting(name, behaviour, ends))
+        return MAKERS[kind](passing, parsing, handler.response_serializer)
 
     def _answering(self, name: str, method: Method) -> Behaviour:
         async def answer(_: Any, context: Context) -> bytes:
-            crossing, reading = self._crossing(name, context, method.field), self._reader.request(context)
-            async with crossing as call, reading as raw:
+            async with self._crossing(name, context) as call, self._reader.request(context) as raw:
                 call.visit.bytes_in = len(raw)
                 await check_fields(raw, method.request.DESCRIPTOR, self._most_fields)
                 packed = (await method.answer(_parsed(method.request, raw), call)).SerializeToString()
                 call.visit.bytes_out = len(packed)
                 return packed
-            raise AssertionError("what fails aborts the call")
 
         return answer
 
@@ -141,9 +146,7 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         return passed
 
     @asynccontextmanager
-    async def _crossing(
-        self, name: str, context: Context, field: Field = dotted, *, ends: bool = True
-    ) -> AsyncIterator[Call]:
+    async def _crossing(self, name: str, context: Context, *, ends: bool = True) -> AsyncIterator[Call]:
         """Take a call in, and out again: a context, in which its method runs.
 
         Args:
@@ -152,25 +155,60 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         metadata = context.invocation_metadata() or ()
         echoed = await _identify(context, metadata)
         credentials, deadline = _credentials(context, metadata), partial(self._deadline, context)
-        try:
-            is_open = name.startswith(HEALTH)
-            with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
-                call.visit.method = name
-                self._calls.begin(context, ends=ends)
-                with _telling(context, call.visit):
-                    yield call
-        except (grpc.aio.AbortError, grpc.aio.InternalError):
-            raise  # reflection aborts by itself; and the caller may have gone while something was sent
-        except Exception as error:
-            failure = _ours(error)
-            details = call_status(failure, field)
-            packed = ((DETAILS_KEY, details.SerializeToString()),)
-            await context.abort(grpc_status(failure), details.message, packed)
+        is_open = name.startswith(HEALTH)
+        with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
+            call.visit.method = name
+            self._calls.begin(context, ends=ends)
+            with _telling(context, call.visit):
+                yield call
 
     def _deadline(self, context: Context) -> float:
         remaining = context.time_remaining()
         timeout = self._default_timeout if remaining is None else min(remaining, self._max_timeout)
         return asyncio.get_running_loop().time() + timeout
+
+
+def _refusing(behaviour: Behaviour, field: Field = dotted) -> Behaviour:
+    """Give what a method raises the form of an error.
+
+    The call is aborted once the error is gone: grpc keeps what aborts a call in a cycle with the call, and
+    through an error the request too, which would then wait for the collector.
+    """
+
+    async def refused(request: Any, context: Context) -> Any:
+        try:
+            return await behaviour(request, context)
+        except ENDED:
+            raise
+        except Exception as error:
+            refusal = _refusal(error, field)
+        await context.abort(*refusal)
+
+    return refused
+
+
+def _refusing_late(behaviour: Behaviour) -> Behaviour:
+    """Do as `_refusing` does to a method that yields its answers."""
+
+    async def refused(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            async for answer in behaviour(request, context):
+                yield answer
+            return
+        except ENDED:
+            raise
+        except Exception as error:
+            refusal = _refusal(error, dotted)
+        await context.abort(*refusal)
+
+    return refused
+
+
+def _refusal(error: Exception, field: Field) -> Refusal:
+    """Return the status, the message and the metadata of an error."""
+    failure = _ours(error)
+    details = call_status(failure, field)
+    return grpc_status(failure), details.message, ((DETAILS_KEY, details.SerializeToString()),)
 
 
 @contextmanager
