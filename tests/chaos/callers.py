@@ -28,6 +28,8 @@ MORE_SECONDS = 30.0
 """That is waited for calls at most."""
 OUTAGE = {OK, "BACKEND_UNAVAILABLE", "NOT_READY", "DEADLINE_EXCEEDED", "QUEUE_FULL"}
 """What a caller may be told while the model server is away or slow."""
+SPOILT = OUTAGE | {"BACKEND_FAILED"}
+"""Likewise where the wire spoils what it says: bytes that are no message are a failure, not an absence."""
 Choose = Callable[[], Gateway | None]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 
 from tests.bench.processes import COMMAND
-from tests.chaos.callers import OK, OUTAGE, SECONDS, Load, calling, counted
+from tests.chaos.callers import OK, OUTAGE, SECONDS, SPOILT, Load, calling, counted
 from tests.chaos.world import Finding, Gateway, Wire, World, paused
 from tests.tfserving.process import Server
 
@@ -65,7 +65,7 @@ async def model_server(world: World) -> list[Finding]:
                 began = perf_counter()
                 await spoil(wire, first, load)
                 wire.delay = wire.rubbish = 0.0
-                findings.append(await _judged(load, began, gateway, f"the model server {what}"))
+                findings.append(await _judged(load, began, gateway, f"the model server {what}", SPOILT))
             world.say("the model server: killed")
             began = perf_counter()
             first.process.kill()

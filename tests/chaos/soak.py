@@ -12,7 +12,7 @@ import httpx
 
 from seqserve.v1 import sequence_pb2, sequence_pb2_grpc
 from tests.bench.processes import resident_mib
-from tests.chaos.callers import OUTAGE, calling, counted
+from tests.chaos.callers import SPOILT, calling, counted
 from tests.chaos.world import MODEL, Finding, Gateway, Wire, World, paused
 from tests.doors import SHOP
 from tests.tfserving.process import Server
@@ -55,7 +55,7 @@ async def soak(world: World, seconds: float) -> list[Finding]:
                 for task in busy:
                     task.cancel()
             faults = gateway.faults()
-    strange = {call.outcome for call in load.calls} - OUTAGE
+    strange = {call.outcome for call in load.calls} - SPOILT
     return [
         Finding("soak: calls", "answers, or the truth", counted(load.calls), not strange),
         *_held(looks, began + WARM_SHARE * seconds),
