@@ -65,7 +65,10 @@ def test_a_warning_comes_with_its_step_and_value() -> None:
     assert "warning_details" not in near
 
 
-WORDS = b'{"kind": "text_vectorization", "vocabulary": ["", "[UNK]", "two", "dogs", "run"]}'
+WORDS = (
+    b'{"kind": "text_vectorization", "vocabulary": ["", "[UNK]", "two", "dogs", "run"],'
+    b' "standardize": "lower_and_strip_punctuation", "split": "whitespace"}'
+)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,8 @@ WORDS = b'{"kind": "text_vectorization", "vocabulary": ["", "[UNK]", "two", "dog
 def test_a_text_that_the_vocabulary_does_not_know_is_warned_of(note: str, wanted: tuple[str, ...]) -> None:
     """By the rule that translations have."""
     tokens = {"kind": "tokens", "tokenizer": "words.json", "special_ids": SPECIAL, "add_end": False}
-    manifest = sequence_manifest(features={"x": tokens})
+    limits = {"text_characters": 100, "text_pieces": 16}
+    manifest = sequence_manifest(features={"x": tokens}, limits=limits)
     manifest["signatures"]["serving_default"]["inputs"]["x"]["dtype"] = "int32"
     asked = PredictCodec(parsed(manifest), {"words.json": WORDS}).plan(PredictBody(sequences=[{"x": note}]))
     assert asked.decode(asked.encode({"x": note}), OUTPUTS).warnings == wanted
