@@ -99,7 +99,9 @@ ROWS = [
     predict(model="window", sequences=[{"x": [0.1, 0.5, 0.2, 1.5, -1.0, 2.0]}], top_k=2),
     predict("SEQUENCE_TOO_SHORT", model="window", sequences=[{"x": [0.1, 0.5, 0.2, 1.5, -1.0]}]),
     predict(
-        model="notes", sequences=[{"note": "Two cats run, run!"}, {"note": "dogs"}, {"note": "..."}], top_k=2
+        model="notes",
+        sequences=[{"note": "Two cats run, run!"}, {"note": "dogs"}, {"note": "cats"}, {"note": "..."}],
+        top_k=2,
     ),
     predict("TEXT_TOO_LONG", model="notes", sequences=[{"note": "run " * 17}]),
     predict("EMPTY_TEXT", model="notes", sequences=[{"note": " "}]),
