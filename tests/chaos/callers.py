@@ -56,19 +56,22 @@ class RestCaller:
 
     door = REST
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._connections: dict[int, Connection] = {}
 
     async def ask(self, gateway: Gateway) -> str:
         """Ask once; return OK, a reason, or how the call was lost."""
         port = gateway.rest_port
         try:
-            async with asyncio.timeout(SECONDS + 2):
+            async with asyncio.timeout(self._seconds + 2):
                 if port not in self._connections:
                     streams = await asyncio.open_connection("127.0.0.1", port)
                     self._connections[port] = Connection(port, *streams)
                 answered = await self._connections[port].post(
-                    f"/v1/models/{MODEL}:predict", {"sequences": [SHOP]}, {"Grpc-Timeout": f"{SECONDS:g}S"}
+                    f"/v1/models/{MODEL}:predict",
+                    {"sequences": [SHOP]},
+                    {"Grpc-Timeout": f"{self._seconds:g}S"},
                 )
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             self._leave(port)
@@ -92,7 +95,8 @@ class GrpcCaller:
 
     door = GRPC
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._channels: dict[int, grpc.aio.Channel] = {}
         self._request = sequence_pb2.PredictRequest(model={"name": MODEL})
         sequence = self._request.sequences.add()
@@ -107,7 +111,7 @@ class GrpcCaller:
             self._channels[port] = grpc.aio.insecure_channel(f"127.0.0.1:{port}", own)
         predict = sequence_pb2_grpc.SequenceServiceStub(self._channels[port]).Predict
         try:
-            answer = await predict(self._request, timeout=SECONDS)
+            answer = await predict(self._request, timeout=self._seconds)
         except grpc.aio.AioRpcError as error:
             return reason_of(error)
         return OK if len(answer.results) == 1 else "no result"
@@ -167,10 +171,14 @@ class Load:
 
 
 @asynccontextmanager
-async def calling(choose: Choose, random: Random) -> AsyncIterator[Load]:
-    """Let callers of both doors ask the gateways that are chosen, until the end of the block."""
-    load = Load()
-    callers = [RestCaller() for _ in range(REST_CALLERS)] + [GrpcCaller() for _ in range(GRPC_CALLERS)]
+async def calling(choose: Choose, random: Random, seconds: float = SECONDS) -> AsyncIterator[Load]:
+    """Let callers of both doors ask the gateways that are chosen, until the end of the block.
+
+    Args:
+        seconds: that they give each call.
+    """
+    load, rest, rpc = Load(), range(REST_CALLERS), range(GRPC_CALLERS)
+    callers = [*(RestCaller(seconds) for _ in rest), *(GrpcCaller(seconds) for _ in rpc)]
     async with asyncio.TaskGroup() as tasks:
         for caller in callers:
             tasks.create_task(load.run(caller, choose, random))

@@ -14,6 +14,8 @@ from tests.chaos.world import Finding, Gateway, World
 LAME_DUCKS = (0.0, 0.5)
 STOP_SECONDS = 45.0
 KILLS = 3
+PATIENCE = 30.0
+"""That callers give a call: with few seconds, a busy machine makes the queue refuse some as hopeless."""
 LOOK_SECONDS = 0.2
 """Between two looks of a balancer at /readyz."""
 ROLLING_LAME_DUCK = 2.0
@@ -47,7 +49,7 @@ async def sigterms(world: World, rounds: int) -> list[Finding]:
 
 async def _signalled(world: World, gateway: Gateway, number: signal.Signals) -> tuple[Load, float]:
     """Send a signal at a random moment under load; return the load, over by then, and the moment."""
-    async with calling(lambda: gateway, world.random) as load:
+    async with calling(lambda: gateway, world.random, PATIENCE) as load:
         await load.more(24)
         await asyncio.sleep(world.random.uniform(0.0, 0.5))
         at = perf_counter()
@@ -107,7 +109,7 @@ async def rolling_update(world: World) -> list[Finding]:
         stack.callback(balancer.cancel)
         await start()
         await start()
-        async with calling(in_turns(ready), world.random) as load:
+        async with calling(in_turns(ready), world.random, PATIENCE) as load:
             for number, old in enumerate(tuple(known), 1):
                 world.say(f"rolling update: gateway {number} is replaced")
                 await start()
