@@ -1,7 +1,6 @@
 """What grpc's own loggers may say here: that something failed and of what kind, never what a caller sent."""
 
 import logging
-import os
 
 LOGGERS = ("grpc._common", "grpc._cython.cygrpc")
 OURS_TO_MIND = "Invalid encoding on"
@@ -9,12 +8,7 @@ OURS_TO_MIND = "Invalid encoding on"
 
 
 def hush() -> None:
-    """Let grpc's loggers keep values and tracebacks to themselves; doing it again changes nothing.
-
-    grpc's core, which writes to standard error by itself, says nothing if this comes before its first use. It
-    would only say that the door is closed, as if that were an error.
-    """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    """Let grpc's loggers keep values and tracebacks to themselves; doing it again changes nothing."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_terse)
 

@@ -115,6 +115,7 @@ REFUSED: list[tuple[str, CODE, list[str], sequence_pb2.PredictRequest]] = [
     ("OPTION_OUT_OF_RANGE", CODE.INVALID_ARGUMENT, ["top_k"], predict({}, top_k=0)),
     ("OPTION_OUT_OF_RANGE", CODE.INVALID_ARGUMENT, ["seed"], predict({}, seed=-1)),
     ("UNKNOWN_HEAD", CODE.INVALID_ARGUMENT, ["heads[1]"], predict({}, heads=["next", "more"])),
+    ("OPTION_OUT_OF_RANGE", CODE.INVALID_ARGUMENT, ["heads"], predict({}, heads=["next"] * 1001)),
     ("MISSING_FEATURE", CODE.INVALID_ARGUMENT, [PLACE.format("minutes")], predict({"minutes": None})),
     ("MISSING_FEATURE", CODE.INVALID_ARGUMENT, [PLACE.format("minutes")], predict({"minutes": {}})),
     ("UNKNOWN_FEATURE", CODE.INVALID_ARGUMENT, [PLACE.format('a\\"b')], predict({'a"b': {}})),
@@ -123,6 +124,12 @@ REFUSED: list[tuple[str, CODE, list[str], sequence_pb2.PredictRequest]] = [
         CODE.INVALID_ARGUMENT,
         [PLACE.format("amount") + ".values[1]"],
         predict({"amount": {"numbers": {"values": [1, 2, 3], "width": 2}}}),
+    ),
+    (
+        "WRONG_WIDTH",
+        CODE.INVALID_ARGUMENT,
+        [PLACE.format("amount") + ".values[0]"],
+        predict({"amount": {"numbers": {"values": [1, 2], "width": -1}}}),
     ),
     (
         "NOT_FINITE",

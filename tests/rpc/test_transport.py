@@ -2,12 +2,14 @@
 
 import asyncio
 import collections
+import gc
 import logging
 from typing import Any
 
 import grpc
 import pytest
 
+from seqserve.service import errors
 from seqserve.service.edge.access_log import ACCESS
 from seqserve.v1 import model_pb2
 from tests.rpc.http2 import DATA, HEADERS, PATH, Caller
@@ -152,3 +154,27 @@ async def test_no_call_is_cancelled_by_a_stop(start: Any) -> None:
         await asyncio.gather(*callers)
     assert set(seen) == {CODE.OK, CODE.UNAVAILABLE}
     assert {await one for one in early} == {(CODE.OK, "")}
+
+
+async def test_nothing_of_a_refused_request_waits_for_the_collector(start: Any) -> None:
+    """Else a few large ones fill the memory."""
+    world = await start()
+    world.gateway.ended = Unheard()
+    request = predict({"minutes": None}, {"secret": {}})
+    assert (await failed(world.sequence.Predict(request))).reason == "MISSING_FEATURE"
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert (await failed(world.sequence.Predict(request))).reason == "MISSING_FEATURE"
+        kept = [found for found in gc.get_objects() if isinstance(found, errors.MissingFeature)]
+    finally:
+        gc.enable()
+    assert kept == []
+
+
+class Unheard:
+    """Stands for the queue of a gateway whose requests nobody waits for, which would keep their errors."""
+
+    def put_nowait(self, ended: object) -> None:
+        """Forget how a request ended."""
