@@ -16,8 +16,14 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from seqserve.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc, translation_pb2_grpc
-from seqserve.v1 import translation_pb2 as translation
+from seqserve.v1 import (
+    model_pb2,
+    model_pb2_grpc,
+    sequence_pb2,
+    sequence_pb2_grpc,
+    translation_pb2 as translation,
+    translation_pb2_grpc,
+)
 
 SECONDS = 60.0
 

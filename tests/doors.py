@@ -17,8 +17,7 @@ from prometheus_client import CollectorRegistry
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from seqserve.service.backend.base import Backend, Spec, Tensors
-from seqserve.service.contract.padding import Array
-from seqserve.service.contract.padding import Row as Encoded
+from seqserve.service.contract.padding import Array, Row as Encoded
 from seqserve.service.core.limits import Shares
 from seqserve.service.core.queue import BatchKey, Caller, Entry
 from seqserve.service.core.standing import Standing

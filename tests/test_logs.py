@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from prometheus_client import CollectorRegistry
 
-from seqserve.service.logs import JsonFormatter as Formatter
-from seqserve.service.logs import LineHandler, LinesDropped, configure_logging
+from seqserve.service.logs import JsonFormatter as Formatter, LineHandler, LinesDropped, configure_logging
 
 LONGEST = 40_000
 PROGRAM = Path(sys.executable).parent / "seqserve"

@@ -15,8 +15,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from seqserve.service.main import Running, running
 from seqserve.service.settings import Settings
-from seqserve.v1 import model_pb2 as public_pb2
-from seqserve.v1 import model_pb2_grpc
+from seqserve.v1 import model_pb2 as public_pb2, model_pb2_grpc
 from tests.tfserving.reload import END, ModelServer, config_file
 
 SEQUENCE = {"sequences": [{"event": ["visit", "search"], "minutes": [0, 1.5]}]}

@@ -85,8 +85,7 @@ def _crossvalidated(config: Config, data: Path | None, folds: int, ways: str | N
 def _crossvalidate_events(
     config: EventsConfig, data: Path | None, folds: int, ways: str | None
 ) -> dict[str, Any]:
-    from seqserve.models.evaluate.crossvalidation.events import WAYS, parse_ways
-    from seqserve.models.evaluate.crossvalidation.events import crossvalidate as compare
+    from seqserve.models.evaluate.crossvalidation.events import WAYS, crossvalidate as compare, parse_ways
 
     report = compare(config, data, folds, WAYS if ways is None else parse_ways(ways), console)
     figures = report.as_json()

@@ -3,6 +3,7 @@
 Nothing else touches these families.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Self
 
 from seqserve.service import errors
 from seqserve.service.core.types import Call, ModelRef, Outcome, Task
-from seqserve.service.errors import OK, SeqserveError, ending
+from seqserve.service.errors import OK, SeqserveError
 from seqserve.service.metrics import NONE, OTHER, Metrics
 
 NO_REASON = ""
@@ -99,3 +100,19 @@ class Record:
 
     def _outcome_labels(self, code: str, reason: str) -> tuple[str, ...]:
         return (*self._labels, self._task.verb, self._call.transport, code, reason)
+
+
+def ending(error: BaseException | None, is_late: bool = False) -> tuple[str, str]:
+    """Return the code and the reason of a call's end, for metrics and the access log.
+
+    Args:
+        error: what ended it; None: it was answered.
+        is_late: whether its deadline had passed: then that is why a door cancelled it.
+    """
+    if error is None:
+        return OK, ""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        kind: type[SeqserveError] = errors.DeadlineExceeded if is_late else errors.Cancelled
+    else:
+        kind = type(error) if isinstance(error, SeqserveError) else errors.Unexpected
+    return kind.code.value, kind.reason

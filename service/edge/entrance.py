@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from seqserve.service.core.limits import Limits
+from seqserve.service.core.recorder import ending
 from seqserve.service.core.types import Call, Principal, Visit
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.recognizer import Credentials, Recognizer
-from seqserve.service.errors import SeqserveError, ending
+from seqserve.service.errors import SeqserveError
 from seqserve.service.metrics import Metrics
 
 

@@ -16,44 +16,21 @@ Raised everywhere below the transports; turned into HTTP and gRPC by `service.st
 A leaf class is one reason. Its docstring is its line in the documented table (`docs/errors.md`).
 """
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 from seqserve.service.errors.base import (
     Code as Code,
-)
-from seqserve.service.errors.base import (
     FailedPrecondition as FailedPrecondition,
-)
-from seqserve.service.errors.base import (
     Internal as Internal,
-)
-from seqserve.service.errors.base import (
     InvalidArgument as InvalidArgument,
-)
-from seqserve.service.errors.base import (
     NotFound as NotFound,
-)
-from seqserve.service.errors.base import (
     Path as Path,
-)
-from seqserve.service.errors.base import (
     ResourceExhausted as ResourceExhausted,
-)
-from seqserve.service.errors.base import (
     SeqserveError as SeqserveError,
-)
-from seqserve.service.errors.base import (
     Unavailable as Unavailable,
-)
-from seqserve.service.errors.base import (
     Violation as Violation,
-)
-from seqserve.service.errors.base import (
     json_pointer as json_pointer,
-)
-from seqserve.service.errors.base import (
     without_frames as without_frames,
 )
 
@@ -410,19 +387,3 @@ def leaves(root: type[SeqserveError] = SeqserveError) -> Iterator[type[SeqserveE
         if hasattr(kind, "reason"):
             yield kind
         yield from leaves(kind)
-
-
-def ending(error: BaseException | None, is_late: bool = False) -> tuple[str, str]:
-    """Return the code and the reason of a call's end, for metrics and the access log.
-
-    Args:
-        error: what ended it; None: it was answered.
-        is_late: whether its deadline had passed: then that is why a door cancelled it.
-    """
-    if error is None:
-        return OK, ""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        kind: type[SeqserveError] = DeadlineExceeded if is_late else Cancelled
-    else:
-        kind = type(error) if isinstance(error, SeqserveError) else Unexpected
-    return kind.code.value, kind.reason

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.service.contract.heads import answer_head, softmax_probabilities
 from seqserve.service.contract.items import (

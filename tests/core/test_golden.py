@@ -3,8 +3,7 @@
 import copy
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.service.core.golden import as_recorded, first_difference
 

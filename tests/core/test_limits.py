@@ -3,8 +3,7 @@
 from contextlib import AbstractContextManager, ExitStack
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.service import errors
 from seqserve.service.core import limits as module

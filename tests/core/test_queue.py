@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from seqserve.service import errors
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE

@@ -11,8 +11,7 @@ import pytest
 
 from seqserve.service.edge.access_log import ACCESS
 from seqserve.v1 import sequence_pb2_grpc
-from tests.doors import Both, Row, event, predict, predict_message
-from tests.doors import reset as undone
+from tests.doors import Both, Row, event, predict, predict_message, reset as undone
 from tests.rest.test_edge import Gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -1,8 +1,7 @@
 """Whose address a call goes by: nobody can choose it, whatever they write into a proxy's headers."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.service.edge.addresses import LONGEST, Addresses
 

@@ -1,8 +1,7 @@
 """Bytes in flight: never more than the limit, and who sends most gives way."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.service import errors
 from seqserve.service.edge.bytes_in_flight import BytesInFlight, Held

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.service import errors
 from seqserve.service.rest.codings import PIECE, coding, decoded

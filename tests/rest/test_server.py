@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.service.settings import THEMES, Settings, SettingsUnusable, naming, read_settings
 from seqserve.service.settings.environment import sort_out, variable

@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.service.contract.vocabulary.edits import (
     PUNCTUATION,

@@ -11,8 +11,7 @@ import orjson
 import pytest
 import tensorflow as tf
 import tf_keras
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Vocabulary

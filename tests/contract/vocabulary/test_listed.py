@@ -4,8 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Vocabulary, Words

@@ -3,8 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Words

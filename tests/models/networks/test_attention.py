@@ -5,8 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.models.networks.attention import BahdanauAttention
 from seqserve.models.networks.time_gate import TimeAwareLSTMCell

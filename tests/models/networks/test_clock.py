@@ -1,8 +1,7 @@
 """Channels of elapsed time: its size, and its phase within a day."""
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.models.networks.clock import Clock
 

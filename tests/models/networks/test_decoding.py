@@ -12,8 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from seqserve.models.networks import decoding
 from seqserve.models.networks.decoding import Bounds, Decoded, Sampler, beam, greedy, sample, uniforms

@@ -7,8 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.models.config import TimeUse
 from seqserve.models.networks.events import EventModel

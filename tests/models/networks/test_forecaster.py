@@ -2,8 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.models.networks.dropout import Dropouts, Place
 from seqserve.models.networks.forecaster import Forecaster

@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.models.networks.classifier import Classifier
 from seqserve.models.networks.masked import (

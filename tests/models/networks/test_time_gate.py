@@ -7,8 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seqserve.models.networks.time_gate import TimeAwareLSTMCell
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.models.check import check_version
 from seqserve.models.config import CONFIGS, ConfigInvalid, read_config

@@ -1,8 +1,7 @@
 """Conformal bounds: how far outside an interval the truth may lie."""
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from seqserve.models.recipes.intervals import conformal_bound
 
