@@ -21,6 +21,8 @@ from tests.edge.fakes import open_entrance
 
 WAIT = 10.0
 """Seconds in which anything must happen; no test waits for them."""
+OFFER = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+GET = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +176,24 @@ def in_uvloop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
         uvloop.run(test(*arguments, **named))
 
     return run
+
+
+def post(body: bytes = b"", *, path: str = "/post", headers: str = "", length: int | None = None) -> bytes:
+    """Return a request; `length` is declared instead of the body's."""
+    length = len(body) if length is None else length
+    return f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{headers}\r\n".encode() + body
+
+
+def chunked(*parts: bytes, trailers: str = "", extension: str = "", headers: str = "") -> bytes:
+    """Return a request whose body comes in chunks."""
+    head = f"POST /post HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{headers}\r\n".encode()
+    body = b"".join(b"%x%b\r\n%b\r\n" % (len(part), extension.encode(), part) for part in parts)
+    return head + body + f"0\r\n{trailers}\r\n".encode()
+
+
+def reason(answer: Answer) -> str:
+    """Return a problem's reason; the connection ends with it."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["status"] == answer.status
+    assert answer.json["request_id"] == answer.headers["x-request-id"] != ""
+    return str(answer.json["reason"])
