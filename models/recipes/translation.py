@@ -32,7 +32,7 @@ TOKENIZER = "tokenizer.model"
 SPECIAL = SpecialIds()
 TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-TRAINING_PHRASES = 50_000
+TRAINING_PHRASES = 45_000
 HELD_OUT_PHRASES = 1_500
 CANDIDATES = 24
 """Texts to choose examples from."""
