@@ -25,6 +25,7 @@ from seqserve.service.contract.values import (
     shown,
     standardized,
     value_encoder,
+    wrong_width,
 )
 from seqserve.service.contract.vocabulary.base import Vocabulary, Words
 from seqserve.service.contract.vocabulary.load import read_vocabulary
@@ -139,8 +140,13 @@ class SequenceEncoder:
 
     def _made(self, name: str, given: Any) -> Any:
         """Return a feature's values; raises UnequalLengths before too many of one a sequence are made."""
-        if isinstance(given, Late) and len(given) > 1 and not has_steps(self._manifest.features[name]):
-            raise errors.UnequalLengths(f"{len(given)} values are given; the feature has one a sequence")
+        feature = self._manifest.features[name]
+        if isinstance(given, Late) and not has_steps(feature):
+            columns = feature.width if isinstance(feature, Numbers) else 1
+            if len(given) > columns > 1:
+                raise wrong_width(None, len(given), columns)
+            if len(given) > columns:
+                raise errors.UnequalLengths(f"{len(given)} values are given; the feature has one a sequence")
         return made(given)
 
     def _text(self, name: str, features: Mapping[str, Any]) -> str:

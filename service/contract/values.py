@@ -88,7 +88,7 @@ def _only(given: Any, width: int = 1) -> Any:
     rows = value if all(isinstance(row, list) for row in value) else [value]
     wrong = next((row for row in rows if isinstance(row, list) and len(row) != width), None)
     if width > 1 and (wrong is not None or not rows):
-        raise _wrong_width(None, len(wrong or ()), width)
+        raise wrong_width(None, len(wrong or ()), width)
     listed = rows if width > 1 else value
     if len(listed) != 1:
         raise errors.UnequalLengths(f"{len(listed)} values are given; the feature has one a sequence")
@@ -163,7 +163,7 @@ def _array_table(values: Array, width: int) -> Array:
         raise errors.WrongType("an array of numbers is wanted")
     table = values.reshape(len(values), -1).astype(np.float64)
     if table.shape[1] != width:
-        raise _wrong_width(0, table.shape[1], width)
+        raise wrong_width(0, table.shape[1], width)
     wrong = ~np.isfinite(table).all(axis=1)
     if wrong.any():
         step = int(wrong.argmax())
@@ -174,7 +174,7 @@ def _array_table(values: Array, width: int) -> Array:
 def _row(value: Any, step: Step, width: int) -> list[float]:
     row = value if isinstance(value, list) else [value]
     if len(row) != width:
-        raise _wrong_width(step, len(row), width)
+        raise wrong_width(step, len(row), width)
     wrong = [number for number in row if not _is_number(number)]
     if wrong:
         raise errors.WrongType(f"{_named(step)} is {_given(wrong[0])}, not a number", path=_path(step))
@@ -200,7 +200,7 @@ def _not_finite(step: Step, value: Any) -> errors.NotFinite:
     return errors.NotFinite(message, path=_path(step))
 
 
-def _wrong_width(step: Step, columns: int, width: int) -> errors.WrongWidth:
+def wrong_width(step: Step, columns: int, width: int) -> errors.WrongWidth:
     return errors.WrongWidth(f"{_named(step)} has {columns} columns, the model {width}", path=_path(step))
 
 
