@@ -7,7 +7,7 @@ ROOT ?= build/models
 DEVICE ?= gpu
 PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 
-.PHONY: setup serve demo test bench fuzz lint proto lock compose-test gpu-smoke overview-picture
+.PHONY: setup serve demo test bench fuzz chaos lint proto lock compose-test gpu-smoke overview-picture
 
 setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
 
