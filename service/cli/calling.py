@@ -1,6 +1,6 @@
 """`seqserve translate`, `predict` and `models`: calls of a running service, through either door.
 
-Keys and certificates come from the environment (`service.settings.caller`), never from arguments.
+Keys and certificates come from the environment (`service.caller`), never from arguments.
 """
 
 import json
@@ -134,11 +134,11 @@ def _call(grpc: bool, address: str | None, method: str, *arguments: Any) -> Any:
 
 def _access(tls: bool) -> "Access":
     """Return what the environment says of keys and certificates."""
+    from seqserve.service.caller import CallerSettings
     from seqserve.service.client import Access
-    from seqserve.service.settings.caller import CallerSettings
 
-    given = CallerSettings()
-    key = given.api_key.get_secret_value() if given.api_key is not None else ""
+    given = CallerSettings.read()
+    key = given.api_key
     if not key and given.api_key_file is not None:
         key = given.api_key_file.read_text().strip()
     return Access(key, tls or given.ca is not None, given.ca, given.client_cert, given.client_key)

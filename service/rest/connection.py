@@ -85,13 +85,16 @@ class Connection(asyncio.BufferedProtocol):
         self._shared.metrics.rest_connections.inc()
         self._expect(Phase.IDLE, self._settings.idle_seconds)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        """Return where what comes is put: it is read, or copied, before anything else comes."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where what comes is put: it is read, or copied, before anything else comes.
+
+        A view: TLS fills the rest of it by slices, which would be copies of an array.
+        """
         return self._shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read what came."""
-        data = bytes(memoryview(self._shared.buffer)[:nbytes])
+        data = bytes(self._shared.buffer[:nbytes])
         if self._is_deaf:
             self._tell_refusal()
             return

@@ -51,7 +51,7 @@ class Shared:
     turned_away: int = 0
     is_leaving: bool = False
     date: bytes = b""
-    buffer: bytearray = field(default_factory=lambda: bytearray(READ_BYTES))
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something on its own, up to the server's stop."""

@@ -1,4 +1,4 @@
-"""Every setting of the gateway, and the only reader of the environment (prefix SEQSERVE_).
+"""Every setting of the gateway, and its only reader of the environment (prefix SEQSERVE_).
 
 `read_settings` is for the command; tests and programs make `Settings` themselves. `seqserve serve --help`
 prints this table.

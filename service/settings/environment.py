@@ -12,7 +12,7 @@ from difflib import get_close_matches
 PREFIX = "SEQSERVE_"
 OTHERS = frozenset(
     {
-        "SEQSERVE_API_KEY",  # the command line's own calls: service.settings.caller
+        "SEQSERVE_API_KEY",  # the command line's own calls: service.caller
         "SEQSERVE_API_KEY_FILE",
         "SEQSERVE_CA",
         "SEQSERVE_CLIENT_CERT",

@@ -134,6 +134,7 @@ def test_every_metric_of_ours_is_on_the_board_or_not_worth_a_panel() -> None:
     assert unshown == {
         "seqserve_batch_cells",
         "seqserve_models_listed",
+        "seqserve_rest_connections",
         "seqserve_tls_certificate_expiry_timestamp_seconds",
     }
 

@@ -86,4 +86,4 @@ def test_the_shipped_files_are_valid() -> None:
     command = ["promtool", "check", "config", str(DEPLOY / "prometheus/prometheus.yml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 rules found" in done.stdout
+    assert "10 rules found" in done.stdout

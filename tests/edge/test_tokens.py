@@ -56,7 +56,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": "mobile",
-        "exp": time.time() + 600,
+        "exp": time.time() + 86_400,
         "scope": "translate:en-de",
     }
     return {name: value for name, value in {**good, **changes}.items() if value is not None}
