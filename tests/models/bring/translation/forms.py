@@ -258,17 +258,8 @@ def nested_parts() -> Form:
     return Form(words(), {"model.keras": model}, scores)
 
 
-def layered_parts() -> Form:
-    """The same, whose parts the contract names."""
-    form = nested_parts()
-    parts = '[encoder]\nlayer = "encoder"\n[decoder]\nlayer = "decoder"\n'
-    return Form(parts + form.contract, form.files, form.scores)
-
-
 FORMS: dict[str, Callable[[], Form]] = {
-    "gru": gru_with_dot_attention,
     "bidirectional": bidirectional_lstm,
     "stacked": stacked_lstm,
     "nested": nested_parts,
-    "layered": layered_parts,
 }
