@@ -64,13 +64,16 @@ class _Stream:
             if len(data) < 2:
                 return
             self._decoder = zlib.decompressobj(ZLIB if _is_zlib(data) else RAW)
-        while data:
+        is_full = False
+        while data or is_full:
             if self._decoder.eof:  # gzip may have several members, one after the other
                 self._decoder = self._another()
             try:
-                yield self._decoder.decompress(data, PIECE)
+                piece = self._decoder.decompress(data, PIECE)
             except zlib.error as error:
                 raise errors.MalformedJson(f"the body is not {self._name}: {error}") from error
+            yield piece
+            is_full = len(piece) == PIECE and not self._decoder.eof  # more may be inside, of no further bytes
             data = self._decoder.unconsumed_tail or self._decoder.unused_data
 
     def _another(self) -> "zlib._Decompress":

@@ -67,6 +67,13 @@ def test_what_was_sent_comes_out(
             unpacked(name, packed[:-short], cuts)
 
 
+def test_the_end_comes_out_where_a_piece_is_full_before_it() -> None:
+    """What a decoder still has of bytes that it took: of the raw form none follow to push it out."""
+    for size in range(PIECE, PIECE + 300):
+        data = b"x" * size
+        assert b"".join(unpacked("deflate", raw(data), [])) == data
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
