@@ -86,7 +86,8 @@ class Edge:
             REQUEST_ID.reset(token)
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
-        """Hand a call on, and count its bytes."""
+        """Hand a call on, and count its bytes: those of an answer to HEAD do not leave."""
+        has_body = scope["method"] != "HEAD"
 
         async def come() -> Message:
             message = await receive()
@@ -94,7 +95,7 @@ class Edge:
             return message
 
         async def go(message: Message) -> None:
-            visit.bytes_out += len(message.get("body", b""))
+            visit.bytes_out += len(message.get("body", b"")) if has_body else 0
             await send(message)
 
         try:

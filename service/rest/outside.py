@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from seqserve.service.rest.routes import METHODS
 from seqserve.service.settings import Settings
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 SHOWN_HEADERS = ("X-Request-Id", "Retry-After", "WWW-Authenticate")
 """Response headers that a page's script may read, besides those that it always may."""
 PREFLIGHT_SECONDS = 600
@@ -29,7 +29,7 @@ def _shared_with(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=origins,
-        allow_methods=METHODS,
+        allow_methods=METHODS[:-1],  # the last is the question itself
         allow_headers=["*"],  # those that the browser asks for
         expose_headers=SHOWN_HEADERS,
         max_age=PREFLIGHT_SECONDS,

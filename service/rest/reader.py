@@ -132,8 +132,10 @@ class Reader:
         if self._pending + self._coming > self._most_bytes:
             self._check_size()
         version = self._parser.get_http_version()
-        keeps = version != "1.0" and self._parser.should_keep_alive()
-        self._sink.request(self._scope(method.decode("ascii"), version), keeps, self._awaits_continue)
+        is_old = version == "1.0"  # it has neither, and an Expect of it is passed over (RFC 9110 10.1.1)
+        keeps = not is_old and self._parser.should_keep_alive()
+        awaits_continue = not is_old and self._awaits_continue
+        self._sink.request(self._scope(method.decode("ascii"), version), keeps, awaits_continue)
 
     def on_body(self, part: bytes) -> None:
         """Take a part of the body."""

@@ -6,8 +6,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
+import httpx
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.responses import Response
 
+from seqserve.service.core.limits import Limits, Shares
+from seqserve.service.edge.access_log import ACCESS, AccessLog
+from seqserve.service.edge.entrance import Entrance
+from seqserve.service.edge.recognizer import Recognizer
+from seqserve.service.metrics import Metrics
+from seqserve.service.rest.edge import Edge
 from tests.core.fakes import series
 
 CALL = "/v1/models/totals:predict"
@@ -49,6 +58,18 @@ async def test_every_call_has_an_id(start: Any, method: str, path: str, status: 
     ]
     assert [len(one) for one in made] == [32] * 3
     assert len(set(made)) == 3
+
+
+async def test_the_access_log_counts_what_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    """Of an answer to HEAD that is no byte of its body."""
+    caplog.set_level("INFO", ACCESS.name)
+    entrance = Entrance(Recognizer(), Limits(Shares()), AccessLog(1.0), Metrics(CollectorRegistry()))
+    edge = Edge(Response("12345"), entrance, 30.0, 30.0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://rest") as client:
+        await client.get("/")
+        await client.head("/")
+    told = [vars(record)["fields"]["bytes_out"] for record in caplog.records if record.name == ACCESS.name]
+    assert told == [5, 0]
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [row for row in EVERY if row[0] == "GET"])

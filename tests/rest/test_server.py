@@ -72,6 +72,9 @@ class TestClients:
             assert answer.status == 200
             assert answer.closes
             assert await caller.rest() == b""
+            old = await here.caller()
+            old.say(post(b"12", headers="Expect: 100-continue\r\n").replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert ((answer := await old.hear()).status, answer.json["got"]) == (200, 2)
 
     @in_uvloop
     async def test_an_unread_body_is_passed_over_or_ends_the_connection(self) -> None:
