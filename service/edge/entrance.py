@@ -86,10 +86,8 @@ class Entrance:
             metrics.of(metrics.turned_away, arrival.transport, reason).inc()
         if isinstance(error, SeqserveError) and error.limit:
             metrics.of(metrics.limit_hits, error.limit).inc()
-        visit = call.visit if call is not None else Visit()
-        if visit.code:  # the door has ended it by itself
-            code, reason = visit.code, ""
         if arrival.id:
+            visit = call.visit if call is not None else Visit()
             seconds = self._clock() - arrival.began
             self._access_log.write(visit, code, reason, seconds, **self._who(arrival))
 
