@@ -1,6 +1,6 @@
 """THE table: canonical code to HTTP status and gRPC status. Nothing else chooses a status.
 
-The HTTP column is google.rpc.Code's documentation. REST's own reasons, which no RPC has, stand below it.
+The HTTP column is google.rpc.Code's documentation. Reasons that have one of their own by REST stand below.
 """
 
 import grpc

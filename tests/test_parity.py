@@ -181,11 +181,11 @@ REST_ALONE = {
     "ROUTE_NOT_FOUND",
     "METHOD_NOT_ALLOWED",
     "HEADERS_TOO_LARGE",
-    "REQUEST_TIMEOUT",
+    "TOO_MANY_CONNECTIONS",
 }
 GRPC_ALONE = {"MALFORMED_MESSAGE", "NOT_FINITE"}
 ELSEWHERE = {
-    "TOO_MANY_CONNECTIONS": "tests/edge",
+    "REQUEST_TIMEOUT": "tests/rest/test_server.py, tests/rpc/test_transport.py: it takes its time",
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",

@@ -74,11 +74,10 @@ class HeadersTooLarge(InvalidArgument):
     reason = "HEADERS_TOO_LARGE"
 
 
-class RequestTimeout(SeqserveError):
-    """The HTTP request came too slowly (408)."""
+class TooManyConnections(Unavailable):
+    """More connections are open than the service takes."""
 
-    code = Code.DEADLINE_EXCEEDED
-    reason = "REQUEST_TIMEOUT"
+    reason = "TOO_MANY_CONNECTIONS"
 
 
 class RouteNotFound(NotFound):
@@ -102,7 +101,7 @@ class MethodNotAllowed(SeqserveError):
 
 
 class MalformedMessage(InvalidArgument):
-    """The request's bytes are not a message of the method's type."""
+    """The request's bytes are no message of the method's type, or have more fields than the service reads."""
 
     reason = "MALFORMED_MESSAGE"
 
@@ -125,15 +124,16 @@ class PermissionDenied(SeqserveError):
 
 
 class RateLimited(ResourceExhausted):
-    """The caller asks for more than its share; the message names the limit, retry after the hint."""
+    """The caller asks for more than its share, or too many calls are open; retry after the hint."""
 
     reason = "RATE_LIMITED"
 
 
-class TooManyConnections(Unavailable):
-    """More connections or calls are open than the service takes."""
+class RequestTimeout(SeqserveError):
+    """The request came too slowly (REST: 408)."""
 
-    reason = "TOO_MANY_CONNECTIONS"
+    code = Code.DEADLINE_EXCEEDED
+    reason = "REQUEST_TIMEOUT"
 
 
 class RequestTooCostly(InvalidArgument):
