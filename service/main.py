@@ -230,7 +230,7 @@ async def _rest(rest: RestServer) -> AsyncIterator[tuple[RestServer, int]]:
     try:
         yield rest, port
     finally:
-        await within(rest.stop(), "the REST door")
+        await within(rest.stop(grace=STEP_SECONDS / 4), "the REST door")
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from seqserve.service.rest.reader import Reader
 from seqserve.service.rest.shared import Shared
 
 CLOSE_SECONDS = 1.0
-"""How long the rest of what a refused caller sends is read, and how long any close may take."""
+"""How long the rest of what a refused caller sends is read, and how long a close takes once all is sent."""
 MOST_PIPELINED = 64
 """Requests of one connection that may be unanswered at once."""
 MOST_TURNED_AWAY = 32
@@ -39,6 +39,15 @@ class Phase(Enum):
     ANSWER = auto()  # has no seconds: its call has a deadline
     READER = auto()  # the caller, who does not read its answer
     CLOSE = auto()
+
+
+LASTS = {
+    Phase.IDLE: "idle_seconds",
+    Phase.HEAD: "head_seconds",
+    Phase.BODY: "body_seconds",
+    Phase.READER: "body_seconds",
+}
+"""The setting that says how long a phase may last."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -62,7 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_deaf = False  # what is read is thrown away
         self._refusal: SeqserveError | None = None  # to be told once everything before it is answered
         self._phase = Phase.IDLE
-        self._until = self._fires = 0.0  # on the loop's clock
+        self._until = self._fires = self._flushed_by = 0.0  # on the loop's clock
         self._timer: asyncio.TimerHandle | None = None
 
     # --- the transport's calls ---------------------------------------------------------------------
@@ -74,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         client = address_of(transport, "peername")
         self._client = client[0] if client is not None else ""
         self._reader = Reader(self._settings, self._described(client), self)
-        self._shared.connections.add(self)
+        self._shared.opened(self)
         if self._peer is None:
             try:
                 self._shared.room.enter(self._client)
@@ -83,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._peer = self._client
         self._shared.metrics.rest_connections.inc()
-        self._expect(Phase.IDLE, self._settings.idle_seconds)
+        self._expect_for(Phase.IDLE)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where what comes is put: it is read, or copied, before anything else comes.
@@ -102,18 +111,7 @@ class Connection(asyncio.BufferedProtocol):
         if error is not None:
             self._refuse(error)
         else:
-            self._expect_more()
-
-    def _expect_more(self) -> None:
-        """Wait for what is missing of what came; a phase that is lasting goes on."""
-        if self._exchanges and self._exchanges[-1].arrives:
-            if self._phase is not Phase.BODY and self._phase is not Phase.READER:
-                self._expect(Phase.BODY, self._settings.body_seconds)
-        elif self._exchanges:
-            if self._phase is not Phase.READER:
-                self._phase = Phase.ANSWER
-        elif self._reader.in_head and self._phase is Phase.IDLE:
-            self._expect(Phase.HEAD, self._settings.head_seconds)
+            self._expect_due()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End everything that belongs to the connection."""
@@ -122,7 +120,7 @@ class Connection(asyncio.BufferedProtocol):
         for exchange in self._exchanges:
             exchange.gone()
         self._writable.set()
-        self._shared.connections.discard(self)
+        self._shared.closed(self)
         if self._peer is not None:
             self._shared.room.leave(self._peer)
             self._shared.metrics.rest_connections.dec()
@@ -133,15 +131,13 @@ class Connection(asyncio.BufferedProtocol):
         """Hear that the caller does not read what was sent."""
         self._writable.clear()
         self.is_writable = False
-        if self._phase is Phase.ANSWER:
-            self._expect(Phase.READER, self._settings.body_seconds)
+        self._expect_due()
 
     def resume_writing(self) -> None:
         """Hear that it does again."""
         self._writable.set()
         self.is_writable = True
-        if self._phase is Phase.READER:
-            self._phase = Phase.ANSWER
+        self._expect_due()
 
     # --- the reader's calls ------------------------------------------------------------------------
 
@@ -183,9 +179,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def wants(self) -> None:
         """Read on, but not into what is asked after the request that is being answered."""
-        if self._is_paused and len(self._exchanges) < 2 and not self._transport.is_closing():
-            self._is_paused = False
-            self._transport.resume_reading()
+        if len(self._exchanges) < 2:
+            self._resume()
 
     def answered(self) -> None:
         """Go on, or end, after the first exchange's answer."""
@@ -217,16 +212,20 @@ class Connection(asyncio.BufferedProtocol):
             self._tell_refusal()
         elif self._shared.is_leaving:
             self._end(has_more=False)
-        elif self._reader.in_head:
-            self._expect(Phase.HEAD, self._settings.head_seconds)
-        else:
-            self._expect(Phase.IDLE, self._settings.idle_seconds)
+        if self._phase is not Phase.READER and self._phase is not Phase.CLOSE:
+            self._phase = Phase.ANSWER  # what is due now has its whole time
+        self._expect_due()
         self.wants()
 
     def _pause(self) -> None:
         if not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._is_paused and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
 
     def _turn_away(self, error: SeqserveError) -> None:
         """Refuse the connection: told when its first bytes come, for they would be unread otherwise."""
@@ -247,8 +246,8 @@ class Connection(asyncio.BufferedProtocol):
         elif last.is_answered:
             self._end(has_more=True)
         else:
-            self._phase = Phase.ANSWER
             last.fail(error)
+        self._expect_due()
 
     def _tell_refusal(self) -> None:
         """Tell why nothing more is read, if that is due."""
@@ -269,13 +268,35 @@ class Connection(asyncio.BufferedProtocol):
         """
         self._is_deaf = True
         self._expect(Phase.CLOSE, CLOSE_SECONDS)
+        self._flushed_by = self._loop.time() + self._settings.body_seconds
         if has_more and self._transport.can_write_eof():
             self._transport.write_eof()
-            self.wants()
+            self._resume()  # whatever is still to be answered: nobody will
         else:
             self._transport.close()
 
     # --- its time ----------------------------------------------------------------------------------
+
+    def _expect_due(self) -> None:
+        """Wait for what is due; a phase that is lasting goes on, and a close is the last."""
+        due = self._due()
+        if self._phase is due or self._phase is Phase.CLOSE:
+            return
+        if due is Phase.ANSWER:
+            self._phase = due
+        else:
+            self._expect_for(due)
+
+    def _due(self) -> Phase:
+        if not self.is_writable:
+            return Phase.READER
+        if self._exchanges:
+            return Phase.BODY if self._exchanges[-1].arrives and not self._is_deaf else Phase.ANSWER
+        return Phase.HEAD if self._reader.in_head else Phase.IDLE
+
+    def _expect_for(self, phase: Phase) -> None:
+        """Wait for what a phase waits for, as long as the settings say."""
+        self._expect(phase, getattr(self._settings, LASTS[phase]))
 
     def _expect(self, phase: Phase, seconds: float) -> None:
         """Wait for what a phase waits for, so many seconds."""
@@ -300,17 +321,30 @@ class Connection(asyncio.BufferedProtocol):
         elif self._phase is Phase.IDLE:
             self._end(has_more=False)
         elif self._phase is Phase.HEAD:
-            self._refuse(self._too_slow("the request's headers", "head_seconds", self._settings.head_seconds))
+            self._refuse(self._too_slow("the request's headers"))
+        elif self._phase is Phase.BODY and self._is_paused:
+            self._expect_for(Phase.BODY)  # it is we who are slow
         elif self._phase is Phase.BODY:
-            self._refuse(self._too_slow("the request's body", "body_seconds", self._settings.body_seconds))
+            self._refuse(self._too_slow("the request's body"))
+        elif self._phase is Phase.CLOSE and self._is_flushing():
+            self._expect(Phase.CLOSE, CLOSE_SECONDS)
         else:
             self.abort()
 
-    def _too_slow(self, what: str, name: str, seconds: float) -> errors.RequestTimeout:
+    def _too_slow(self, what: str) -> errors.RequestTimeout:
+        name = LASTS[self._phase]
+        seconds = getattr(self._settings, name)
         return errors.RequestTimeout(
             f"{what} had not come after the {seconds:g} seconds that {name} allows; send faster, or less",
             limit=name,
         )
+
+    def _is_flushing(self) -> bool:
+        """Tell whether the caller may still be reading its answer; TLS does not tell what it has sent."""
+        if self._loop.time() >= self._flushed_by:
+            return False
+        is_tls = self._transport.get_extra_info("ssl_object") is not None
+        return is_tls or self._transport.get_write_buffer_size() > 0
 
     def _described(self, client: tuple[str, int] | None) -> dict[str, Any]:
         """Return what the scopes of all its requests say."""

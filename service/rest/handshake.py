@@ -53,10 +53,14 @@ class Handshakes:
 
     async def _shake(self, accepted: socket.socket, peer: str) -> None:
         connection = Connection(self._shared, peer)
-        seconds = self._shared.settings.head_seconds
+        settings = self._shared.settings
         try:
             await self._loop.connect_accepted_socket(
-                lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=seconds
+                lambda: connection,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=settings.head_seconds,
+                ssl_shutdown_timeout=settings.body_seconds,
             )
         except OSError:
             pass  # a peer's fault: alerts and delay are some of them

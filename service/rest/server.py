@@ -90,7 +90,8 @@ class RestServer:
         """Take no new connection, and close those that are open, each after its answer.
 
         Args:
-            grace: seconds that answers may take; what is not finished then is broken off.
+            grace: seconds that answers may take, and then as many that callers may take to read them; what
+                is not finished then is broken off. It takes three times as long at most.
         """
         self.leave()
         await asyncio.sleep(0)  # what waits to be accepted is
@@ -101,6 +102,7 @@ class RestServer:
         for task in self._shared.tasks:
             task.cancel()
         await self._finished(grace)
+        await self._shared.all_closed(grace)
         for connection in list(self._shared.connections):
             connection.abort()
         self._time.cancel()

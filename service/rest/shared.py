@@ -1,6 +1,7 @@
 """What the connections of one server of the REST door share."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -48,10 +49,28 @@ class Shared:
     certificate: Callable[[Any], str]
     connections: set[Open] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    are_closed: asyncio.Event = field(default_factory=asyncio.Event)  # all connections
     turned_away: int = 0
     is_leaving: bool = False
     date: bytes = b""
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
+
+    def opened(self, connection: Open) -> None:
+        """Hear of a connection."""
+        self.connections.add(connection)
+        self.are_closed.clear()
+
+    def closed(self, connection: Open) -> None:
+        """Hear that one is no more."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.are_closed.set()
+
+    async def all_closed(self, seconds: float) -> None:
+        """Wait until no connection is open, for so long at most."""
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.are_closed.wait(), seconds)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something on its own, up to the server's stop."""

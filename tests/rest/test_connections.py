@@ -10,8 +10,9 @@ import trustme
 from prometheus_client import CollectorRegistry
 
 from seqserve.service.edge.tls import Tls, certificate_name
+from seqserve.service.rest import connection
 from tests.edge.fakes import write_certificate
-from tests.rest.wire import GET, house, in_uvloop, post, reason
+from tests.rest.wire import GET, LARGE, Caller, house, in_uvloop, post, reason
 
 
 @in_uvloop
@@ -36,6 +37,60 @@ async def test_who_does_not_read_its_answer_is_dropped() -> None:
         caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
         caller.say("GET /large HTTP/1.1\r\n\r\n" * 20)
         await here.until(lambda: here.open == 0)
+
+
+@in_uvloop
+async def test_who_asks_again_without_reading_is_dropped_too() -> None:
+    """A further request does not make the answer before it a read one."""
+    async with house(body_seconds=0.2) as here:
+        caller = await here.slow_caller()
+        caller.say("GET /large HTTP/1.1\r\n\r\n")
+        await here.until(lambda: here.is_unread())
+        caller.say(GET)
+        await here.until(lambda: here.open == 0)
+
+
+@in_uvloop
+async def test_who_reads_again_is_kept() -> None:
+    """Also who took a while, and also where nothing is asked meanwhile."""
+    async with house(body_seconds=5, idle_seconds=0.3) as here:
+        caller = await here.slow_caller()
+        caller.say("GET /large HTTP/1.1\r\n\r\n")
+        later(0.6, caller)
+        assert len((await caller.hear()).body) == LARGE
+        caller.say(GET)
+        assert (await caller.hear()).status == 200
+        assert await caller.rest() == b""  # it is idle, by then
+
+
+@in_uvloop
+async def test_a_body_has_its_time_once_it_is_read() -> None:
+    """Not while an earlier request is answered, for so long nothing of it is read."""
+    async with house(body_seconds=0.2) as here:
+        here.gates["/slow"] = asyncio.Event()
+        caller = await here.caller()
+        caller.say("GET /slow HTTP/1.1\r\n\r\n", post(b"x" * 2**20))
+        asyncio.get_running_loop().call_later(0.5, here.gates["/slow"].set)
+        assert (await caller.hear()).status == 200
+        assert (await caller.hear()).json["got"] == 2**20
+
+
+@in_uvloop
+async def test_an_answer_before_what_is_no_http_has_its_time() -> None:
+    """It is no idle connection that somebody is answered on."""
+    async with house(idle_seconds=0.2, head_seconds=0.2) as here:
+        here.gates["/slow"] = asyncio.Event()
+        caller = await here.caller()
+        caller.say("GET /slow HTTP/1.1\r\n\r\nnonsense\r\n")
+        asyncio.get_running_loop().call_later(0.5, here.gates["/slow"].set)
+        assert (await caller.hear()).status == 200
+        assert reason(await caller.hear()) == "MALFORMED_HTTP"
+
+
+def later(seconds: float, caller: Caller) -> None:
+    """Let a slow caller read, after a while."""
+    transport: Any = caller.writer.transport
+    asyncio.get_running_loop().call_later(seconds, transport.resume_reading)
 
 
 # --- attacks: connections -------------------------------------------------------------------------
@@ -180,6 +235,66 @@ async def test_who_shakes_no_hands_goes(
 
 
 # --- the end --------------------------------------------------------------------------------------
+
+CLOSING = {
+    "by the caller": b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n",
+    "by the server, which has not read all": post(b"x" * 10, path="/unread/large", length=10**9),
+}
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+@pytest.mark.parametrize("asked", CLOSING.values(), ids=CLOSING)
+@in_uvloop
+async def test_a_slow_reader_has_all_of_an_answer_that_closes(
+    asked: bytes,
+    is_tls: bool,
+    authority: trustme.CA,
+    tls: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The close waits for whoever still reads, up to body_seconds; then it is cut off."""
+    monkeypatch.setattr(connection, "CLOSE_SECONDS", 0.05)
+    options: dict[str, Any] = {"ssl": trusting(authority, "caller.example")} if is_tls else {}
+    server = tls if is_tls else None
+    async with house(body_seconds=5, server=server) as here:
+        caller = await here.slow_caller("localhost", **options)
+        caller.say(asked)
+        later(0.4, caller)
+        answer = await caller.hear()
+        assert (len(answer.body), answer.closes) == (LARGE, True)
+        assert await caller.rest() == b""
+    async with house(body_seconds=0.2, server=server) as here:
+        (await here.slow_caller("localhost", **options)).say(asked)
+        await here.until(lambda: len(here.seen) == 1)
+        await here.until(lambda: here.open == 0)
+
+
+@in_uvloop
+async def test_what_was_not_answered_does_not_cut_off_what_was() -> None:
+    """Whatever a caller sent after the last request that is answered, it is read before the end."""
+    async with house() as here:
+        here.gates["/slow"] = asyncio.Event()
+        caller = await here.caller()
+        caller.say("GET /slow HTTP/1.1\r\n\r\n", post(length=10**9))
+        await here.until(lambda: here.server._shared.tasks != set())
+        here.server.leave()
+        here.gates["/slow"].set()
+        assert (await caller.hear()).closes
+        await caller.said(b"x" * 2**24)
+        assert await caller.rest() == b""
+
+
+@in_uvloop
+async def test_the_stop_waits_for_who_reads() -> None:
+    """An answer that was written before is read to its end."""
+    async with house() as here:
+        caller = await here.slow_caller()
+        caller.say("GET /large HTTP/1.1\r\n\r\n")
+        await here.until(lambda: here.is_unread())
+        stopping = asyncio.create_task(here.server.stop(grace=5))
+        later(0.1, caller)
+        assert len((await caller.hear()).body) == LARGE
+        await stopping
 
 
 @in_uvloop

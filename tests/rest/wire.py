@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from tests.edge.fakes import open_entrance
 WAIT = 10.0
 """Seconds in which anything must happen; no test waits for them."""
 OFFER = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+LARGE = 2**22
 GET = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -101,6 +103,18 @@ class House:
         self.callers.callback(writer.close)
         return Caller(reader, writer)
 
+    async def slow_caller(self, host: str = "127.0.0.1", **options: Any) -> Caller:
+        """Open a connection whose caller reads nothing, and takes little in, until `resume_reading`."""
+        small = socket.socket()
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        small.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", self.port))
+        name = {"server_hostname": host} if "ssl" in options else {}
+        reader, writer = await asyncio.open_connection(sock=small, limit=2**24, **name, **options)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        self.callers.callback(writer.close)
+        return Caller(reader, writer)
+
     def refused(self, reason: str) -> float:
         """Return how many were refused before there was a call."""
         labels = {"transport": "rest", "reason": reason}
@@ -112,6 +126,10 @@ class House:
             while not is_so():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
+    def is_unread(self) -> bool:
+        """Tell whether an answer has been written that its caller does not read."""
+        return any(not connection.is_writable for connection in self.server._shared.connections)  # type: ignore[attr-defined]
+
     @property
     def open(self) -> int:
         """How many connections are open."""
@@ -120,7 +138,10 @@ class House:
 
 @dataclass(slots=True)
 class Told:
-    """An application that tells what it was asked. `/unread…` is answered without reading the body."""
+    """An application that tells what it was asked.
+
+    `/unread…` is answered without reading the body, `…/large` by LARGE bytes.
+    """
 
     seen: list[tuple[str, str, bytes]] = field(default_factory=list)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -138,7 +159,7 @@ class Told:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         told = {"path": path, "query": scope["query_string"].decode(), "headers": headers, "got": len(body)}
         told |= {"client": scope["client"], "scheme": scope["scheme"], "tls": scope.get("extensions")}
-        answer = json.dumps(told).encode().ljust(2**22 if path == "/large" else 0)
+        answer = json.dumps(told).encode().ljust(LARGE if path.endswith("/large") else 0)
         length = (b"content-length", str(len(answer)).encode())
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         await send({"type": "http.response.body", "body": answer})
