@@ -31,6 +31,7 @@ from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.edge.descriptors import OPS_CONNECTIONS
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.memory import Memory
 from seqserve.service.edge.recognizer import Recognizer
@@ -241,9 +242,10 @@ async def _ops(
     if settings.ops_port is None:
         yield None
         return
-    server = RestServer(app, settings, metrics, entrance, in_flight, port=settings.ops_port)
-    async with _rest(server) as (_, port):
-        yield port
+    port, most = settings.ops_port, OPS_CONNECTIONS
+    server = RestServer(app, settings, metrics, entrance, in_flight, port=port, connections=most)
+    async with _rest(server) as (_, taken):
+        yield taken
 
 
 def run(settings: Settings, on_start: Callable[[Running], None]) -> None:

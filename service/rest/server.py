@@ -5,7 +5,6 @@ request to refuse: see `service.rest.connection`, and `docs/performance.md` for 
 """
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp
 
 from seqserve.service.edge.addresses import Addresses
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
-from seqserve.service.edge.descriptors import room_for_connections
+from seqserve.service.edge.descriptors import room_for_rest
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.connection import Connection
@@ -25,7 +24,6 @@ from seqserve.service.rest.room import Room
 from seqserve.service.rest.shared import Shared
 from seqserve.service.settings import Settings
 
-log = logging.getLogger(__name__)
 BACKLOG = 2048
 ANY = "::"
 """The address that is all of both families."""
@@ -40,6 +38,7 @@ class RestServer:
 
     Args:
         port: where to listen; None: the settings' REST port.
+        connections: that may be open at once; None: what the settings and the descriptors allow.
         tls: the server's certificate; None: no TLS.
         certificate: names the caller by its certificate, as `SSLObject.getpeercert` tells it.
     """
@@ -53,6 +52,7 @@ class RestServer:
         in_flight: BytesInFlight,
         *,
         port: int | None = None,
+        connections: int | None = None,
         tls: ssl.SSLContext | None = None,
         certificate: Callable[[Any], str] = _nameless,
     ) -> None:
@@ -60,7 +60,7 @@ class RestServer:
         self._port = settings.rest_port if port is None else port
         self._tls = tls
         addresses = Addresses(settings.trusted_proxy_networks)
-        most = _connections(settings.rest_connections)
+        most = room_for_rest(settings.rest_connections) if connections is None else connections
         room = Room(most, settings.rest_connections_per_address, addresses)
         self._shared = Shared(app, settings, metrics, entrance, in_flight, room, certificate)
 
@@ -115,14 +115,6 @@ class RestServer:
         """Write the header `Date` anew, each second."""
         self._shared.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
         self._time = self._loop.call_later(1.0, self._tell_time)
-
-
-def _connections(wanted: int) -> int:
-    most = room_for_connections(wanted)
-    if most < wanted:
-        fields = {"rest_connections": wanted, "taken": most}
-        log.warning("the limit of open files leaves room for fewer connections", extra={"fields": fields})
-    return most
 
 
 def _listening(host: str, port: int) -> socket.socket:

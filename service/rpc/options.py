@@ -5,6 +5,7 @@ its limit as RESOURCE_EXHAUSTED, a call past its connection's limit as UNAVAILAB
 is closed.
 """
 
+from seqserve.service.edge.descriptors import room_for_grpc
 from seqserve.service.settings import Settings
 
 OWN_METADATA = 2048
@@ -24,7 +25,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.server.max_pending_requests", waiting),
         ("grpc.server.max_pending_requests_hard_limit", waiting),
         ("grpc.max_concurrent_streams", settings.grpc_streams),
-        ("grpc.max_allowed_incoming_connections", settings.grpc_connections),
+        ("grpc.max_allowed_incoming_connections", room_for_grpc(settings.grpc_connections)),
         ("grpc.server_handshake_timeout_ms", _ms(settings.head_seconds)),
         ("grpc.http2.min_ping_interval_without_data_ms", PINGS_MS),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -1,5 +1,6 @@
 """The door seen from a page of another site, from behind a proxy, and from the operators' port."""
 
+import asyncio
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -13,6 +14,7 @@ from seqserve.service import errors
 from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.types import Principal
 from seqserve.service.edge.access_log import AccessLog
+from seqserve.service.edge.descriptors import OPS_CONNECTIONS
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials, Recognizer
 from seqserve.service.main import running
@@ -152,6 +154,12 @@ async def test_the_service_listens_there_where_it_is_told_to(given: dict[str, in
         port = service.ops_port or service.rest_port
         for path in ("/healthz", "/metrics", "/docs"):
             assert (await client.get(f"http://127.0.0.1:{port}{path}")).status_code == 200
+        others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(OPS_CONNECTIONS)]
+        others[-1][1].write(b"GET /healthz HTTP/1.1\r\n\r\n")
+        answer = await asyncio.wait_for(others[-1][0].readline(), 10)
+        assert (b" 503 " in answer) == (service.ops_port is not None)
+        for _, writer in others:
+            writer.close()
 
 
 class KnowsNobody(Recognizer):
