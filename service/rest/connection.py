@@ -187,7 +187,9 @@ class Connection(asyncio.BufferedProtocol):
         exchange = self._exchanges[0]
         if not exchange.keeps:
             self._end(has_more=exchange.arrives or self._is_deaf or len(self._exchanges) > 1)
-        elif not exchange.arrives:
+        elif exchange.arrives:
+            self.wants()  # the rest of the body, which is passed over
+        else:
             self._next()
 
     def abort(self) -> None:
@@ -267,8 +269,9 @@ class Connection(asyncio.BufferedProtocol):
             has_more: whether there may be bytes of the caller that nobody has read.
         """
         self._is_deaf = True
+        if self._phase is not Phase.IDLE:  # else there was time to read the last answer
+            self._flushed_by = self._loop.time() + self._settings.body_seconds
         self._expect(Phase.CLOSE, CLOSE_SECONDS)
-        self._flushed_by = self._loop.time() + self._settings.body_seconds
         if has_more and self._transport.can_write_eof():
             self._transport.write_eof()
             self._resume()  # whatever is still to be answered: nobody will

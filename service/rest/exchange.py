@@ -179,7 +179,7 @@ class Exchange:
         Raises:
             SeqserveError: the body came too slowly, broke off, or found no room.
         """
-        if self._awaits_continue and not self._is_gone:
+        if self._awaits_continue and not self._is_gone and not self._has_begun:
             self._awaits_continue = False
             self._line.write(CONTINUE)
         if not (self._is_gone or self.is_answered or self._has_failed):

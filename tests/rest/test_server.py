@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from starlette.types import Receive, Scope, Send
 
+from seqserve.service.rest.exchange import HIGH_WATER
 from tests.rest.wire import GET, OFFER, chunked, house, in_uvloop, post, reason
 
 # --- clients as they are --------------------------------------------------------------------------
@@ -77,6 +78,24 @@ class TestClients:
             assert ((answer := await old.hear()).status, answer.json["got"]) == (200, 2)
 
     @in_uvloop
+    async def test_no_100_continue_comes_into_an_answer(self) -> None:
+        """Who answers first, and reads then, has the connection closed."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+            reading = asyncio.ensure_future(receive())
+            await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": b"2"})
+            assert (await reading)["type"] == "http.disconnect"
+
+        async with house(app) as here:
+            caller = await here.caller()
+            caller.say(post(length=4, headers="Expect: 100-continue\r\n"))
+            answer = await caller.hear()
+            assert (answer.body, answer.closes, await caller.rest()) == (b"12", True, b"")
+
+    @in_uvloop
     async def test_an_unread_body_is_passed_over_or_ends_the_connection(self) -> None:
         """A short one is no reason to close; a long one is not read to its end."""
         async with house() as here:
@@ -85,6 +104,11 @@ class TestClients:
             assert not (await caller.hear()).closes
             caller.say(b"x" * 990, GET)
             assert (await caller.hear()).json["path"] == "/healthz"
+            here.gates["/unread/late"] = asyncio.Event()
+            caller.say(post(b"x" * 60_000, path="/unread/late"), GET)
+            await here.until(lambda: here.in_flight.used > HIGH_WATER)  # no more is read, for now
+            here.gates["/unread/late"].set()
+            assert [(await caller.hear()).json["path"] for _ in range(2)] == ["/unread/late", "/healthz"]
             caller.say(post(path="/unread", length=10**9), b"x" * 10)
             assert (await caller.hear()).closes
             await caller.said(b"x" * 10**6)  # read and thrown away, so that the answer is not lost
