@@ -55,6 +55,23 @@ def test_cells_a_second_are_what_a_bucket_holds(asked: list[tuple[float, int]], 
         level -= cells
 
 
+@pytest.mark.parametrize("error", [errors.QueueFull("full"), errors.Draining("ends")])
+def test_who_is_refused_behind_the_limits_has_its_cells_back(error: errors.SeqserveError) -> None:
+    """Those just charged, and those of an earlier try of the same request; any other end keeps them."""
+    limits = Limits(Shares(cells_per_second=20 / BURST_SECONDS), Clock())
+
+    def ended(by: Exception, paid: int = 0) -> None:
+        with pytest.raises(type(by)), limits.computing("ann", 20, paid):
+            raise by
+
+    ended(error)
+    assert refused(limits.computing("ann", 20)) is None
+    assert refused(limits.computing("ann", 20, paid=20)) is None
+    ended(error, paid=20)
+    ended(errors.DeadlineExceeded("late"))
+    assert refused(limits.computing("ann", 20)) is not None
+
+
 def test_requests_a_second_come_at_once_only_as_a_burst() -> None:
     clock = Clock()
     limits = Limits(Shares(requests_per_second=10), clock)

@@ -10,6 +10,7 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Spec, Tensors
 from seqserve.service.contract.items import PredictBody
 from seqserve.service.contract.padding import Array
+from seqserve.service.core.limits import BURST_SECONDS, Shares
 from seqserve.service.core.types import ModelRef
 from tests.core.fakes import NEVER, Core, call, running, series, settle
 from tests.core.test_catalog import TOTAL, TOTALS, X, answer, version, weights
@@ -18,7 +19,7 @@ STABLE = ModelRef("totals", label="stable")
 
 
 @asynccontextmanager
-async def watched(*versions: int) -> AsyncIterator[Core]:
+async def watched(*versions: int, shares: Shares = Shares()) -> AsyncIterator[Core]:  # noqa: B008  # it is frozen
     """Run core with its watcher over a backend that runs only what is published; the looks are far apart."""
     core: Core
 
@@ -27,7 +28,7 @@ async def watched(*versions: int) -> AsyncIterator[Core]:
             raise errors.VersionNotFound(f"no version {spec.version}")
         return weights(spec, inputs)
 
-    async with running(there) as core:
+    async with running(there, shares=shares) as core:
         for number in versions:
             core.backend.put("totals", number, version(number))
         watch = asyncio.create_task(core.catalog.watch(NEVER))
@@ -80,6 +81,16 @@ async def test_a_request_whose_version_went_away_is_answered_by_the_next() -> No
         assert await asyncio.gather(*(answer(core) for _ in range(5))) == [(2, 2 * TOTAL)] * 5
         counted = series(core.metrics, "requests_total")
         assert counted == {("totals", "2", "predict", "rest", "OK", ""): 5}
+
+
+async def test_a_request_that_moves_on_is_charged_once() -> None:
+    """The rate is what one request takes: the next one finds it used up, and this one did not."""
+    async with watched(1, shares=Shares(cells_per_second=len(X) / BURST_SECONDS)) as core:
+        core.backend.put("totals", 2, version(2))
+        del core.backend.published["totals"][1]
+        assert await answer(core) == (2, 2 * TOTAL)
+        with pytest.raises(errors.RateLimited):
+            await answer(core)
 
 
 async def test_a_request_moves_on_whole() -> None:
