@@ -8,16 +8,7 @@ from hypothesis import given, strategies as st
 from seqserve.service import errors
 from seqserve.service.core import limits as module
 from seqserve.service.core.limits import BURST_SECONDS, Limits, Shares
-
-
-class Clock:
-    """A time that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1e5
-
-    def __call__(self) -> float:
-        return self.now
+from tests.core.fakes import Clock
 
 
 def refused(asked: AbstractContextManager[None]) -> errors.RateLimited | None:
@@ -35,7 +26,7 @@ amounts = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 400)), min_size=1, 
 @given(amounts, st.floats(0.5, 200))
 def test_cells_a_second_are_what_a_bucket_holds(asked: list[tuple[float, int]], rate: float) -> None:
     """Refused at once where it holds too little, and let in when the hint says; a full one pays for all."""
-    clock = Clock()
+    clock = Clock(1e5)
     limits = Limits(Shares(cells_per_second=rate), clock)
     burst = rate * BURST_SECONDS
     level = burst
