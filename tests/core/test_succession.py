@@ -13,7 +13,7 @@ from seqserve.service.contract.padding import Array
 from seqserve.service.core.limits import BURST_SECONDS, Shares
 from seqserve.service.core.types import ModelRef
 from tests.core.fakes import NEVER, Core, call, running, series, settle
-from tests.core.test_catalog import TOTAL, TOTALS, X, answer, version, weights
+from tests.core.test_catalog import TOTAL, TOTALS, X, answer, labelled, version, weights
 
 STABLE = ModelRef("totals", label="stable")
 
@@ -183,7 +183,7 @@ async def test_a_model_that_is_slow_to_examine_holds_up_no_other() -> None:
 
 
 async def test_a_model_that_is_taken_out_under_a_look_is_not_found() -> None:
-    """Whoever waited for the look hears that there is no such model, and is not cancelled."""
+    """Whoever waited for the look hears that there is no such model, and no series stays."""
     async with watched(1) as core:
         core.backend.put("totals", 2, version(2))
         core.backend.gates[2] = asyncio.Event()  # its examination takes for ever
@@ -195,6 +195,8 @@ async def test_a_model_that_is_taken_out_under_a_look_is_not_found() -> None:
         with pytest.raises(errors.ModelNotFound):
             await asking
         core.backend.gates[2].set()
+        await settle()
+        assert labelled(core, "totals") == set()
 
 
 async def test_a_known_label_does_not_wait_behind_invented_ones() -> None:
