@@ -36,6 +36,7 @@ from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.memory import Memory
 from seqserve.service.edge.recognizer import Recognizer
 from seqserve.service.edge.tls import Tls, certificate_name
+from seqserve.service.followed import read_file
 from seqserve.service.logs import LinesDropped
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app, create_ops_app
@@ -162,7 +163,7 @@ def _tls(settings: Settings) -> BackendTls | None:
 
 def _pem(field: str, path: Path | None) -> bytes | None:
     with naming(field, path):
-        return None if path is None else path.read_bytes()
+        return None if path is None else read_file(path)
 
 
 @asynccontextmanager

@@ -1,9 +1,11 @@
 """Every metric: name, labels, buckets. One object for each process, passed to whatever counts.
 
 Labels come from closed sets only: models and versions of the catalog (`_other` for names it does not
-have), codes and reasons of the error table. Series of retired versions are removed.
+have), codes and reasons of the error table. Series of retired versions are removed, and what still ends on
+one brings none back.
 """
 
+from collections import OrderedDict
 from typing import TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,6 +15,8 @@ Family = TypeVar("Family", bound=MetricWrapperBase)
 OTHER = "_other"
 NONE = "_none"
 """The version of a request that never reached one."""
+MOST_RETIRED = 10_000
+"""Retired versions that are remembered: far more than can come and go while one request is answered."""
 
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STAGE_BUCKETS = (1e-5, 1e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -52,6 +56,7 @@ class Metrics:
         self.registry = registry
         self._by_model: list[MetricWrapperBase] = []
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
+        self._retired: OrderedDict[tuple[str, ...], None] = OrderedDict()  # models and versions
         self.requests = self._counter("requests", "Requests answered, by outcome.", OUTCOME)
         self.items = self._counter("items", "Texts and sequences answered, by outcome.", OUTCOME)
         self.request_seconds = self._histogram(
@@ -107,12 +112,23 @@ class Metrics:
         self.rest_connections = self._gauge("rest_connections", "Open REST connections.", ())
 
     def of(self, family: Family, *labels: str) -> Family:
-        """Return the family's series of these labels; faster than `labels`, which locks and converts."""
+        """Return the family's series of these labels; faster than `labels`, which locks and converts.
+
+        That of a retired version is nowhere shown: what ends on it late must not begin its counts anew.
+        """
         key = (family, labels)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = family.labels(*labels)
+            if family in self._by_model and labels[: len(MODEL)] in self._retired:
+                family.remove(*labels)
         return cast(Family, child)
+
+    def admit(self, model: str, version: str) -> None:
+        """Show the series of a version that there is, whether or not one of its number was retired."""
+        if (model, version) in self._retired:
+            del self._retired[model, version]
+            self._children.clear()
 
     def clear_standing(self, model: str, version: str) -> None:
         """Remove the series that say whether a version can be called or is refused; its counts go on."""
@@ -120,7 +136,10 @@ class Metrics:
             family.remove_by_labels({"model": model, "version": version})
 
     def retire(self, model: str, version: str) -> None:
-        """Remove every series of a version that is gone."""
+        """Remove every series of a version that is gone; there are none of it until it is admitted again."""
+        self._retired[model, version] = None
+        if len(self._retired) > MOST_RETIRED:
+            self._retired.popitem(last=False)
         self._children.clear()
         for family in self._by_model:
             family.remove_by_labels({"model": model, "version": version})

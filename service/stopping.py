@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import math
 import os
 import select
 import sys
 import threading
 from collections.abc import Awaitable
+from time import monotonic
 
 log = logging.getLogger(__name__)
 STEP_SECONDS = 2.0
@@ -41,9 +43,14 @@ class Bound:
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
+        self._end = math.inf
 
     def within(self, seconds: float) -> None:
-        """Begin, or begin anew, with so many seconds."""
+        """Begin with so many seconds; where it has begun, only a nearer end replaces the one that is set."""
+        end = monotonic() + seconds
+        if end >= self._end:  # else who sends one signal after another would put the end off for ever
+            return
+        self._end = end
         if self._timer is not None:
             self._timer.cancel()
         self._timer = threading.Timer(seconds, _force, [seconds])

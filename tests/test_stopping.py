@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import grpc
@@ -138,6 +139,16 @@ async def test_what_had_been_sent_is_seen_before_the_drain_begins() -> None:
     await stopping.settle(0)
     assert loop.time() - began >= stopping.SETTLE_SECONDS
     assert passes >= stopping.PASSES
+
+
+def test_only_a_nearer_end_replaces_one_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal after the second does not put off what that one has bounded."""
+    forced: SimpleQueue[float] = SimpleQueue()
+    monkeypatch.setattr(stopping, "_force", forced.put)
+    bound = stopping.Bound()
+    for seconds in (600, 0.01, 600):
+        bound.within(seconds)
+    assert forced.get(timeout=30) == 0.01
 
 
 FULL = """

@@ -100,7 +100,7 @@ class EmbeddedBackend:
     async def versions(self, model: str) -> list[VersionState]:
         """Load what is new, unload what is gone, and return the states of the versions that are kept."""
         folders = await self._on_files(self._folders.versions, model)
-        entry = self._folders.entry(model)
+        entry = await self._on_files(self._folders.entry, model)
         kept = entry.kept(list(folders))
         states = [await self._state((model, version), folders[version]) for version in kept]
         for number in (number for number in folders if kept and number not in kept):
@@ -115,7 +115,7 @@ class EmbeddedBackend:
 
     async def label(self, model: str, label: str) -> int:
         """Return the version that the model config file gives a label to."""
-        labels = self._folders.entry(model).labels
+        labels = (await self._on_files(self._folders.entry, model)).labels
         if label not in labels:
             raise errors.LabelNotFound(f"model {model!r} has no label {label[:60]!r}")
         if (model, labels[label]) not in self._versions:
@@ -180,6 +180,8 @@ class EmbeddedBackend:
             return self._stamps.of(folder)
         except OSError as error:
             return f"{_within(folder, error.filename)}: {error.strerror}"
+        except errors.FileChanged as error:
+            return f"{folder.name}: {error.message}"
 
     async def _renewed(
         self, key: Key, folder: Path, stamp: bytes | str, known: Loaded | Failed | None

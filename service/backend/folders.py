@@ -168,6 +168,7 @@ def stamp_of(folder: Path) -> bytes:
 
     Raises:
         OSError: something in it cannot be looked at.
+        FileChanged: folders lie too deep in it.
     """
     digest = hashlib.blake2b()
     for entry in version_files(folder):

@@ -6,7 +6,7 @@ Allowed are operations on files whose names the loader alone gives, which are th
 placeholders of the assets and of the saver. No TensorFlow is needed here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -83,6 +83,7 @@ class _Graph:
             for node in nodes.values():
                 self._note_calls(scope, node)
         self._own_variables: dict[str, bool] = {}
+        self._asked: dict[tuple[str, str, str], bool] = {}  # what, scope and value
 
     def why_not(self, scope: str, node: Any) -> str:
         """Return why a node may not be there, empty if it may."""
@@ -117,7 +118,19 @@ class _Graph:
 
     def _is_own(self, scope: str, value: str) -> bool:
         """Return whether a file's name is the loader's, or made of one."""
-        return all(self._is_own_origin(origin) for origin in self._origins(scope, value))
+        return self._each_origin("own", scope, value, self._is_own_origin)
+
+    def _each_origin(self, what: str, scope: str, value: str, holds: Callable[[_Origin], bool]) -> bool:
+        """Return whether something holds of every node that a value may come from; asked once of each value.
+
+        Of values that are made of one another, each level would be asked about twice as often as the last.
+        One made of itself adds nothing: what else it is made of decides, and a single no refuses the graph.
+        """
+        key = (what, scope, value)
+        if key not in self._asked:
+            self._asked[key] = True
+            self._asked[key] = all(holds(origin) for origin in self._origins(scope, value))
+        return self._asked[key]
 
     def _is_own_origin(self, origin: _Origin) -> bool:
         scope, node = origin.scope, origin.node
@@ -138,7 +151,7 @@ class _Graph:
 
     def _is_suffix(self, scope: str, value: str) -> bool:
         """Return whether a text is a constant that leads nowhere else when it is put behind a path."""
-        return all(self._is_suffix_origin(origin) for origin in self._origins(scope, value))
+        return self._each_origin("suffix", scope, value, self._is_suffix_origin)
 
     def _is_suffix_origin(self, origin: _Origin) -> bool:
         if origin.op == "Select":

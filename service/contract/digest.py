@@ -23,6 +23,8 @@ CHANGED = "is not the file that was exported"
 WEIGHTS = re.compile(r"variables/[^/]+\.data-\d+-of-\d+")
 """What is read piece by piece, and may be as large as it is."""
 CHUNK = 2**20
+DEEPEST = 50
+"""Folders of a version in one another: each is a frame more on the stack of who walks through them."""
 
 
 def sha256(data: bytes) -> str:
@@ -47,12 +49,16 @@ def version_files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
 
     Folders that are links are followed, each folder once. Kubernetes' `..data`, and what it leads to, is
     passed over: the links beside it have the names that count.
+
+    Raises:
+        FileChanged: there are more than DEEPEST folders in one another.
+        OSError: one cannot be looked at.
     """
     if os.path.isdir(folder):
-        yield from _files(os.fspath(folder), set())
+        yield from _files(os.fspath(folder), set(), DEEPEST)
 
 
-def _files(folder: str, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
+def _files(folder: str, seen: set[tuple[int, int]], levels: int) -> Iterator[os.DirEntry[str]]:
     status = os.stat(folder)
     if (status.st_dev, status.st_ino) in seen:
         return
@@ -64,7 +70,9 @@ def _files(folder: str, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]
         if entry.name.startswith(".."):
             continue
         if entry.is_dir():
-            yield from _files(entry.path, seen)
+            if not levels:
+                raise errors.FileChanged(f"folders lie too deep: more than {DEEPEST} in one another")
+            yield from _files(entry.path, seen, levels - 1)
         else:
             yield entry
 
@@ -140,7 +148,7 @@ def check_sizes(folder: Path) -> None:
 
     Raises:
         ManifestInvalid: a file is too large.
-        FileChanged: something is neither a folder nor a regular file.
+        FileChanged: something is neither a folder nor a regular file, or folders lie too deep.
     """
     for entry in version_files(folder):
         name = Path(entry.path).relative_to(folder).as_posix()
@@ -166,7 +174,7 @@ def check_digests(folder: Path, ends: threading.Event | None = None) -> str:
     Raises:
         Draining: it was ended.
         ManifestMissing: there is no manifest.
-        FileChanged: a file is missing, added, or not the one that was exported.
+        FileChanged: a file is missing, added, or not the one that was exported; or folders lie too deep.
         ManifestInvalid: a file is larger than may be read.
     """
     data = read_manifest(folder)

@@ -131,6 +131,7 @@ class Catalog:
             await self._drop(gone)
         for name in set(names) - set(self._models):
             self._models[name] = ModelStanding(name)
+            self._metrics.admit(name, NONE)
             self._metrics.ready.labels(name).set(0)
         looks = [] if self._unlisted else [self._looks.following(name) for name in names]
         done, _ = await asyncio.wait(looks, timeout=patience) if looks else (set(), None)
@@ -193,13 +194,22 @@ class Catalog:
                 # rows encoded for the old content must not reach the new: not called while it is examined
                 self._record(model, VersionReport(number, Standing.LOADING), state)
             if model.is_open(number):
-                self._record(model, await self._examiner.examine(model.name, state), state)
+                self._record(model, await self._examined(model.name, state), state)
         for gone in model.numbers - set(states):
             self._forget(model, gone)
         await self._labels.renew(model.name)
         is_routable = model.current() is not None
         model.was_routable = model.was_routable or is_routable
         self._metrics.ready.labels(model.name).set(is_routable)
+
+    async def _examined(self, name: str, state: VersionState) -> VersionReport:
+        """Examine a version; where the model is taken out meanwhile, nothing is left of it in the metrics."""
+        self._metrics.admit(name, str(state.version))
+        try:
+            return await self._examiner.examine(name, state)
+        except asyncio.CancelledError:
+            self._metrics.retire(name, str(state.version))
+            raise
 
     def _record(self, model: ModelStanding, report: VersionReport, state: VersionState) -> None:
         """Take in how a version stands, in the metrics and the log too."""

@@ -169,10 +169,10 @@ class Gateway:
             raise errors.WrongTask(f"model {ref.name!r} is for {served.task.name}; it cannot {task.verb}")
         return served
 
-    async def _run(self, served: Served, body: Body, call: Call) -> list[Outcome]:
+    async def _run(self, served: Served, body: Body, call: Call, paid: int = 0) -> list[Outcome]:
         def admission(cells: int) -> AbstractContextManager[None]:
             call.visit.cells = cells
-            return self._limits.computing(call.principal.name, cells)
+            return self._limits.computing(call.principal.name, cells, paid)
 
         return await self._runner.run(served, body, call.deadline, admission)
 
@@ -206,7 +206,7 @@ class Gateway:
                 current = await self._find(task, ref, call)
         if current is served and not gone:
             return served, outcomes
-        outcomes = await self._run(current, body, call)
+        outcomes = await self._run(current, body, call, paid=call.visit.cells)
         if any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes):
             message = f"version {current.version} of model {ref.name!r} went away while it was called"
             raise errors.BackendUnavailable(message, retry_after=1.0)

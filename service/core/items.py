@@ -69,6 +69,8 @@ class ItemRunner:
         outcomes: list[Outcome | None] = [None] * len(plan.items)
         key = BatchKey(served, plan.signature, plan.batch_options)
         encoded, cells = await self._encoded(plan, key, outcomes)
+        if not encoded:  # nothing to refuse: how busy the service is would hide the items' own faults
+            return [outcome for outcome in outcomes if outcome is not None]
         with admission(cells), self._scheduler.calling(key, deadline) as caller:
             try:
                 self._scheduler.submit(caller, {place: item.row for place, item in encoded.items()})

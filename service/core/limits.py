@@ -90,25 +90,36 @@ class Limits:
                 account.requests -= 1
 
     @contextmanager
-    def computing(self, name: str, cells: int) -> Iterator[None]:
-        """Take a request's cells, until the block ends.
+    def computing(self, name: str, cells: int, paid: int = 0) -> Iterator[None]:
+        """Take a request's cells, until the block ends; a request that is refused in it has cost nothing.
+
+        Args:
+            paid: cells of the rate that the request has been charged before, for a version that went away;
+                0: none, and it is charged now.
 
         Raises:
             RateLimited: more are open, or were of late, than go with these; nothing is taken.
         """
         shares = self._shares
+        rate = shares.cells_per_second
         with self._opened(name) as account:
-            if account.cells and account.cells + cells > shares.cells:
-                taken = f"{account.cells} cells are open, and this request takes {cells} more"
-                raise _full("principal_cells", shares.cells, taken)
-            account.cells_full = self._paid(
-                account.cells_full, cells, shares.cells_per_second, "principal_cells_per_second"
-            )
-            account.cells += cells
             try:
-                yield
-            finally:
-                account.cells -= cells
+                if account.cells and account.cells + cells > shares.cells:
+                    taken = f"{account.cells} cells are open, and this request takes {cells} more"
+                    raise _full("principal_cells", shares.cells, taken)
+                if not paid:
+                    setting = "principal_cells_per_second"
+                    account.cells_full = self._paid(account.cells_full, cells, rate, setting)
+                    paid = cells
+                account.cells += cells
+                try:
+                    yield
+                finally:
+                    account.cells -= cells
+            except (errors.RateLimited, errors.QueueFull, errors.Draining):
+                if rate:
+                    account.cells_full -= paid / rate
+                raise
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[_Account]:

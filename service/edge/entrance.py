@@ -57,8 +57,8 @@ class Entrance:
         arrival = _Arrival(self._clock(), credentials, transport, id)
         share: AbstractContextManager[None] = nullcontext()
         try:
-            if is_open:
-                arrival.principal = Principal(self._recognizer.address(credentials))
+            if is_open:  # what anybody may ask is no leave to ask for more
+                arrival.principal = Principal(self._recognizer.address(credentials), frozenset())
             else:
                 arrival.principal = self._recognizer.principal(credentials)
                 share = self._limits.calling(arrival.principal.name)

@@ -41,10 +41,11 @@ def add(path: Path, line: Line) -> None:
 
 def remove(path: Path, is_wanted: Callable[[Line], bool]) -> list[Line]:
     """Remove lines, and return them; raises ValueError where the file cannot be used."""
-    removed = [line for line in read_lines(path) if is_wanted(line)]
-    if removed:
-        with _rewriting(path) as lines:
-            lines[:] = [raw for raw in lines if not _is_key(raw) or _line(path, 0, raw) not in removed]
+    with _rewriting(path) as lines:
+        removed = [line for line in read_lines(path) if is_wanted(line)]  # as it is while nobody else writes
+        lines[:] = [raw for raw in lines if not _is_key(raw) or _line(path, 0, raw) not in removed]
+        if not any(raw.strip() for raw in lines):
+            lines[:] = [FIRST_LINE.encode()]  # an empty file would leave the keys before it in force
     return removed
 
 
@@ -60,10 +61,14 @@ def _rewriting(path: Path) -> Iterator[list[bytes]]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         owner = path.stat() if path.exists() else None
         lines = read_file(path).splitlines() if owner is not None else [FIRST_LINE.encode()]
+        before = list(lines)
         yield lines
+        if lines == before:
+            return
         _keys(path, _parsed(path, lines))  # what cannot be used does not replace what can
         aside = path.with_name(f".{path.name}.new")
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE), "wb") as file:
+        aside.unlink(missing_ok=True)  # left by who was killed, or planted
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE), "wb") as file:
             os.fchmod(file.fileno(), MODE)
             if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)

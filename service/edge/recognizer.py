@@ -105,9 +105,12 @@ class Recognizer:
         raise errors.Unauthenticated(f"the API key is not known here: send {self._wanted()}")
 
     def _holder(self, certificate: str) -> Principal:
-        """Return who holds a certificate. Where there are keys, their file says what each may do."""
+        """Return who holds a certificate. Where there are keys, their file says what each may do.
+
+        Where there are tokens alone, it is they that say so, and a certificate without one may do nothing.
+        """
         if self._keys is None:
-            return Principal(certificate)
+            return Principal(certificate, None if self._tokens is None else frozenset())
         principal = self._keys.value().holder(certificate)
         if principal is None:
             advice = f"add it: seqserve keys add {certificate[:200]} --certificate"

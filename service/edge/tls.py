@@ -56,9 +56,10 @@ class Tls:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Read the files; raises ValueError, naming the one that is at fault."""
-        self._metrics = TlsMetrics(registry)
         paths = [path for path in (cert, key, client_ca) if path is not None]
-        self._chain = Followed("the certificates", paths, lambda: self._read(cert, key, client_ca), clock)
+        self._chain = Followed("the certificates", paths, lambda: _read(cert, key, client_ca), clock)
+        # where nobody connects, a scrape alone sees that they were renewed
+        TlsMetrics(registry).expiry.set_function(lambda: self.chain().ends)
 
     @classmethod
     def of(cls, settings: Settings, registry: CollectorRegistry) -> "Tls | None":
@@ -77,11 +78,6 @@ class Tls:
         context = _Renewed(ssl.PROTOCOL_TLS_SERVER)
         context.chain = self._chain
         return context
-
-    def _read(self, cert: Path, key: Path, client_ca: Path | None) -> Chain:
-        chain = _read(cert, key, client_ca)
-        self._metrics.expiry.set(chain.ends)
-        return chain
 
 
 class _Renewed(ssl.SSLContext):

@@ -65,6 +65,8 @@ class Reader:
                 self._known[folder] = (stamp, why_unreadable(folder))
         except OSError as error:  # a file went while it was looked at, or may not be read
             return f"{error.filename}: {error.strerror}"
+        except SeqserveError as error:
+            return str(error)
         except Exception as error:  # spoilt in a way not thought of: the other versions still count
             return f"reading it fails: {error!r}"
         return self._known[folder][1]

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from seqserve.service import errors
 from seqserve.service.backend import embedded, session
 from seqserve.service.backend.base import State
 from seqserve.service.backend.embedded import EmbeddedBackend
-from seqserve.service.contract.digest import file_hashes
+from seqserve.service.backend.model_config import ModelConfigFile
+from seqserve.service.contract.digest import DEEPEST, file_hashes
 from seqserve.service.contract.manifest import FILE_NAME
 from tests.core.fakes import sequence_manifest
 
@@ -142,9 +144,16 @@ def hide(version: Path) -> None:
     version.symlink_to(version)
 
 
+def sink(version: Path) -> None:
+    """Put folders in one another, deeper than who walks through them may go."""
+    for _ in range(DEEPEST + 1):
+        version /= "a"
+        version.mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "stands"),
-    [(pipe, {2: "FILE_CHANGED"}), (sparse, {2: "MANIFEST_INVALID"}), (hide, {})],
+    [(pipe, {2: "FILE_CHANGED"}), (sink, {2: "FILE_CHANGED"}), (sparse, {2: "MANIFEST_INVALID"}), (hide, {})],
 )
 async def test_a_bad_version_harms_no_other_and_stays_the_same(
     root: Path, loads: list[Path], spoil: Callable[[Path], None], stands: dict[int, str]
@@ -225,6 +234,30 @@ async def test_files_on_the_move_leave_what_is_loaded(
     assert await look(backend) == {2: "FILE_CHANGED", 1: "AVAILABLE"}
     make(root / "shop" / "2")
     assert await look(backend) == {2: "AVAILABLE", 1: "AVAILABLE"}
+    await backend.close()
+
+
+async def test_no_file_is_read_on_the_loop(
+    root: Path, loads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the model config file: slow storage under it would hold up every call that is being answered."""
+    path = root / "models.config"
+    path.write_text(
+        f'model_config_list {{ config {{ name: "shop" base_path: "{root}/shop" '
+        'model_platform: "tensorflow" version_labels { key: "stable" value: 2 } } }'
+    )
+    backend = EmbeddedBackend(root, config=ModelConfigFile(path))
+    entries, threads = ModelConfigFile.entries, set[str]()
+
+    def entries_of(file: ModelConfigFile) -> Any:
+        threads.add(threading.current_thread().name)
+        return entries(file)
+
+    monkeypatch.setattr(ModelConfigFile, "entries", entries_of)
+    assert await look(backend) == {2: "AVAILABLE"}
+    assert await backend.label("shop", "stable") == 2
+    assert threads
+    assert all(name.startswith("files") for name in threads)
     await backend.close()
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework import op_def_registry
 
-from seqserve.service.backend import session
+from seqserve.service.backend import graph_ops, session
 from seqserve.service.backend.base import State
 from seqserve.service.backend.embedded import EmbeddedBackend
 from seqserve.service.backend.graph_ops import check_graph
@@ -239,6 +239,43 @@ def test_the_way_to_an_own_file_cannot_be_bent(harmless: SavedModel) -> None:
         trick(bent.meta_graphs[0])
         with pytest.raises(UnsafeOp, match=why):
             check_graph(bent)
+
+
+def tower(meta: Any, op: str, name: str, base: str) -> str:
+    """Add six values, each made of the one before, twice; return the last."""
+    for level in range(6):
+        first = ["given"] if op == "Select" else []
+        meta.graph_def.node.add(name=f"{name}{level}", op=op, input=[*first, base, base])
+        base = f"{name}{level}"
+    return base
+
+
+@pytest.mark.parametrize("ending", [b".data", b"/../../x"])
+def test_names_made_of_one_another_are_asked_about_once_each(
+    harmless: SavedModel, ending: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looking costs grows with the nodes, not with the ways to them; and one bad ending is found."""
+    meta = harmless.meta_graphs[0]
+    nodes = meta.graph_def.node
+    nodes.add(name="given", op="Placeholder")
+    nodes.add(name="ending", op="Const").attr["value"].tensor.string_val.append(ending)
+    asset = meta.asset_file_def[0].tensor_info.name
+    nodes.add(name="join", op="StringJoin", input=[asset, tower(meta, "Select", "either", "ending")])
+    nodes.add(name="read", op="ReadFile", input=[tower(meta, "Pack", "both", "join")])
+    asked, origins = 0, graph_ops._Graph._origins
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return origins(*arguments)
+
+    monkeypatch.setattr(graph_ops._Graph, "_origins", counted)
+    if ending == b".data":
+        check_graph(harmless)
+    else:
+        with pytest.raises(UnsafeOp, match="node 'read' is a ReadFile"):
+            check_graph(harmless)
+    assert asked < 1000
 
 
 SOUNDS_LIKE_FILES = re.compile(

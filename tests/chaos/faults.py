@@ -164,7 +164,7 @@ async def _misuse(gateway: Gateway) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _crowd(gateway: Gateway) -> AsyncIterator[None]:
-    """Hold more connections open than there are descriptors, for as long as the block takes."""
+    """Open more connections than there are descriptors, and close them a second later, before the block."""
     held = []
     for _ in range(CONNECTIONS):
         one = socket.socket()

@@ -102,6 +102,14 @@ def nowhere(folder: Path) -> None:
     (folder / "assets/gone").symlink_to("none")
 
 
+def deep(folder: Path) -> None:
+    """Put a file below more folders than who walks through them has a stack for."""
+    for _ in range(digest.DEEPEST + 1):
+        folder /= "a"
+        folder.mkdir()
+    (folder / "b").touch()
+
+
 SPOILT: Mapping[str, tuple[Callable[[Path], None], type[SeqserveError], str]] = {
     "a pipe as manifest": (pipe("assets/manifest.json"), FileChanged, "manifest.json is no regular file"),
     "a pipe as graph": (pipe("saved_model.pb"), FileChanged, "saved_model.pb is no regular file"),
@@ -121,6 +129,7 @@ SPOILT: Mapping[str, tuple[Callable[[Path], None], type[SeqserveError], str]] = 
         "more.* is .*: it is not listed",
     ),
     "a name that is no text": (not_utf8, FileChanged, r"assets/caf\\udce9\\n is not"),
+    "folders in folders": (deep, FileChanged, "folders lie too deep"),
     "a link to nowhere": (nowhere, FileChanged, "assets/gone is"),
     "a file less": (
         lambda v: (v / "assets/words.txt").unlink(),

@@ -144,6 +144,28 @@ async def test_a_version_that_is_gone_is_not_found_and_leaves_no_series() -> Non
         assert labelled(core, "totals") == {"2"}
 
 
+async def test_what_ends_on_a_version_that_is_gone_brings_no_series_back() -> None:
+    """Until there is a version of that number again, whose counts begin at nothing."""
+    async with running(weights) as core:
+        for number in (1, 2):
+            core.backend.put("totals", number, version(number))
+        await core.catalog.refresh()
+        core.backend.gates[1] = asyncio.Event()
+        held = asyncio.create_task(answer(core, ModelRef("totals", version=1)))
+        await settle()
+        del core.backend.published["totals"][1]
+        await core.catalog.refresh()
+        core.backend.gates[1].set()
+        assert await held == (1, TOTAL)
+        assert labelled(core, "totals") == {"2"}
+        core.backend.put("totals", 1, version(1))
+        await core.catalog.refresh()
+        assert await answer(core, ModelRef("totals", version=1)) == (1, TOTAL)
+        assert labelled(core, "totals") == {"1", "2"}
+        assert series(core.metrics, "requests_total") == {("totals", "1", "predict", "rest", "OK", ""): 1}
+        assert series(core.metrics, "batch_rows_count")["totals", "1"] == 2  # one is its example's
+
+
 def labelled(core: Core, model: str) -> set[str]:
     """Return the versions that some series of the model is labelled with; "" for those without."""
     return {

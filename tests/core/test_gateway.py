@@ -61,6 +61,15 @@ def body(*items: dict[str, Any], **options: Any) -> PredictBody:
     return PredictBody(sequences=list(items), **options)
 
 
+async def hold(core: Core, count: int, values: list[float]) -> list[asyncio.Task[Answered]]:
+    """Ask so many times, each as soon as the one before has gone as far as it can."""
+    held = []
+    for _ in range(count):
+        held.append(asyncio.create_task(core.ask(TOTALS, body({"x": values}), call())))
+        await settle()
+    return held
+
+
 def outcomes(core: Core, name: str = "requests_total") -> dict[tuple[str, ...], float]:
     """Return what was counted, and check that every request was timed once, and none is left open."""
     requests = series(core.metrics, "requests_total")
@@ -187,16 +196,12 @@ async def test_who_finds_no_room_is_refused_before_the_request_is_read() -> None
         await load(core)
         core.gateway.check_room(SEQUENCE, TOTALS, call())  # nobody waits
         core.backend.gates[1] = asyncio.Event()
-        requests = []
-        for _ in "123":  # two are run, one waits
-            asked = core.ask(TOTALS, body({"x": [1, 2]}), call())
-            requests.append(asyncio.create_task(asked))
-            await settle()
+        held = await hold(core, 3, [1, 2])  # two are run, one waits
         with pytest.raises(errors.QueueFull, match="and 2 more would pass the limit of 3"):
             core.gateway.check_room(SEQUENCE, TOTALS, call())
         core.gateway.check_room(SEQUENCE, ModelRef("other"), call())  # `answer` says that there is none
         core.backend.gates[1].set()
-        await asyncio.gather(*requests)
+        await asyncio.gather(*held)
     refused = ("totals", "_none", "predict", "rest", "RESOURCE_EXHAUSTED", "QUEUE_FULL")
     assert outcomes(core) == {refused: 1, (*LABELS, "OK", ""): 3}
     assert outcomes(core, "rejected_total") == {("QUEUE_FULL",): 1}
@@ -228,10 +233,7 @@ async def test_a_request_is_taken_or_refused_whole_and_alone_is_always_taken() -
         answered = await core.ask(TOTALS, body(*items), call())
         assert {type(item) for item in answered.items} == {Prediction}
         core.backend.gates[1] = asyncio.Event()
-        held = []
-        for _ in range(4):  # two compute, two wait
-            held.append(asyncio.create_task(core.ask(TOTALS, body({"x": [1] * 4}), call())))
-            await settle()
+        held = await hold(core, 4, [1] * 4)  # two compute, two wait
         with pytest.raises(errors.QueueFull) as caught:
             await core.ask(TOTALS, body({"x": [1]}, {"x": []}, {"x": [1]}), call())
         assert caught.value.retry_after == 1.0
@@ -243,6 +245,20 @@ async def test_a_request_is_taken_or_refused_whole_and_alone_is_always_taken() -
     assert outcomes(core, "rejected_total") == {("QUEUE_FULL",): 3}
 
 
+async def test_a_request_that_the_queue_refuses_costs_nothing_of_its_callers_rate() -> None:
+    """However often it is tried: what the rate still has is there for the next that finds room."""
+    async with running(budget=Budget(1, 64, 3), shares=Shares(cells_per_second=4)) as core:
+        await load(core)
+        core.backend.gates[1] = asyncio.Event()
+        held = await hold(core, 3, [1, 2])  # two are run, one waits: six cells of eight
+        for _ in range(5):
+            with pytest.raises(errors.QueueFull):
+                await core.ask(TOTALS, body({"x": [1, 2]}), call())
+        core.backend.gates[1].set()
+        await asyncio.gather(*held)
+        assert await core.ask(TOTALS, body({"x": [1, 2]}), call())
+
+
 @given(st.lists(st.integers(0, 16), min_size=1, max_size=12), st.integers(1, 100), st.integers(1, 100))
 async def test_a_requests_cells_are_known_before_any_of_it_waits(
     lengths: list[int], most: int, share: int
@@ -252,8 +268,7 @@ async def test_a_requests_cells_are_known_before_any_of_it_waits(
     async with running(max_request_cells=most, shares=Shares(cells=share)) as core:
         await load(core)
         core.backend.gates[1] = asyncio.Event()
-        first = asyncio.create_task(core.ask(TOTALS, body({"x": [1]}), call()))
-        await settle()
+        (first,) = await hold(core, 1, [1])
         asked, batches = call(), len(core.backend.batches)
         second = asyncio.create_task(core.ask(TOTALS, body(*({"x": [1] * n} for n in lengths)), asked))
         await settle()
@@ -274,14 +289,26 @@ async def test_a_requests_cells_are_known_before_any_of_it_waits(
         assert visit.cells == (0 if cells > most else cells)
 
 
+async def test_items_that_cannot_be_encoded_say_why_however_busy_the_service_is() -> None:
+    """There is nothing of them to wait, so that no limit of what may wait is an answer."""
+    async with running(shares=Shares(cells=1)) as core:
+        await load(core)
+        core.backend.gates[1] = asyncio.Event()
+        (held,) = await hold(core, 1, [1, 2])  # alone it may take more
+        with pytest.raises(errors.EmptySequence) as caught:
+            await core.ask(TOTALS, body({"x": []}, {"x": [1, "a"]}), call())
+        assert [fault.reason for fault in caught.value.violations] == ["EMPTY_SEQUENCE", "WRONG_TYPE"]
+        core.backend.gates[1].set()
+        await held
+
+
 async def test_draining_takes_nothing_new_and_waits_for_what_is_open() -> None:
     loop = asyncio.get_running_loop()
     async with running() as core:
         await load(core)
         assert core.gateway.is_ready
         core.backend.gates[1] = asyncio.Event()
-        held = asyncio.create_task(core.ask(TOTALS, body({"x": [1]}), call()))
-        await settle()
+        (held,) = await hold(core, 1, [1])
         draining = asyncio.create_task(core.gateway.drain(50.0))
         await settle()
         assert not core.gateway.is_ready
@@ -302,8 +329,7 @@ async def test_draining_gives_up_on_what_does_not_end() -> None:
     async with running() as core:
         await load(core)
         core.backend.gates[1] = asyncio.Event()
-        held = asyncio.create_task(core.ask(TOTALS, body({"x": [1]}), call()))
-        await settle()
+        (held,) = await hold(core, 1, [1])
         await core.gateway.drain(50.0)
         assert loop.time() == pytest.approx(50.0, abs=1e-3)
         core.backend.gates[1].set()

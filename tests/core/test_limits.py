@@ -8,16 +8,7 @@ from hypothesis import given, strategies as st
 from seqserve.service import errors
 from seqserve.service.core import limits as module
 from seqserve.service.core.limits import BURST_SECONDS, Limits, Shares
-
-
-class Clock:
-    """A time that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1e5
-
-    def __call__(self) -> float:
-        return self.now
+from tests.core.fakes import Clock
 
 
 def refused(asked: AbstractContextManager[None]) -> errors.RateLimited | None:
@@ -35,7 +26,7 @@ amounts = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 400)), min_size=1, 
 @given(amounts, st.floats(0.5, 200))
 def test_cells_a_second_are_what_a_bucket_holds(asked: list[tuple[float, int]], rate: float) -> None:
     """Refused at once where it holds too little, and let in when the hint says; a full one pays for all."""
-    clock = Clock()
+    clock = Clock(1e5)
     limits = Limits(Shares(cells_per_second=rate), clock)
     burst = rate * BURST_SECONDS
     level = burst
@@ -53,6 +44,23 @@ def test_cells_a_second_are_what_a_bucket_holds(asked: list[tuple[float, int]], 
         else:
             assert missing < 1e-6
         level -= cells
+
+
+@pytest.mark.parametrize("error", [errors.QueueFull("full"), errors.Draining("ends")])
+def test_who_is_refused_behind_the_limits_has_its_cells_back(error: errors.SeqserveError) -> None:
+    """Those just charged, and those of an earlier try of the same request; any other end keeps them."""
+    limits = Limits(Shares(cells_per_second=20 / BURST_SECONDS), Clock())
+
+    def ended(by: Exception, paid: int = 0) -> None:
+        with pytest.raises(type(by)), limits.computing("ann", 20, paid):
+            raise by
+
+    ended(error)
+    assert refused(limits.computing("ann", 20)) is None
+    assert refused(limits.computing("ann", 20, paid=20)) is None
+    ended(error, paid=20)
+    ended(errors.DeadlineExceeded("late"))
+    assert refused(limits.computing("ann", 20)) is not None
 
 
 def test_requests_a_second_come_at_once_only_as_a_burst() -> None:

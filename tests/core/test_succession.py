@@ -10,15 +10,16 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Spec, Tensors
 from seqserve.service.contract.items import PredictBody
 from seqserve.service.contract.padding import Array
+from seqserve.service.core.limits import BURST_SECONDS, Shares
 from seqserve.service.core.types import ModelRef
 from tests.core.fakes import NEVER, Core, call, running, series, settle
-from tests.core.test_catalog import TOTAL, TOTALS, X, answer, version, weights
+from tests.core.test_catalog import TOTAL, TOTALS, X, answer, labelled, version, weights
 
 STABLE = ModelRef("totals", label="stable")
 
 
 @asynccontextmanager
-async def watched(*versions: int) -> AsyncIterator[Core]:
+async def watched(*versions: int, shares: Shares = Shares()) -> AsyncIterator[Core]:  # noqa: B008  # it is frozen
     """Run core with its watcher over a backend that runs only what is published; the looks are far apart."""
     core: Core
 
@@ -27,7 +28,7 @@ async def watched(*versions: int) -> AsyncIterator[Core]:
             raise errors.VersionNotFound(f"no version {spec.version}")
         return weights(spec, inputs)
 
-    async with running(there) as core:
+    async with running(there, shares=shares) as core:
         for number in versions:
             core.backend.put("totals", number, version(number))
         watch = asyncio.create_task(core.catalog.watch(NEVER))
@@ -80,6 +81,16 @@ async def test_a_request_whose_version_went_away_is_answered_by_the_next() -> No
         assert await asyncio.gather(*(answer(core) for _ in range(5))) == [(2, 2 * TOTAL)] * 5
         counted = series(core.metrics, "requests_total")
         assert counted == {("totals", "2", "predict", "rest", "OK", ""): 5}
+
+
+async def test_a_request_that_moves_on_is_charged_once() -> None:
+    """The rate is what one request takes: the next one finds it used up, and this one did not."""
+    async with watched(1, shares=Shares(cells_per_second=len(X) / BURST_SECONDS)) as core:
+        core.backend.put("totals", 2, version(2))
+        del core.backend.published["totals"][1]
+        assert await answer(core) == (2, 2 * TOTAL)
+        with pytest.raises(errors.RateLimited):
+            await answer(core)
 
 
 async def test_a_request_moves_on_whole() -> None:
@@ -172,7 +183,7 @@ async def test_a_model_that_is_slow_to_examine_holds_up_no_other() -> None:
 
 
 async def test_a_model_that_is_taken_out_under_a_look_is_not_found() -> None:
-    """Whoever waited for the look hears that there is no such model, and is not cancelled."""
+    """Whoever waited for the look hears that there is no such model, and no series stays."""
     async with watched(1) as core:
         core.backend.put("totals", 2, version(2))
         core.backend.gates[2] = asyncio.Event()  # its examination takes for ever
@@ -184,6 +195,8 @@ async def test_a_model_that_is_taken_out_under_a_look_is_not_found() -> None:
         with pytest.raises(errors.ModelNotFound):
             await asking
         core.backend.gates[2].set()
+        await settle()
+        assert labelled(core, "totals") == set()
 
 
 async def test_a_known_label_does_not_wait_behind_invented_ones() -> None:

@@ -28,16 +28,6 @@ def write_certificate(authority: trustme.CA, cert: Path, key: Path, days: int = 
     return issued.cert_chain_pems[0].bytes()
 
 
-class Clock:
-    """Goes only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def key_line(name: str, key: str, *scopes: str) -> Line:
     """Return the line of a key that may do everything, or what the scopes say."""
     return Line(name=name, sha256=digest_of(key), scopes=scopes or ("*:*",))

@@ -31,9 +31,11 @@ class Door:
         self._entrance = Entrance(_Named(), Limits(Shares(**shares)), AccessLog(share), self.metrics)
 
     @contextmanager
-    def call(self, id: str = "an-id", key: str = "ann", deadline: float = LATER) -> Iterator[Call]:
+    def call(
+        self, id: str = "an-id", key: str = "ann", deadline: float = LATER, is_open: bool = False
+    ) -> Iterator[Call]:
         credentials = Credentials("192.0.2.7", api_key=key)
-        with self._entrance.crossing(credentials, "rest", lambda: deadline, id) as call:
+        with self._entrance.crossing(credentials, "rest", lambda: deadline, id, is_open) as call:
             call.visit.method = "POST /v1/models/{model}:predict"
             yield call
 
@@ -138,6 +140,14 @@ async def test_who_is_turned_away_is_counted_and_written_down(caplog: pytest.Log
     turned = {("rest", "UNAUTHENTICATED"): 1, ("rest", "RATE_LIMITED"): 1}
     assert series(door.metrics, "turned_away_total") == turned
     assert series(door.metrics, "limit_hits_total") == {("principal_requests",): 1}
+
+
+async def test_who_need_not_say_who_it_is_has_no_scope(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it brings: it goes by its address, past limits, and may do no more than anybody."""
+    door = Door(1.0, caplog, requests=0)
+    for key in ("", "ann"):
+        with door.call(key=key, is_open=True) as call:
+            assert call.principal == Principal("192.0.2.7", frozenset())
 
 
 async def test_where_nobody_keeps_logs_nothing_is_written(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """`seqserve keys …` from the shell: what it prints, what the file holds, and that it always is whole."""
 
+import fcntl
 import json
 import stat
 from collections.abc import Callable
@@ -99,6 +100,34 @@ def test_what_cannot_be_done_changes_nothing(run: Run, file: Path, arguments: li
     assert said in told
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_link_in_the_place_of_the_new_file_is_not_followed(file: Path, tmp_path: Path) -> None:
+    """Whoever may write to the folder cannot have another file written over by who adds a key."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / f".{file.name}.new").symlink_to(victim)
+    add(file, key_line("shop", new_key()))
+    assert victim.read_text() == "mine"
+    assert not file.is_symlink()
+    assert [line.name for line in read_lines(file)] == ["shop"]
+
+
+def test_what_is_revoked_is_what_is_there_once_nobody_else_writes(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that another adds while the lock is waited for goes too; and a file of none can still be used."""
+    late, lock = key_line("shop", new_key()), fcntl.flock
+    file.write_text("")
+
+    def locked_later(folder: int, how: int) -> None:
+        file.write_text(f"{late.model_dump_json(exclude_none=True)}\n")
+        lock(folder, how)
+
+    monkeypatch.setattr(fcntl, "flock", locked_later)
+    code, _, told = run("revoke", "shop")
+    assert (code, late.id in told) == (0, True)
+    assert read_lines(file) == []
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", None])

@@ -16,7 +16,8 @@ from seqserve.service.core.types import Principal
 from seqserve.service.edge.key_file import read_keys
 from seqserve.service.edge.keys import Keys, digest_of, new_key
 from seqserve.service.followed import LOOK_SECONDS, Followed
-from tests.edge.fakes import Clock, key_line
+from tests.core.fakes import Clock
+from tests.edge.fakes import key_line
 
 OTHER = new_key()
 

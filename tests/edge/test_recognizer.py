@@ -99,6 +99,15 @@ def test_certificates_alone() -> None:
     assert "certificate" in str(recognized(known, api_key=KEY))
 
 
+def test_a_certificate_beside_tokens_may_do_nothing_alone(tmp_path: Path) -> None:
+    """Else who leaves the token away might do more than who brings it."""
+    tokens = reader(written(tmp_path, jwk("RS256", KEYS["RS256"])))
+    known = Recognizer(tokens=tokens, certificates=True)
+    assert recognized(known, certificate="a.example") == Principal("a.example", frozenset())
+    bearer = Principal("mobile", frozenset({("translate", "en-de")}))
+    assert recognized(known, certificate="a.example", api_key=signed()) == bearer
+
+
 def test_the_settings_name_the_files(tmp_path: Path) -> None:
     """And a file that cannot be used is named."""
     keys = tmp_path / "keys"

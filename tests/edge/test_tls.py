@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from seqserve.service.edge.tls import Tls, certificate_name, chosen_name
 from seqserve.service.followed import LOOK_SECONDS
-from tests.edge.fakes import Clock, write_certificate
+from tests.core.fakes import Clock
+from tests.edge.fakes import write_certificate
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,22 @@ async def test_new_connections_get_the_renewed_certificate(
         with contextlib.suppress(OSError):  # by TLS 1.3 the client hears of it later
             await shown(port, stranger)
         assert not answered
+
+
+def test_a_scrape_sees_a_renewed_certificate_that_nobody_has_been_shown(
+    tmp_path: Path, authority: trustme.CA
+) -> None:
+    """Else the alert that it ends would stay until somebody connects."""
+    cert, key = tmp_path / "cert", tmp_path / "key"
+    write_certificate(authority, cert, key, days=30)
+    clock, registry = Clock(), CollectorRegistry()
+    tls = Tls(cert, key, None, registry, clock)
+    gauge = "seqserve_tls_certificate_expiry_timestamp_seconds"
+    first = registry.get_sample_value(gauge) or 0.0
+    write_certificate(authority, cert, key, days=40)
+    clock.now += LOOK_SECONDS
+    shown = registry.get_sample_value(gauge)
+    assert shown == tls.chain().ends == pytest.approx(first + 10 * 86400, abs=60)
 
 
 def hostile(folder: Path, authority: trustme.CA) -> Iterator[tuple[str, list[Path]]]:

@@ -21,7 +21,7 @@ from seqserve.service.core.types import Principal
 from seqserve.service.edge import tokens
 from seqserve.service.edge.tokens import LEEWAY_SECONDS, Tokens, read_jwks
 from seqserve.service.followed import LOOK_SECONDS, Followed
-from tests.edge.fakes import Clock
+from tests.core.fakes import Clock
 
 ISSUER, AUDIENCE = "https://login.example", "seqserve"
 KEYS: dict[str, Any] = {

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
+from prometheus_client import CollectorRegistry
 
-from seqserve.service.settings import THEMES, Settings, SettingsUnusable, naming, read_settings
+from seqserve.service.main import make_backend
+from seqserve.service.metrics import Metrics
+from seqserve.service.settings import THEMES, Settings, SettingsUnusable, read_settings
 from seqserve.service.settings.environment import sort_out, variable
 from seqserve.service.settings.rules import is_loopback
 
@@ -204,9 +207,11 @@ def test_only_loopback_addresses_are_of_this_machine_alone(address: object) -> N
 
 
 def test_a_file_that_cannot_be_read_is_told_with_its_variable(tmp_path: Path) -> None:
-    told = pytest.raises(SettingsUnusable, match=f"SEQSERVE_TFSERVING_CA={tmp_path}/none: .*No such file")
-    with told, naming("tfserving_ca", tmp_path / "none"):
-        (tmp_path / "none").read_bytes()
+    absent = tmp_path / "none"
+    settings = Settings(tfserving="localhost:8500", models="demo", tfserving_ca=absent)
+    wanted = f"SEQSERVE_TFSERVING_CA={absent}: {absent} cannot be read: No such file or directory"
+    with pytest.raises(SettingsUnusable, match=re.escape(wanted)):
+        make_backend(settings, Metrics(CollectorRegistry()))
 
 
 def test_a_lame_duck_waits_for_nobody_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
