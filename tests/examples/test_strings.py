@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from seqserve.models.check.pipeline import Server
 from seqserve.models.cli.shipping import export_own
 from tests.doors import translate
 from tests.examples.test_translators import expected
-from tests.models.bring.own import called
+from tests.models.bring.own import ASKED, called
 from tests.tfserving.reload import ModelServer, config_file
 from tests.translators import FOLDER
 
@@ -20,6 +21,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
 ]
+
+
+@pytest.fixture(autouse=True)
+def asked() -> Iterator[None]:
+    """End the service that the test has asked."""
+    yield
+    ASKED.let_go()
 
 
 def test_it_is_served_with_operations_of_tensorflow_text(

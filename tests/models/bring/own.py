@@ -1,6 +1,7 @@
 """Keras models of a user's own for the tests of their export: built, exported and called."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from keras import layers
 from seqserve.models.cli import export_own
 from seqserve.service.contract.manifest import FILE_NAME, Manifest
 from seqserve.service.contract.manifest_file import parse_manifest
-from tests.doors import Row, both_doors, predict
+from tests.doors import Both, Row, both_doors, predict
 from tests.tfserving.reload import ModelServer
 
 LABELS = ["a", "b", "c"]
@@ -46,14 +47,43 @@ def manifest_of(version: Path) -> Manifest:
     return parse_manifest((version / "assets" / FILE_NAME).read_bytes())
 
 
+class Asked:
+    """The service of the version that was asked last: it runs on, for loading costs more than any answer."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Path, ModelServer | None] | None = None
+        self._runner, self._kept = asyncio.Runner(), AsyncExitStack()
+        self._both: Both
+
+    def call(self, version: Path, row: Row, server: ModelServer | None) -> list[Any]:
+        """Return what each door answers, and who answered."""
+        if self._of != (version, server):
+            self.let_go()
+            self._both = self._runner.run(self._start(version, server))
+            self._of = version, server
+        return self._runner.run(self._call(row))
+
+    def let_go(self) -> None:
+        """End it."""
+        self._of = None
+        with self._runner:
+            self._runner.run(self._kept.aclose())
+        self._runner, self._kept = asyncio.Runner(), AsyncExitStack()
+
+    async def _start(self, version: Path, server: ModelServer | None) -> Both:
+        return await self._kept.enter_async_context(both_doors(version.parents[1], server))
+
+    async def _call(self, row: Row) -> list[Any]:
+        return [await self._both.by_rest(row), await self._both.by_grpc(row)]
+
+
+ASKED = Asked()
+"""Of this process; a fixture of each folder whose tests ask ends it with their module."""
+
+
 def called(version: Path, row: Row, server: ModelServer | None = None) -> list[Any]:
-    """Return what each door answers, and who answered."""
-
-    async def call() -> list[Any]:
-        async with both_doors(version.parents[1], server) as both:
-            return [await both.by_rest(row), await both.by_grpc(row)]
-
-    return asyncio.run(call())
+    """Return what each door answers, and who answered, of a version whose root changes no more."""
+    return ASKED.call(version, row, server)
 
 
 def answers(version: Path, rows: list[dict[str, Any]], server: ModelServer | None = None) -> list[np.ndarray]:

@@ -38,8 +38,7 @@ def functional() -> Any:
 
 MODELS: dict[str, tuple[str, Callable[[], Any]]] = {
     "lstm.h5": ("own.h5", lambda: sequential(tf_keras, K.Masking(-10.0), K.LSTM(6))),
-    "lstm.keras": ("own.keras", lambda: sequential(tf_keras, K.Masking(-10.0), K.LSTM(6))),
-    "gru.h5": ("own.h5", lambda: sequential(tf_keras, K.Masking(-10.0), K.Bidirectional(K.GRU(4)))),
+    "gru.keras": ("own.keras", lambda: sequential(tf_keras, K.Masking(-10.0), K.Bidirectional(K.GRU(4)))),
     "operations.h5": ("own.h5", functional),
 }
 

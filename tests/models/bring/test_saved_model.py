@@ -95,14 +95,6 @@ def test_text_to_a_class(kind: Any, tmp_path: Path, model_server: ModelServer) -
     check_version(version, Server(model_server.address))
 
 
-def test_a_keras_file_of_texts_too(tmp_path: Path) -> None:
-    model = classifier_of_texts(keras)
-    model.save(tmp_path / "own.keras")
-    version = export(tmp_path / "own.keras", NOTE + SOFTMAX + EXAMPLES, tmp_path / "models")
-    wanted = model.predict(tf.constant([[text] for text in TEXTS]), verbose=0)
-    assert np.array(answers(version, [{"note": text} for text in TEXTS])) == pytest.approx(wanted, abs=1e-5)
-
-
 @pytest.mark.parametrize(
     ("note", "reason"),
     [

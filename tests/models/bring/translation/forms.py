@@ -63,6 +63,14 @@ class Form:
     buckets: str = (
         "buckets = [4, 8]\n"  # few, as each row is tried in each; none where sources have one length
     )
+    known: dict[tuple[str, tuple[int, ...]], Array] = field(default_factory=dict)  # what `score` gave so far
+
+    def score(self, text: str, ids: Sequence[int]) -> Array:
+        """Return the model's own numbers for the next piece; each once, as eager loops are slow."""
+        key = text, tuple(ids)
+        if key not in self.known:
+            self.known[key] = self.scores(text, ids)
+        return self.known[key]
 
     def save(self, folder: Path, name: str = "own") -> tuple[Path, Path]:
         """Write all files; return MODEL and the contract's."""
@@ -85,7 +93,7 @@ class Form:
         """Return what the references of decoding take: the pieces so far -> log p of each next one."""
 
         def of(ids: list[int]) -> list[float]:
-            scores = np.asarray(self.scores(text, [START, *ids]), np.float64)
+            scores = np.asarray(self.score(text, [START, *ids]), np.float64)
             if self.probabilities:
                 return [float(x) for x in np.log(scores)]
             return [float(x) for x in scores - np.log(np.exp(scores - scores.max()).sum()) - scores.max()]
@@ -96,7 +104,7 @@ class Form:
         """Return the pieces that the user's own loop writes, without the end."""
         ids = [start]
         while len(ids) <= LIMIT:
-            best = int(np.argmax(self.scores(text, ids)))
+            best = int(np.argmax(self.score(text, ids)))
             if best == END:
                 break
             ids.append(best)

@@ -1,6 +1,5 @@
 """Translators of every form, exported and asked at both doors: they answer as their user's own loop does."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,16 @@ pytestmark = [
 ]
 TEXTS = drawn(8)
 BEAMS, PENALTY = 3, 0.6
-Exported = Callable[[str], tuple[Form, Path]]
+Exported = tuple[Form, Path]
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Return what builds and exports a form, once."""
-    made: dict[str, tuple[Form, Path]] = {}
-
-    def export(name: str) -> tuple[Form, Path]:
-        if name not in made:
-            form = FORMS[name]()
-            examples = (
-                f'[[examples]]\nsource = "{text}"\nexpected = "{form.text(text)}"\n' for text in TEXTS[:4]
-            )
-            told = replace(form, contract=form.contract + "".join(examples))
-            made[name] = form, told.export(tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return export
+@pytest.fixture(scope="module", params=FORMS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Each form, built and exported."""
+    form = FORMS[request.param]()
+    examples = (f'[[examples]]\nsource = "{text}"\nexpected = "{form.text(text)}"\n' for text in TEXTS[:4])
+    told = replace(form, contract=form.contract + "".join(examples))
+    return form, told.export(tmp_path_factory.mktemp(request.param))
 
 
 def items(version: Path, **options: Any) -> list[dict[str, Any]]:
@@ -52,10 +42,9 @@ def items(version: Path, **options: Any) -> list[dict[str, Any]]:
     return answered[0]
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_greedy_is_the_users_own_loop(name: str, exported: Exported) -> None:
+def test_greedy_is_the_users_own_loop(exported: Exported) -> None:
     """The pieces, and the score: Σ log p over the length, the end included."""
-    form, version = exported(name)
+    form, version = exported
     assert (manifest_of(version).card or {})["metrics"] == {"compared": 4, "equal": 4}
     wanted = [form.translate(text) for text in TEXTS]
     assert len(set(map(tuple, wanted))) > len(TEXTS) // 2
@@ -66,10 +55,9 @@ def test_greedy_is_the_users_own_loop(name: str, exported: Exported) -> None:
         assert item["score"] == pytest.approx(total / len(pieces), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_beams_are_the_slow_reference(name: str, exported: Exported) -> None:
+def test_beams_are_the_slow_reference(exported: Exported) -> None:
     """All hypotheses with their scores, searched by the same step of the user's own model."""
-    form, version = exported(name)
+    form, version = exported
     assert SPECIAL.end == END
     texts, limit = TEXTS[:3], 5
     options = {"beam_size": BEAMS, "n_best": BEAMS, "length_penalty": PENALTY, "max_length": limit}
@@ -82,10 +70,9 @@ def test_beams_are_the_slow_reference(name: str, exported: Exported) -> None:
         assert [one["score"] for one in got] == pytest.approx([score for _, score in wanted], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_alignment_is_there_where_there_are_weights(name: str, exported: Exported) -> None:
+def test_alignment_is_there_where_there_are_weights(exported: Exported) -> None:
     """A row for each piece that is written, and each sums to 1; else the option is out of range."""
-    form, version = exported(name)
+    form, version = exported
     assert ("attention" in manifest_of(version).signatures["greedy"].outputs) == form.aligned
     row = translate(model="own", texts=TEXTS[:4], alignment=True, beam_size=2)
     if not form.aligned:
