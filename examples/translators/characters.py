@@ -81,7 +81,7 @@ class Sampler:
         self._longest_source, self._longest_target = lengths
         self._characters = "".join(self._target_index)
         self._encoder = keras.Model(model.input[0], model.layers[2].output[1:])
-        states = [keras.Input((LATENT,)), keras.Input((LATENT,))]
+        states = [keras.Input((LATENT,), name=f"state_{n}") for n in "hc"]  # none that the model has already
         outputs, *after = model.layers[3](model.input[1], initial_state=states)
         self._decoder = keras.Model([model.input[1], *states], [model.layers[4](outputs), *after])
 
