@@ -200,7 +200,7 @@ def save(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, translate what was held out and say how much of it is right."""
-    options = read_options(__doc__, arguments, out="build/attention", pairs=4000, epochs=4)
+    options = read_options(__doc__, arguments, out="build/attention", pairs=2000, epochs=4)
     keras.utils.set_random_seed(SEED)
     phrases, held_out = read_phrases("train", options.pairs), read_phrases("validation", HELD_OUT)
     source = text_processor([phrase.source for phrase in phrases])

@@ -205,7 +205,7 @@ def save(folder: Path, checkpoint: Any, *words: dict[str, int]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, translate what was held out and say how much of it is right."""
-    options = read_options(__doc__, arguments, out="build/checkpoint", pairs=4000, epochs=16)
+    options = read_options(__doc__, arguments, out="build/checkpoint", pairs=2000, epochs=16)
     keras.utils.set_random_seed(SEED)
     phrases, held_out = read_phrases("train", options.pairs), read_phrases("validation", HELD_OUT)
     source, source_words = tokenize([preprocess_sentence(phrase.source) for phrase in phrases])

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     rule = without_accents if FLAG in arguments else standardize
     given = [argument for argument in arguments if argument != FLAG]
-    options = read_options(__doc__, given, out="build/strings", pairs=4000, epochs=4)
+    options = read_options(__doc__, given, out="build/strings", pairs=2000, epochs=4)
     keras.utils.set_random_seed(SEED)
     phrases, held_out = read_phrases("train", options.pairs), read_phrases("validation", HELD_OUT)
     source = text_processor([phrase.source for phrase in phrases], rule)

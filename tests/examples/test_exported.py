@@ -1,13 +1,13 @@
 """The translators of docs/bring.md, exported and served: answers are those of the scripts' own loops."""
 
 import asyncio
-import tomllib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from seqserve.models.bring import bring
 from seqserve.models.bring.load import load_contract
@@ -19,15 +19,22 @@ from tests.translators import FOLDER, STYLES, Style, expected
 
 ITEMS = 8
 BEAMS, PENALTY = 3, 0.6
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def embedded(translators: Path) -> AsyncIterator[Both]:
+    """One service of all of them: to load them costs more than to ask them."""
+    async with both_doors(translators) as both:
+        yield both
 
 
 async def test_many_callers_get_what_the_scripts_loops_give(
-    translators: Path, model_server: ModelServer
+    translators: Path, embedded: Both, model_server: ModelServer
 ) -> None:
     """200 texts of each, of mixed lengths, over both backends, at both doors at once: batched together."""
     wrong: dict[str, list[Any]] = {}
-    async with both_doors(translators) as embedded, both_doors(translators, model_server) as served:
+    async with both_doors(translators, model_server) as served:
         for style in STYLES:
             pairs = expected(translators, style)
             assert len(pairs) == 200
@@ -58,16 +65,15 @@ async def call(both: Both, style: Style, pairs: list[tuple[str, str]], door: str
 
 @pytest.mark.parametrize("style", STYLES[:3], ids=lambda style: style.script)
 async def test_beams_are_the_slow_reference(
-    style: Style, translators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    style: Style, translators: Path, embedded: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All hypotheses with their scores, searched by the same step of the user's own model."""
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.chdir(FOLDER.parents[1])
     alone = brought_alone(style, translators, tmp_path)
     texts, limit = [source for source, _ in expected(translators, style)[:2]], 6
-    async with both_doors(translators) as both:
-        options = {"beam_size": BEAMS, "n_best": BEAMS, "length_penalty": PENALTY, "max_length": limit}
-        answer, _ = await both.by_rest(translate(model=style.name, texts=texts, **options))
+    options = {"beam_size": BEAMS, "n_best": BEAMS, "length_penalty": PENALTY, "max_length": limit}
+    answer, _ = await embedded.by_rest(translate(model=style.name, texts=texts, **options))
     for text, item in zip(texts, answer["translations"], strict=True):
         wanted = beam_reference(as_reference(alone, text), BEAMS, limit, PENALTY)
         got = [item, *item["alternatives"]]
@@ -110,24 +116,12 @@ def written(alone: Alone, ids: Sequence[int]) -> str:
     return alone.target.vocabulary.decode(swapped(alone, ids)).strip()
 
 
-async def test_the_calls_of_the_page_are_answered(translators: Path) -> None:
+async def test_the_calls_of_the_page_are_answered(embedded: Both) -> None:
     """Each curl as it stands there, with an answer for each text."""
-    async with both_doors(translators) as both:
-        for style in STYLES:
-            path, body = style.call()
-            response = await both.rest.post(path, json=body)
-            assert response.status_code == 200, response.text
-            items = response.json()["translations"]
-            assert [sorted({"text", "error"} & item.keys()) for item in items] == [["text"]] * len(
-                body["texts"]
-            )
-
-
-@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.script)
-def test_a_contract_says_what_its_script_expects(style: Style) -> None:
-    """Each has examples; only those whose translator makes no mistakes say what it gives for them."""
-    contract = tomllib.loads((FOLDER / f"{style.script}.toml").read_text("utf-8"))
-    assert contract["name"] == style.name
-    sure = style.script in ("attention", "strings")
-    says = [bool(example.get("expected")) for example in contract["examples"]]
-    assert says == [sure] * len(says)
+    for style in STYLES:
+        path, body = style.call()
+        response = await embedded.rest.post(path, json=body)
+        assert response.status_code == 200, response.text
+        items = response.json()["translations"]
+        answered = [sorted({"text", "error"} & item.keys()) for item in items]
+        assert answered == [["text"]] * len(body["texts"])

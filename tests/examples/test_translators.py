@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from seqserve.models.networks.decoding import Bounds, greedy
 from seqserve.service.contract.manifest import SpecialIds
-from tests.translators import FOLDER
+from tests.translators import FOLDER, STYLES, Style
 
 pytestmark = [
     pytest.mark.slow,
@@ -144,17 +144,6 @@ def test_characters(root: Path) -> None:
         assert row.argmax(axis=-1)[: len(one.ids)].tolist() == one.ids
 
 
-def test_characters_are_the_same_for_the_same_seed(root: Path, tmp_path: Path) -> None:
-    """Two trainings end with the same weights."""
-    script = importlib.import_module("characters")
-    weights = []
-    for name in ("one", "other"):
-        script.main(["--pairs", "300", "--epochs", "1", "--out", str(tmp_path / name)])
-        weights.append(keras.saving.load_model(tmp_path / name / "s2s_model.keras").get_weights())
-    for one, other in zip(*weights, strict=True):
-        assert np.array_equal(one, other)
-
-
 def test_strings(root: Path) -> None:
     """The SavedModel gives by its signature, a text at a time, what it gave for all texts at once."""
     _, folder = run(root, "strings")
@@ -188,3 +177,13 @@ def test_a_contract_names_what_its_script_writes(root: Path, name: str) -> None:
         text = (folder / contract["target"]["file"]).read_text("utf-8")
         words = json.loads(text) if text.startswith("{") else text.split("\n")
         assert {contract["target"]["start"], contract["target"]["end"]} <= set(words)
+
+
+@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.script)
+def test_a_contract_says_what_its_script_expects(style: Style) -> None:
+    """Each has examples; only those whose translator makes no mistakes say what it gives for them."""
+    contract = tomllib.loads((FOLDER / f"{style.script}.toml").read_text("utf-8"))
+    assert contract["name"] == style.name
+    sure = style.script in ("attention", "strings")
+    says = [bool(example.get("expected")) for example in contract["examples"]]
+    assert says == [sure] * len(says)
