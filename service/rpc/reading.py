@@ -93,5 +93,6 @@ class _Arriving:
             self._held.release()
 
     def _give_way(self, error: SeqserveError) -> None:
-        self.error = error
-        self.waiting.reschedule(asyncio.get_running_loop().time())
+        if not self.waiting.expired():  # else its time is over, and it goes by itself
+            self.error = error
+            self.waiting.reschedule(asyncio.get_running_loop().time())

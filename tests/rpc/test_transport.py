@@ -11,6 +11,8 @@ import pytest
 
 from seqserve.service import errors
 from seqserve.service.edge.access_log import ACCESS
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.rpc import reading
 from seqserve.v1 import model_pb2
 from tests.rpc.http2 import DATA, HEADERS, PATH, Caller
 from tests.rpc.test_server import failed, predict
@@ -107,6 +109,25 @@ async def test_a_request_has_its_time_to_come(start: Any) -> None:
         caller.send(caller.begin(), b"", declared=900)
         await caller.hear(HEADERS, 1)
         assert b"has not come in 0.05 s" in await caller.hear(HEADERS, 1)
+
+
+async def test_who_gives_way_just_as_the_time_is_over_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SLOW", 0.0)
+    in_flight = BytesInFlight(1000)
+
+    class Context:
+        async def read(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:  # the time is over, and the reader does not know it yet
+                in_flight.hold().add(1)
+                raise
+
+    context: Any = Context()
+    with pytest.raises(errors.RequestTimeout):
+        async with reading.Reader(in_flight, 1000, 0.01).request(context):
+            pass
+    assert in_flight.used == 1
 
 
 async def test_a_call_without_a_request_is_malformed(start: Any) -> None:
