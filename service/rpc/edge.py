@@ -12,10 +12,9 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 """
 
 import asyncio
-import inspect
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +24,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from seqserve.service import errors
-from seqserve.service.core.types import Call, Visit
+from seqserve.service.core.types import Call
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.edge.tls import chosen_name
@@ -47,18 +46,12 @@ CERTIFICATE_NAMES = ("peer_uri", "peer_dns", "x509_common_name")
 HEALTH = "/grpc.health.v1.Health/"
 """Methods that nobody has to say a name for."""
 DETAILS_KEY = "grpc-status-details-bin"
-MAKERS: dict[str, Callable[..., Any]] = {
-    "unary_unary": grpc.unary_unary_rpc_method_handler,
-    "unary_stream": grpc.unary_stream_rpc_method_handler,
-    "stream_unary": grpc.stream_unary_rpc_method_handler,
-    "stream_stream": grpc.stream_stream_rpc_method_handler,
-}
+MOST_FOREIGN_BYTES = 65_536
+"""Of a request to a method that is not ours, reflection's: nobody counts what they hold."""
 
 Behaviour = Callable[..., Any]
 Metadata = Iterable[tuple[str, str | bytes]]
 Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes]]]
-ENDED = (grpc.aio.AbortError, grpc.aio.InternalError)
-"""Raised where reflection has aborted a call by itself, or its caller has gone while something was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +66,20 @@ class Method(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its
     request: type[Message]
     answer: Callable[[Any, Call], Awaitable[Message]]
     field: Field = dotted
+
+
+@dataclass(frozen=True, slots=True)
+class Watch(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """One method of ours that tells of a subject for as long as its caller is there.
+
+    Args:
+        subject: returns what is kept of a request: little, since nobody counts what it holds.
+        tell: the coroutine function that writes messages, as bytes, to a call's context.
+    """
+
+    request: type[Message]
+    subject: Callable[[Any], Any]
+    tell: Callable[[Any, Context], Awaitable[None]]
 
 
 class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -110,40 +117,49 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
             return grpc.stream_unary_rpc_method_handler(
                 _refusing(self._answering(name, handler), handler.field)
             )
-        kind = next(kind for kind in MAKERS if getattr(handler, kind) is not None)
-        behaviour, parsing = getattr(handler, kind), _parsing(handler.request_deserializer)
-        ends = kind == "unary_unary"
-        if inspect.isasyncgenfunction(behaviour):
-            passing = _refusing_late(self._streaming(name, behaviour, ends))
-        else:
-            passing = _refusing(self._awaiting(name, behaviour, ends))
-        return MAKERS[kind](passing, parsing, handler.response_serializer)
+        if isinstance(handler, Watch):
+            return grpc.stream_stream_rpc_method_handler(_refusing(self._watched(name, handler)))
+        behaviour, parsing = handler.stream_stream, _parsing(handler.request_deserializer)
+        passing = _refusing_late(self._streaming(name, behaviour))
+        return grpc.stream_stream_rpc_method_handler(passing, parsing, handler.response_serializer)
 
     def _answering(self, name: str, method: Method) -> Behaviour:
         async def answer(_: Any, context: Context) -> bytes:
-            async with self._crossing(name, context) as call, self._reader.request(context) as raw:
-                call.visit.bytes_in = len(raw)
-                await check_fields(raw, method.request.DESCRIPTOR, self._most_fields)
-                packed = (await method.answer(_parsed(method.request, raw), call)).SerializeToString()
+            async with (
+                self._crossing(name, context) as call,
+                self._request(method.request, context, call) as request,
+            ):
+                packed = (await method.answer(request, call)).SerializeToString()
                 call.visit.bytes_out = len(packed)
                 return packed
 
         return answer
 
-    def _awaiting(self, name: str, behaviour: Behaviour, ends: bool) -> Behaviour:
-        async def passed(request: Any, context: Context) -> Any:
-            async with self._crossing(name, context, ends=ends):
-                return await behaviour(_whole(request), context)
+    def _watched(self, name: str, watch: Watch) -> Behaviour:
+        async def told(_: Any, context: Context) -> None:
+            async with self._crossing(name, context, ends=False) as call:
+                async with self._request(watch.request, context, call) as request:
+                    subject = watch.subject(request)
+                del request
+                await watch.tell(subject, context)
 
-        return passed
+        return told
 
-    def _streaming(self, name: str, behaviour: Behaviour, ends: bool) -> Behaviour:
-        async def passed(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._crossing(name, context, ends=ends):
-                async for answer in behaviour(_whole(request), context):
+    def _streaming(self, name: str, behaviour: Behaviour) -> Behaviour:
+        async def passed(requests: AsyncIterable[Any], context: Context) -> AsyncIterator[Any]:
+            async with self._crossing(name, context, ends=False):
+                async for answer in behaviour(_each_whole(requests), context):
                     yield answer
 
         return passed
+
+    @asynccontextmanager
+    async def _request(self, kind: type[Message], context: Context, call: Call) -> AsyncIterator[Message]:
+        """Read and parse a request: a context, in which its bytes are held."""
+        async with self._reader.request(context) as raw:
+            call.visit.bytes_in = len(raw)
+            await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
+            yield _parsed(kind, raw)
 
     @asynccontextmanager
     async def _crossing(self, name: str, context: Context, *, ends: bool = True) -> AsyncIterator[Call]:
@@ -159,8 +175,7 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
             call.visit.method = name
             self._calls.begin(context, ends=ends)
-            with _telling(context, call.visit):
-                yield call
+            yield call
 
     def _deadline(self, context: Context) -> float:
         remaining = context.time_remaining()
@@ -178,7 +193,7 @@ def _refusing(behaviour: Behaviour, field: Field = dotted) -> Behaviour:
     async def refused(request: Any, context: Context) -> Any:
         try:
             return await behaviour(request, context)
-        except ENDED:
+        except grpc.aio.InternalError:  # the caller has gone while something was sent
             raise
         except Exception as error:
             refusal = _refusal(error, field)
@@ -195,7 +210,7 @@ def _refusing_late(behaviour: Behaviour) -> Behaviour:
             async for answer in behaviour(request, context):
                 yield answer
             return
-        except ENDED:
+        except grpc.aio.InternalError:  # the caller has gone while something was sent
             raise
         except Exception as error:
             refusal = _refusal(error, dotted)
@@ -209,16 +224,6 @@ def _refusal(error: Exception, field: Field) -> Refusal:
     failure = _ours(error)
     details = call_status(failure, field)
     return grpc_status(failure), details.message, ((DETAILS_KEY, details.SerializeToString()),)
-
-
-@contextmanager
-def _telling(context: Context, visit: Visit) -> Iterator[None]:
-    """Leave the code of a call that its method has ended by itself."""
-    try:
-        yield
-    except grpc.aio.AbortError:
-        visit.code = context.code().name
-        raise
 
 
 def _ours(error: Exception) -> SeqserveError:
@@ -261,32 +266,27 @@ async def _identify(context: Context, metadata: Metadata) -> str:
     return echoed
 
 
-def _parsing(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return what parses for grpc: outside the edge, so that it returns None where it would raise."""
-    if parse is None:
-        return None
 
     def parsed(raw: bytes) -> Any:
         with suppress(DecodeError):
-            return parse(raw)
+            return parse(raw) if len(raw) <= MOST_FOREIGN_BYTES else None
 
     return parsed
 
 
-def _whole(request: Any) -> Any:
-    """Return a request, or a stream of them, that has been parsed for grpc.
+async def _each_whole(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """Yield requests that have been parsed for grpc.
 
     Raises:
-        MalformedMessage: it does not parse.
+        MalformedMessage: one does not parse, or is too large.
     """
-    if request is None:
-        raise errors.MalformedMessage("the bytes are no message of this method")
-    return _each_whole(request) if isinstance(request, AsyncIterable) else request
-
-
-async def _each_whole(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _whole(request)
+        if request is None:
+            message = f"the bytes are no message of this method, or more than {MOST_FOREIGN_BYTES}"
+            raise errors.MalformedMessage(message)
+        yield request
 
 
 def _parsed(kind: type[Message], raw: bytes) -> Message:

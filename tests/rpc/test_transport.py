@@ -19,6 +19,7 @@ from tests.rpc.test_server import failed, predict
 
 CODE = grpc.StatusCode
 GET = b"/seqserve.v1.ModelService/GetModel"
+CHECK, WATCH = b"/grpc.health.v1.Health/Check", b"/grpc.health.v1.Health/Watch"
 LIST = model_pb2.ListModelsRequest()
 
 
@@ -103,10 +104,11 @@ async def test_slow_requests_give_way_to_others_where_they_could_become_too_larg
     assert world.in_flight.used <= 2000
 
 
-async def test_a_request_has_its_time_to_come(start: Any) -> None:
+@pytest.mark.parametrize("path", [GET, CHECK, WATCH])
+async def test_a_request_has_its_time_to_come(start: Any, path: bytes) -> None:
     world = await start(body_seconds=0.05)
-    async with asyncio.timeout(20), Caller(world.port) as caller:
-        caller.send(caller.begin(), b"", declared=900)
+    async with asyncio.timeout(10), Caller(world.port) as caller:
+        caller.send(caller.begin(path), b"", declared=900)
         await caller.hear(HEADERS, 1)
         assert b"has not come in 0.05 s" in await caller.hear(HEADERS, 1)
 
