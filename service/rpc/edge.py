@@ -1,4 +1,4 @@
-"""What every gRPC call crosses, health and reflection included: an interceptor. In this order:
+"""What every gRPC call crosses, health and reflection included, in this order:
 
 1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
 2. The deadline.
@@ -13,8 +13,8 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.edge.tls import chosen_name
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.rpc.accepting import Answer, Metadata, Unary
 from seqserve.service.rpc.calls import Calls, Context
 from seqserve.service.rpc.faults import Field, call_status, dotted
 from seqserve.service.rpc.reading import Reader
@@ -50,8 +51,7 @@ MOST_FOREIGN_BYTES = 65_536
 """Of a request to a method that is not ours, reflection's: nobody counts what they hold."""
 
 Behaviour = Callable[..., Any]
-Metadata = Iterable[tuple[str, str | bytes]]
-Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes]]]
+Refusal = tuple[grpc.StatusCode, str, Metadata]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Watch(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its 
     tell: Callable[[Any, Context], Awaitable[None]]
 
 
-class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
+class Edge:
     """The steps above, round each method of a server.
 
     Args:
@@ -97,61 +97,59 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         self._default_timeout = settings.default_timeout
         self._max_timeout = settings.max_timeout
         self._most_fields = settings.grpc_fields
-        self._within: dict[str, Any] = {}  # by method, as each is called first; methods that exist are few
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
-    ) -> Any:
-        """Return the method's handler with the edge round it; None where there is no such method."""
-        method = handler_call_details.method
-        if method not in self._within:
-            handler = await continuation(handler_call_details)
-            if handler is None:
-                return None
-            self._within[method] = self._round(method, handler)
-        return self._within[method]
-
-    def _round(self, name: str, handler: Any) -> Any:
+    def around(self, name: str, handler: Any) -> Any:
+        """Return what answers a method with the edge round it: of ours what `accepting` takes, or grpc's."""
         if isinstance(handler, Method):
-            # one request is a stream of one, which is not read before it is asked for
-            return grpc.stream_unary_rpc_method_handler(
-                _refusing(self._answering(name, handler), handler.field)
-            )
+            return self._answering(name, handler)
         if isinstance(handler, Watch):
-            return grpc.stream_stream_rpc_method_handler(_refusing(self._watched(name, handler)))
-        behaviour, parsing = handler.stream_stream, _parsing(handler.request_deserializer)
-        passing = _refusing_late(self._streaming(name, behaviour))
-        return grpc.stream_stream_rpc_method_handler(passing, parsing, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(self._streaming(name, partial(self._watch, handler)))
+        return grpc.stream_stream_rpc_method_handler(
+            self._streaming(name, partial(_pass, handler.stream_stream)),
+            _parsing(handler.request_deserializer),
+            handler.response_serializer,
+        )
 
-    def _answering(self, name: str, method: Method) -> Behaviour:
-        async def answer(_: Any, context: Context) -> bytes:
-            async with (
-                self._crossing(name, context) as call,
-                self._request(method.request, context, call) as request,
-            ):
-                packed = (await method.answer(request, call)).SerializeToString()
-                call.visit.bytes_out = len(packed)
-                return packed
+    def _answering(self, name: str, method: Method) -> Unary:
+        async def answer(context: Context) -> Answer:
+            metadata, initial = _identify(context)
+            try:
+                with self._crossing(name, context, metadata) as call:
+                    async with self._request(method.request, context, call) as request:
+                        packed = (await method.answer(request, call)).SerializeToString()
+                    call.visit.bytes_out = len(packed)
+                    return Answer(initial, packed)
+            except Exception as error:
+                return Answer(initial, None, *_refusal(error, method.field))
 
         return answer
 
-    def _watched(self, name: str, watch: Watch) -> Behaviour:
-        async def told(_: Any, context: Context) -> None:
-            async with self._crossing(name, context, ends=False) as call:
-                async with self._request(watch.request, context, call) as request:
-                    subject = watch.subject(request)
-                del request
-                await watch.tell(subject, context)
+    def _streaming(self, name: str, tell: Callable[..., Awaitable[None]]) -> Behaviour:
+        """Return what a method is to grpc that has many answers.
+
+        The call is aborted once the error is gone: grpc keeps what aborts a call in a cycle with the call,
+        and through an error the request too, which would then wait for the collector.
+        """
+
+        async def told(requests: AsyncIterable[Any], context: Context) -> None:
+            metadata, initial = _identify(context)
+            try:
+                await context.send_initial_metadata(initial)
+                with self._crossing(name, context, metadata, ends=False) as call:
+                    return await tell(requests, context, call)
+            except grpc.aio.InternalError:  # the caller has gone while something was sent
+                raise
+            except Exception as error:
+                refusal = _refusal(error, dotted)
+            await context.abort(*refusal)
 
         return told
 
-    def _streaming(self, name: str, behaviour: Behaviour) -> Behaviour:
-        async def passed(requests: AsyncIterable[Any], context: Context) -> AsyncIterator[Any]:
-            async with self._crossing(name, context, ends=False):
-                async for answer in behaviour(_each_whole(requests), context):
-                    yield answer
-
-        return passed
+    async def _watch(self, watch: Watch, _: Any, context: Context, call: Call) -> None:
+        async with self._request(watch.request, context, call) as request:
+            subject = watch.subject(request)
+        del request
+        await watch.tell(subject, context)
 
     @asynccontextmanager
     async def _request(self, kind: type[Message], context: Context, call: Call) -> AsyncIterator[Message]:
@@ -161,62 +159,26 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
             await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
             yield _parsed(kind, raw)
 
-    @asynccontextmanager
-    async def _crossing(self, name: str, context: Context, *, ends: bool = True) -> AsyncIterator[Call]:
+    @contextmanager
+    def _crossing(
+        self, name: str, context: Context, metadata: Metadata, *, ends: bool = True
+    ) -> Iterator[Call]:
         """Take a call in, and out again: a context, in which its method runs.
 
         Args:
             ends: that the method ends by itself, with an answer.
         """
-        metadata = context.invocation_metadata() or ()
-        echoed = await _identify(context, metadata)
         credentials, deadline = _credentials(context, metadata), partial(self._deadline, context)
         is_open = name.startswith(HEALTH)
-        with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
+        with self._entrance.crossing(credentials, TRANSPORT, deadline, REQUEST_ID.get(), is_open) as call:
             call.visit.method = name
-            self._calls.begin(context, ends=ends)
+            self._calls.begin(ends=ends)
             yield call
 
     def _deadline(self, context: Context) -> float:
         remaining = context.time_remaining()
         timeout = self._default_timeout if remaining is None else min(remaining, self._max_timeout)
         return asyncio.get_running_loop().time() + timeout
-
-
-def _refusing(behaviour: Behaviour, field: Field = dotted) -> Behaviour:
-    """Give what a method raises the form of an error.
-
-    The call is aborted once the error is gone: grpc keeps what aborts a call in a cycle with the call, and
-    through an error the request too, which would then wait for the collector.
-    """
-
-    async def refused(request: Any, context: Context) -> Any:
-        try:
-            return await behaviour(request, context)
-        except grpc.aio.InternalError:  # the caller has gone while something was sent
-            raise
-        except Exception as error:
-            refusal = _refusal(error, field)
-        await context.abort(*refusal)
-
-    return refused
-
-
-def _refusing_late(behaviour: Behaviour) -> Behaviour:
-    """Do as `_refusing` does to a method that yields its answers."""
-
-    async def refused(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            async for answer in behaviour(request, context):
-                yield answer
-            return
-        except grpc.aio.InternalError:  # the caller has gone while something was sent
-            raise
-        except Exception as error:
-            refusal = _refusal(error, dotted)
-        await context.abort(*refusal)
-
-    return refused
 
 
 def _refusal(error: Exception, field: Field) -> Refusal:
@@ -258,12 +220,21 @@ def _address(peer: str) -> str:
     return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
 
 
-async def _identify(context: Context, metadata: Metadata) -> str:
-    """Take the caller's request id or make one, for the logs of this call's task and for the caller."""
+def _identify(context: Context) -> tuple[Metadata, Metadata]:
+    """Take the caller's request id or make one, for the logs of this call's task.
+
+    Returns:
+        The call's metadata, and what the caller is to be sent as initial metadata.
+    """
+    metadata: Metadata = context.invocation_metadata() or ()  # type: ignore[assignment]  # a tuple of them
     echoed = request_id(str(dict(metadata).get(REQUEST_ID_KEY, "")))
     REQUEST_ID.set(echoed)
-    await context.send_initial_metadata(((REQUEST_ID_KEY, echoed),))
-    return echoed
+    return metadata, ((REQUEST_ID_KEY, echoed),)
+
+
+async def _pass(behaviour: Behaviour, requests: AsyncIterable[Any], context: Context, _: Call) -> None:
+    async for answer in behaviour(_each_whole(requests), context):
+        await context.write(answer)
 
 
 def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

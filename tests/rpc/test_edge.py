@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from seqserve.service import errors
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.rpc.accepting import Server
 from seqserve.service.rpc.calls import Calls
 from seqserve.service.rpc.edge import Edge, Watch
 from seqserve.service.rpc.reading import Reader
@@ -92,9 +93,8 @@ async def test_a_stream_that_breaks_has_the_form_of_errors(
 ) -> None:
     """What came before the fault has been sent; the fault is a status with details."""
     edge = Edge(open_entrance(), Calls(8), Reader(BytesInFlight(10**6), 10**6, 30.0), Settings())
-    server = grpc.aio.server(interceptors=(edge,))
-    handlers = {"Stream": handler}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Streams", handlers),))
+    server = Server(edge.around, ())
+    server.add_registered_method_handlers("tests.Streams", {"Stream": handler})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(20):

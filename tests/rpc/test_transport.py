@@ -14,7 +14,7 @@ from seqserve.service.edge.access_log import ACCESS
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.rpc import reading
 from seqserve.v1 import model_pb2
-from tests.rpc.http2 import DATA, HEADERS, PATH, Caller
+from tests.rpc.http2 import DATA, HEADERS, NO_WINDOW, PATH, Caller
 from tests.rpc.test_server import failed, predict
 
 CODE = grpc.StatusCode
@@ -156,6 +156,15 @@ async def test_calls_that_are_cancelled_leave_no_trace_in_the_log(
     assert [record.name for record in caplog.records if record.name != ACCESS.name] == []
 
 
+async def test_an_answer_that_is_not_taken_is_let_go_with_its_caller(start: Any) -> None:
+    world = await start()
+    async with asyncio.timeout(20):
+        async with Caller(world.port, NO_WINDOW) as silent:
+            silent.send(silent.begin(GET), b"\x0a\x04echo")
+            await silent.hear(HEADERS, 1)
+        await world.server.stop(1000.0)
+
+
 async def test_no_call_is_cancelled_by_a_stop(start: Any) -> None:
     """What was sent before is answered; what comes later is UNAVAILABLE, as is safe to try again."""
     world = await start()
@@ -173,7 +182,7 @@ async def test_no_call_is_cancelled_by_a_stop(start: Any) -> None:
         callers = [asyncio.create_task(calls()) for _ in range(20)]
         await warm.wait()
         await world.gateway.drain(5.0)
-        await world.server.stop(5.0)
+        await world.server.stop(1000.0)  # who calls again and again does not keep it
         await asyncio.gather(*callers)
     assert set(seen) == {CODE.OK, CODE.UNAVAILABLE}
     assert {await one for one in early} == {(CODE.OK, "")}
