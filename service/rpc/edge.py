@@ -14,7 +14,7 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -97,6 +97,7 @@ class Edge:
         self._default_timeout = settings.default_timeout
         self._max_timeout = settings.max_timeout
         self._most_fields = settings.grpc_fields
+        self._asks_for_certificates = settings.tls_client_ca is not None
 
     def around(self, name: str, handler: Any) -> Any:
         """Return what answers a method with the edge round it: of ours what `accepting` takes, or grpc's."""
@@ -115,7 +116,8 @@ class Edge:
             metadata, initial = _identify(context)
             try:
                 with self._crossing(name, context, metadata) as call:
-                    async with self._request(method.request, context, call) as request:
+                    async with self._reader.request(context) as raw:
+                        request = await self._parsed(method.request, raw, call)
                         packed = (await method.answer(request, call)).SerializeToString()
                     call.visit.bytes_out = len(packed)
                     return Answer(initial, packed)
@@ -146,18 +148,18 @@ class Edge:
         return told
 
     async def _watch(self, watch: Watch, _: Any, context: Context, call: Call) -> None:
-        async with self._request(watch.request, context, call) as request:
-            subject = watch.subject(request)
-        del request
+        async with self._reader.request(context) as raw:
+            subject = watch.subject(await self._parsed(watch.request, raw, call))
+        del raw
         await watch.tell(subject, context)
 
-    @asynccontextmanager
-    async def _request(self, kind: type[Message], context: Context, call: Call) -> AsyncIterator[Message]:
-        """Read and parse a request: a context, in which its bytes are held."""
-        async with self._reader.request(context) as raw:
-            call.visit.bytes_in = len(raw)
-            await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
-            yield _parsed(kind, raw)
+    async def _parsed(self, kind: type[Message], raw: bytes, call: Call) -> Message:
+        call.visit.bytes_in = len(raw)
+        await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
+        try:
+            return kind.FromString(raw)
+        except DecodeError as error:
+            raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
 
     @contextmanager
     def _crossing(
@@ -168,7 +170,9 @@ class Edge:
         Args:
             ends: that the method ends by itself, with an answer.
         """
-        credentials, deadline = _credentials(context, metadata), partial(self._deadline, context)
+        certificate = _certificate(context) if self._asks_for_certificates else ""
+        credentials = _credentials(metadata, _address(context.peer()), certificate)
+        deadline = partial(self._deadline, context)
         is_open = name.startswith(HEALTH)
         with self._entrance.crossing(credentials, TRANSPORT, deadline, REQUEST_ID.get(), is_open) as call:
             call.visit.method = name
@@ -196,13 +200,12 @@ def _ours(error: Exception) -> SeqserveError:
     return errors.Unexpected("an unexpected fault; the log has it under the request's id")
 
 
-def _credentials(context: Context, metadata: Metadata) -> Credentials:
+def _credentials(metadata: Metadata, address: str, certificate: str) -> Credentials:
     given = dict.fromkeys(NAMING, "")
     for name, value in metadata:
         if name in given and isinstance(value, str):
             given[name] = f"{given[name]},{value}" if given[name] else value
     authorization, api_key, forwarded, forwarded_for = given.values()
-    address, certificate = _address(context.peer()), _certificate(context)
     return Credentials(address, authorization, api_key, forwarded, forwarded_for, certificate)
 
 
@@ -258,10 +261,3 @@ async def _each_whole(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
             message = f"the bytes are no message of this method, or more than {MOST_FOREIGN_BYTES}"
             raise errors.MalformedMessage(message)
         yield request
-
-
-def _parsed(kind: type[Message], raw: bytes) -> Message:
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
