@@ -87,10 +87,9 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # its stubs say nothin
             state = await (self._request_call() if method is None else self._request_registered_call(method))
             if handler is None or isinstance(handler, grpc.RpcMethodHandler):
                 answer = cygrpc._handle_rpc(name, resolver, (), state, loop, False)
-                whole = cygrpc._schedule_rpc_coro(answer, state, loop, name)
+                task = loop.create_task(cygrpc._schedule_rpc_coro(answer, state, loop, name))
             else:
-                whole = _Call(state, loop).run(handler)
-            task = loop.create_task(whole)
+                task = _Call(state, loop).begin(handler)
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
@@ -98,22 +97,27 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # its stubs say nothin
 class _Call:
     """One call of a `Unary`."""
 
-    __slots__ = ("_is_sending", "_loop", "_state")
+    __slots__ = ("_closed", "_closing", "_is_sending", "_loop", "_state", "_task")
 
     def __init__(self, state: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._state = state
         self._loop = loop
         self._is_sending = False
+        self._closing = cygrpc.ReceiveCloseOnServerOperation(0)
+        self._closed = self._execute(self._closing)
 
-    async def run(self, unary: Unary) -> None:
-        """Answer, until the caller has gone."""
-        answering = self._loop.create_task(self._answer(unary))
-        closing = cygrpc.ReceiveCloseOnServerOperation(0)
-        await self._execute(closing)
-        if closing.cancelled() and not self._is_sending:  # else it is about to end by itself
-            answering.cancel()
-        with suppress(asyncio.CancelledError):
-            await answering
+    def begin(self, unary: Unary) -> asyncio.Task[None]:
+        """Return the task that answers, until the caller has gone."""
+        # a task that waits for the end would cost more than the waiting: its one step is done by hand
+        self._closed.send(None).add_done_callback(self._end)
+        self._task = self._loop.create_task(self._answer(unary))
+        return self._task
+
+    def _end(self, _: object) -> None:
+        with suppress(StopIteration, cygrpc.ExecuteBatchError):
+            self._closed.send(None)
+        if self._closing.cancelled() and not self._is_sending:  # else it is about to end by itself
+            self._task.cancel()
 
     async def _answer(self, unary: Unary) -> None:
         answer = await unary(cygrpc._ServicerContext(self._state, None, None, self._loop))
@@ -128,5 +132,5 @@ class _Call:
                 ),
             )
 
-    async def _execute(self, *operations: Any) -> None:
-        await cygrpc.execute_batch(self._state, operations, self._loop)
+    def _execute(self, *operations: Any) -> Any:
+        return cygrpc.execute_batch(self._state, operations, self._loop)
