@@ -87,9 +87,10 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # its stubs say nothin
             state = await (self._request_call() if method is None else self._request_registered_call(method))
             if handler is None or isinstance(handler, grpc.RpcMethodHandler):
                 answer = cygrpc._handle_rpc(name, resolver, (), state, loop, False)
-                task = loop.create_task(cygrpc._schedule_rpc_coro(answer, state, loop, name))
+                whole = cygrpc._schedule_rpc_coro(answer, state, loop, name)
             else:
-                task = _Call(state, loop).begin(handler)
+                whole = _Call(state, loop).answer(handler)
+            task = loop.create_task(whole)
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
@@ -97,31 +98,28 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # its stubs say nothin
 class _Call:
     """One call of a `Unary`."""
 
-    __slots__ = ("_closed", "_closing", "_is_sending", "_loop", "_state", "_task")
+    __slots__ = ("_is_sending", "_loop", "_state")
 
     def __init__(self, state: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._state = state
         self._loop = loop
         self._is_sending = False
-        self._closing = cygrpc.ReceiveCloseOnServerOperation(0)
-        self._closed = self._execute(self._closing)
 
-    def begin(self, unary: Unary) -> asyncio.Task[None]:
-        """Return the task that answers, until the caller has gone."""
-        # a task that waits for the end would cost more than the waiting: its one step is done by hand
-        self._closed.send(None).add_done_callback(self._end)
-        self._task = self._loop.create_task(self._answer(unary))
-        return self._task
+    async def answer(self, unary: Unary) -> None:
+        """Answer, unless the caller goes before."""
+        task, closing = asyncio.current_task(), cygrpc.ReceiveCloseOnServerOperation(0)
+        closed = self._execute(closing)
 
-    def _end(self, _: object) -> None:
-        with suppress(StopIteration, cygrpc.ExecuteBatchError):
-            self._closed.send(None)
-        if self._closing.cancelled() and not self._is_sending:  # else it is about to end by itself
-            self._task.cancel()
+        def end(_: object) -> None:
+            with suppress(StopIteration, cygrpc.ExecuteBatchError):
+                closed.send(None)
+            if closing.cancelled() and not self._is_sending and task is not None:
+                task.cancel()
 
-    async def _answer(self, unary: Unary) -> None:
+        # a task that waits for the end would cost more than the waiting: its two steps are done by hand
+        closed.send(None).add_done_callback(end)
         answer = await unary(cygrpc._ServicerContext(self._state, None, None, self._loop))
-        self._is_sending = True
+        self._is_sending = True  # and so about to end by itself
         message = () if answer.message is None else (cygrpc.SendMessageOperation(answer.message, 0),)
         with suppress(cygrpc.ExecuteBatchError):  # the caller has gone
             await self._execute(
