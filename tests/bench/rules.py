@@ -26,7 +26,7 @@ from seqserve.service.core.queue import Budget, Queue
 from tests.core.fakes import row, served
 
 LONGEST = 64
-KEY = BatchKey(served(buckets=[LONGEST]), PREDICT_SIGNATURE, ())
+KEY = BatchKey(served(buckets=[LONGEST // 2, LONGEST]), PREDICT_SIGNATURE, ())
 MODEL = KEY.served.model
 BUDGET = Budget(rows=128, cells=4096, queue_cells=131_072)  # the settings' defaults
 WARM = 0.2
