@@ -11,7 +11,6 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Spec, Tensors
 from seqserve.service.contract.items import FailedItem, PredictBody, Prediction, TranslateBody
 from seqserve.service.contract.padding import Array
-from seqserve.service.core.admission import SPREAD
 from seqserve.service.core.limits import Shares
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.tasks import SEQUENCE
@@ -237,7 +236,7 @@ async def test_a_request_is_taken_or_refused_whole_and_alone_is_always_taken() -
         held = await hold(core, 4, [1] * 4)  # two compute, two wait
         with pytest.raises(errors.QueueFull) as caught:
             await core.ask(TOTALS, body({"x": [1]}, {"x": []}, {"x": [1]}), call())
-        assert 1.0 <= (caught.value.retry_after or 0.0) <= SPREAD
+        assert (caught.value.retry_after or 0.0) >= 1.0
         core.backend.gates[1].set()
         await asyncio.gather(*held)
     full = (*LABELS, "RESOURCE_EXHAUSTED", "QUEUE_FULL")
