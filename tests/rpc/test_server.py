@@ -220,7 +220,7 @@ async def test_a_full_queue_says_when_to_come_back(start: Any) -> None:
             await world.queued.becomes(waits)
     refusal = await failed(world.sequence.Predict(predict({})))
     assert (refusal.reason, refusal.code) == ("QUEUE_FULL", CODE.RESOURCE_EXHAUSTED)
-    assert refusal.retry.ToTimedelta().total_seconds() == 1
+    assert 1 <= refusal.retry.ToTimedelta().total_seconds() <= 3
     world.backend.gate.set()
     await asyncio.gather(*held)
 
