@@ -15,6 +15,8 @@ def unknown_share(vocabulary: Vocabulary, text: str) -> float:
     Punctuation, spaces and the digits 0 to 9 do not count: they are the same in many scripts.
     """
     known = vocabulary.known_places(text)
+    if len(known) == len(text):
+        return 0.0
     telling = [place for place, character in enumerate(text) if _is_telling(character)]
     return sum(place not in known for place in telling) / len(telling) if telling else 0.0
 
@@ -36,8 +38,8 @@ def letters_per_piece(vocabulary: Vocabulary, text: str) -> float | None:
 
 
 def _letters(word: str) -> int:
-    return sum(map(str.isalpha, word))
+    return len(word) if word.isalpha() else sum(map(str.isalpha, word))
 
 
 def _has_digit(word: str) -> bool:
-    return any(map(str.isdigit, word))
+    return not word.isalpha() and any(map(str.isdigit, word))
