@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class TranslateCodec:
 
     def plan(self, body: TranslateBody) -> "TranslatePlan":
         """Check the decoding options and choose the signature."""
-        way = self._ways(_Asked(*(getattr(body, name) for name in _Asked._fields)))
+        way = self._ways(_Asked._make(_OPTIONS(body)))
         return TranslatePlan(self._manifest, self._text, self._target, self._source, body, *way)
 
 
@@ -77,6 +78,9 @@ class _Asked(NamedTuple):
     max_length: int | None
     sampling: Sampling | None
     alignment: bool
+
+
+_OPTIONS = attrgetter(*_Asked._fields)
 
 
 class _Way(NamedTuple):

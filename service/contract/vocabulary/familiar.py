@@ -31,15 +31,17 @@ def letters_per_piece(vocabulary: Vocabulary, text: str) -> float | None:
     A known language comes in long pieces, another one in the same letters is spelled. Longer words have four
     letters or more and no digit; None where the text has none of them.
     """
-    words = [word for word in text.split() if _letters(word) >= LEAST_LETTERS and not _has_digit(word)]
+    words = [word for word in text.split() if _is_telling_word(word)]
     if not words:
         return None
     return sum(map(_letters, words)) / max(1, len(vocabulary.encode(" ".join(words))))
 
 
+def _is_telling_word(word: str) -> bool:
+    if word.isalpha():
+        return len(word) >= LEAST_LETTERS
+    return _letters(word) >= LEAST_LETTERS and not any(map(str.isdigit, word))
+
+
 def _letters(word: str) -> int:
     return len(word) if word.isalpha() else sum(map(str.isalpha, word))
-
-
-def _has_digit(word: str) -> bool:
-    return not word.isalpha() and any(map(str.isdigit, word))
