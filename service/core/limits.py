@@ -76,8 +76,8 @@ class Limits:
         Raises:
             RateLimited: it has as many, or has had as many of late, as it may; nothing is taken.
         """
-        shares = self._shares
-        with self._opened(name) as account:
+        shares, account = self._shares, self._opened(name)
+        try:
             if account.requests >= shares.requests:
                 raise _full("principal_requests", shares.requests, f"{account.requests} requests are open")
             account.requests_full = self._paid(
@@ -88,6 +88,8 @@ class Limits:
                 yield
             finally:
                 account.requests -= 1
+        finally:
+            self._left(name, account)
 
     @contextmanager
     def computing(self, name: str, cells: int, paid: int = 0) -> Iterator[None]:
@@ -101,40 +103,39 @@ class Limits:
             RateLimited: more are open, or were of late, than go with these; nothing is taken.
         """
         shares = self._shares
-        rate = shares.cells_per_second
-        with self._opened(name) as account:
+        rate, account = shares.cells_per_second, self._opened(name)
+        try:
+            if account.cells and account.cells + cells > shares.cells:
+                taken = f"{account.cells} cells are open, and this request takes {cells} more"
+                raise _full("principal_cells", shares.cells, taken)
+            if not paid:
+                setting = "principal_cells_per_second"
+                account.cells_full = self._paid(account.cells_full, cells, rate, setting)
+                paid = cells
+            account.cells += cells
             try:
-                if account.cells and account.cells + cells > shares.cells:
-                    taken = f"{account.cells} cells are open, and this request takes {cells} more"
-                    raise _full("principal_cells", shares.cells, taken)
-                if not paid:
-                    setting = "principal_cells_per_second"
-                    account.cells_full = self._paid(account.cells_full, cells, rate, setting)
-                    paid = cells
-                account.cells += cells
-                try:
-                    yield
-                finally:
-                    account.cells -= cells
-            except (errors.RateLimited, errors.QueueFull, errors.Draining):
-                if rate:
-                    account.cells_full -= paid / rate
-                raise
+                yield
+            finally:
+                account.cells -= cells
+        except (errors.RateLimited, errors.QueueFull, errors.Draining):
+            if rate:
+                account.cells_full -= paid / rate
+            raise
+        finally:
+            self._left(name, account)
 
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[_Account]:
+    def _opened(self, name: str) -> _Account:
         account = self._busy.get(name)
         if account is None:
             account = self._resting.pop(name) if name in self._resting else _Account()
             self._busy[name] = account
-        try:
-            yield account
-        finally:
-            if not account.requests and not account.cells:
-                del self._busy[name]
-                self._rest(name, account)
+        return account
 
-    def _rest(self, name: str, account: _Account) -> None:
+    def _left(self, name: str, account: _Account) -> None:
+        """Let an account of which nothing is open any more rest, if its buckets are not full."""
+        if account.requests or account.cells:
+            return
+        del self._busy[name]
         if account.rests(self._clock()):
             return
         self._resting[name] = account

@@ -40,6 +40,8 @@ class AccessLog:
         ACCESS.handle(record)
 
     def _wanted(self, method: str, code: str, request_id: str) -> bool:
+        if code == OK and not self._share:
+            return False
         if code in (OK, Code.CANCELLED) and any(probe in method for probe in PROBED):
             return False
         return code != OK or crc32(request_id.encode()) < self._share * WHOLE

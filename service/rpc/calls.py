@@ -1,4 +1,4 @@
-"""The calls that are open at the gRPC door: how many there may be, and when the last of them is answered."""
+"""The calls that are open at the gRPC door: how many there may be, and when they have their answers."""
 
 import asyncio
 from typing import Any
@@ -19,13 +19,11 @@ class Calls:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open = 0
-        self._answering = 0
-        self._is_quiet = asyncio.Event()
-        self._is_quiet.set()
+        self._open: set[asyncio.Task[Any]] = set()
+        self._answering: set[asyncio.Task[Any]] = set()
 
-    def begin(self, context: Context, *, ends: bool) -> None:
-        """Count a call.
+    def begin(self, *, ends: bool) -> None:
+        """Count the call that the running task answers, until the task ends.
 
         Args:
             ends: that it ends by itself, with an answer: a health watch does not.
@@ -33,24 +31,16 @@ class Calls:
         Raises:
             RateLimited: as many are open as may be.
         """
-        if self._open >= self._most:
-            message = f"{self._open} calls are open, the limit (SEQSERVE_GRPC_CALLS); come back later"
+        if len(self._open) >= self._most:
+            message = f"{len(self._open)} calls are open, the limit (SEQSERVE_GRPC_CALLS); come back later"
             raise errors.RateLimited(message, retry_after=1.0, limit="grpc_calls")
-        self._open += 1
-        self._count_answering(int(ends))
-        context.add_done_callback(lambda _: self._end(int(ends)))  # type: ignore[arg-type]  # any callable
+        task = asyncio.current_task()
+        assert task is not None
+        for counted in (self._open, self._answering) if ends else (self._open,):
+            counted.add(task)
+            task.add_done_callback(counted.discard)
 
     async def quiet(self) -> None:
-        """Return when no call is waiting for its answer."""
-        await self._is_quiet.wait()
-
-    def _end(self, ends: int) -> None:
-        self._open -= 1
-        self._count_answering(-ends)
-
-    def _count_answering(self, more: int) -> None:
-        self._answering += more
+        """Return when every call that waits for its answer now has it."""
         if self._answering:
-            self._is_quiet.clear()
-        else:
-            self._is_quiet.set()
+            await asyncio.wait(self._answering.copy())

@@ -1,4 +1,4 @@
-"""What every gRPC call crosses, health and reflection included: an interceptor. In this order:
+"""What every gRPC call crosses, health and reflection included, in this order:
 
 1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
 2. The deadline.
@@ -12,10 +12,9 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 """
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,12 +24,13 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from seqserve.service import errors
-from seqserve.service.core.types import Call, Visit
+from seqserve.service.core.types import Call
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials
 from seqserve.service.edge.tls import chosen_name
 from seqserve.service.errors import SeqserveError
 from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.rpc.accepting import Answer, Metadata, Unary
 from seqserve.service.rpc.calls import Calls, Context
 from seqserve.service.rpc.faults import Field, call_status, dotted
 from seqserve.service.rpc.reading import Reader
@@ -47,18 +47,11 @@ CERTIFICATE_NAMES = ("peer_uri", "peer_dns", "x509_common_name")
 HEALTH = "/grpc.health.v1.Health/"
 """Methods that nobody has to say a name for."""
 DETAILS_KEY = "grpc-status-details-bin"
-MAKERS: dict[str, Callable[..., Any]] = {
-    "unary_unary": grpc.unary_unary_rpc_method_handler,
-    "unary_stream": grpc.unary_stream_rpc_method_handler,
-    "stream_unary": grpc.stream_unary_rpc_method_handler,
-    "stream_stream": grpc.stream_stream_rpc_method_handler,
-}
+MOST_FOREIGN_BYTES = 65_536
+"""Of a request to a method that is not ours, reflection's: nobody counts what they hold."""
 
 Behaviour = Callable[..., Any]
-Metadata = Iterable[tuple[str, str | bytes]]
-Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes]]]
-ENDED = (grpc.aio.AbortError, grpc.aio.InternalError)
-"""Raised where reflection has aborted a call by itself, or its caller has gone while something was sent."""
+Refusal = tuple[grpc.StatusCode, str, Metadata]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,21 @@ class Method(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its
     field: Field = dotted
 
 
-class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
+@dataclass(frozen=True, slots=True)
+class Watch(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """One method of ours that tells of a subject for as long as its caller is there.
+
+    Args:
+        subject: returns what is kept of a request: little, since nobody counts what it holds.
+        tell: the coroutine function that writes messages, as bytes, to a call's context.
+    """
+
+    request: type[Message]
+    subject: Callable[[Any], Any]
+    tell: Callable[[Any, Context], Awaitable[None]]
+
+
+class Edge:
     """The steps above, round each method of a server.
 
     Args:
@@ -90,77 +97,87 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         self._default_timeout = settings.default_timeout
         self._max_timeout = settings.max_timeout
         self._most_fields = settings.grpc_fields
-        self._within: dict[str, Any] = {}  # by method, as each is called first; methods that exist are few
+        self._asks_for_certificates = settings.tls_client_ca is not None
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
-    ) -> Any:
-        """Return the method's handler with the edge round it; None where there is no such method."""
-        method = handler_call_details.method
-        if method not in self._within:
-            handler = await continuation(handler_call_details)
-            if handler is None:
-                return None
-            self._within[method] = self._round(method, handler)
-        return self._within[method]
-
-    def _round(self, name: str, handler: Any) -> Any:
+    def around(self, name: str, handler: Any) -> Any:
+        """Return what answers a method with the edge round it: of ours what `accepting` takes, or grpc's."""
         if isinstance(handler, Method):
-            # one request is a stream of one, which is not read before it is asked for
-            return grpc.stream_unary_rpc_method_handler(
-                _refusing(self._answering(name, handler), handler.field)
-            )
-        kind = next(kind for kind in MAKERS if getattr(handler, kind) is not None)
-        behaviour, parsing = getattr(handler, kind), _parsing(handler.request_deserializer)
-        ends = kind == "unary_unary"
-        if inspect.isasyncgenfunction(behaviour):
-            passing = _refusing_late(self._streaming(name, behaviour, ends))
-        else:
-            passing = _refusing(self._awaiting(name, behaviour, ends))
-        return MAKERS[kind](passing, parsing, handler.response_serializer)
+            return self._answering(name, handler)
+        if isinstance(handler, Watch):
+            return grpc.stream_stream_rpc_method_handler(self._streaming(name, partial(self._watch, handler)))
+        return grpc.stream_stream_rpc_method_handler(
+            self._streaming(name, partial(_pass, handler.stream_stream)),
+            _parsing(handler.request_deserializer),
+            handler.response_serializer,
+        )
 
-    def _answering(self, name: str, method: Method) -> Behaviour:
-        async def answer(_: Any, context: Context) -> bytes:
-            async with self._crossing(name, context) as call, self._reader.request(context) as raw:
-                call.visit.bytes_in = len(raw)
-                await check_fields(raw, method.request.DESCRIPTOR, self._most_fields)
-                packed = (await method.answer(_parsed(method.request, raw), call)).SerializeToString()
-                call.visit.bytes_out = len(packed)
-                return packed
+    def _answering(self, name: str, method: Method) -> Unary:
+        async def answer(context: Context) -> Answer:
+            metadata, initial = _identify(context)
+            try:
+                with self._crossing(name, context, metadata) as call:
+                    async with self._reader.request(context) as raw:
+                        request = await self._parsed(method.request, raw, call)
+                        packed = (await method.answer(request, call)).SerializeToString()
+                    call.visit.bytes_out = len(packed)
+                    return Answer(initial, packed)
+            except Exception as error:
+                return Answer(initial, None, *_refusal(error, method.field))
 
         return answer
 
-    def _awaiting(self, name: str, behaviour: Behaviour, ends: bool) -> Behaviour:
-        async def passed(request: Any, context: Context) -> Any:
-            async with self._crossing(name, context, ends=ends):
-                return await behaviour(_whole(request), context)
+    def _streaming(self, name: str, tell: Callable[..., Awaitable[None]]) -> Behaviour:
+        """Return what a method is to grpc that has many answers.
 
-        return passed
+        The call is aborted once the error is gone: grpc keeps what aborts a call in a cycle with the call,
+        and through an error the request too, which would then wait for the collector.
+        """
 
-    def _streaming(self, name: str, behaviour: Behaviour, ends: bool) -> Behaviour:
-        async def passed(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._crossing(name, context, ends=ends):
-                async for answer in behaviour(_whole(request), context):
-                    yield answer
+        async def told(requests: AsyncIterable[Any], context: Context) -> None:
+            metadata, initial = _identify(context)
+            try:
+                await context.send_initial_metadata(initial)
+                with self._crossing(name, context, metadata, ends=False) as call:
+                    return await tell(requests, context, call)
+            except grpc.aio.InternalError:  # the caller has gone while something was sent
+                raise
+            except Exception as error:
+                refusal = _refusal(error, dotted)
+            await context.abort(*refusal)
 
-        return passed
+        return told
 
-    @asynccontextmanager
-    async def _crossing(self, name: str, context: Context, *, ends: bool = True) -> AsyncIterator[Call]:
+    async def _watch(self, watch: Watch, _: Any, context: Context, call: Call) -> None:
+        async with self._reader.request(context) as raw:
+            subject = watch.subject(await self._parsed(watch.request, raw, call))
+        del raw
+        await watch.tell(subject, context)
+
+    async def _parsed(self, kind: type[Message], raw: bytes, call: Call) -> Message:
+        call.visit.bytes_in = len(raw)
+        await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
+        try:
+            return kind.FromString(raw)
+        except DecodeError as error:
+            raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
+
+    @contextmanager
+    def _crossing(
+        self, name: str, context: Context, metadata: Metadata, *, ends: bool = True
+    ) -> Iterator[Call]:
         """Take a call in, and out again: a context, in which its method runs.
 
         Args:
             ends: that the method ends by itself, with an answer.
         """
-        metadata = context.invocation_metadata() or ()
-        echoed = await _identify(context, metadata)
-        credentials, deadline = _credentials(context, metadata), partial(self._deadline, context)
+        certificate = _certificate(context) if self._asks_for_certificates else ""
+        credentials = _credentials(metadata, _address(context.peer()), certificate)
+        deadline = partial(self._deadline, context)
         is_open = name.startswith(HEALTH)
-        with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
+        with self._entrance.crossing(credentials, TRANSPORT, deadline, REQUEST_ID.get(), is_open) as call:
             call.visit.method = name
-            self._calls.begin(context, ends=ends)
-            with _telling(context, call.visit):
-                yield call
+            self._calls.begin(ends=ends)
+            yield call
 
     def _deadline(self, context: Context) -> float:
         remaining = context.time_remaining()
@@ -168,57 +185,11 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         return asyncio.get_running_loop().time() + timeout
 
 
-def _refusing(behaviour: Behaviour, field: Field = dotted) -> Behaviour:
-    """Give what a method raises the form of an error.
-
-    The call is aborted once the error is gone: grpc keeps what aborts a call in a cycle with the call, and
-    through an error the request too, which would then wait for the collector.
-    """
-
-    async def refused(request: Any, context: Context) -> Any:
-        try:
-            return await behaviour(request, context)
-        except ENDED:
-            raise
-        except Exception as error:
-            refusal = _refusal(error, field)
-        await context.abort(*refusal)
-
-    return refused
-
-
-def _refusing_late(behaviour: Behaviour) -> Behaviour:
-    """Do as `_refusing` does to a method that yields its answers."""
-
-    async def refused(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            async for answer in behaviour(request, context):
-                yield answer
-            return
-        except ENDED:
-            raise
-        except Exception as error:
-            refusal = _refusal(error, dotted)
-        await context.abort(*refusal)
-
-    return refused
-
-
 def _refusal(error: Exception, field: Field) -> Refusal:
     """Return the status, the message and the metadata of an error."""
     failure = _ours(error)
     details = call_status(failure, field)
     return grpc_status(failure), details.message, ((DETAILS_KEY, details.SerializeToString()),)
-
-
-@contextmanager
-def _telling(context: Context, visit: Visit) -> Iterator[None]:
-    """Leave the code of a call that its method has ended by itself."""
-    try:
-        yield
-    except grpc.aio.AbortError:
-        visit.code = context.code().name
-        raise
 
 
 def _ours(error: Exception) -> SeqserveError:
@@ -229,13 +200,12 @@ def _ours(error: Exception) -> SeqserveError:
     return errors.Unexpected("an unexpected fault; the log has it under the request's id")
 
 
-def _credentials(context: Context, metadata: Metadata) -> Credentials:
+def _credentials(metadata: Metadata, address: str, certificate: str) -> Credentials:
     given = dict.fromkeys(NAMING, "")
     for name, value in metadata:
         if name in given and isinstance(value, str):
             given[name] = f"{given[name]},{value}" if given[name] else value
     authorization, api_key, forwarded, forwarded_for = given.values()
-    address, certificate = _address(context.peer()), _certificate(context)
     return Credentials(address, authorization, api_key, forwarded, forwarded_for, certificate)
 
 
@@ -253,44 +223,41 @@ def _address(peer: str) -> str:
     return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
 
 
-async def _identify(context: Context, metadata: Metadata) -> str:
-    """Take the caller's request id or make one, for the logs of this call's task and for the caller."""
+def _identify(context: Context) -> tuple[Metadata, Metadata]:
+    """Take the caller's request id or make one, for the logs of this call's task.
+
+    Returns:
+        The call's metadata, and what the caller is to be sent as initial metadata.
+    """
+    metadata: Metadata = context.invocation_metadata() or ()  # type: ignore[assignment]  # a tuple of them
     echoed = request_id(str(dict(metadata).get(REQUEST_ID_KEY, "")))
     REQUEST_ID.set(echoed)
-    await context.send_initial_metadata(((REQUEST_ID_KEY, echoed),))
-    return echoed
+    return metadata, ((REQUEST_ID_KEY, echoed),)
 
 
-def _parsing(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+async def _pass(behaviour: Behaviour, requests: AsyncIterable[Any], context: Context, _: Call) -> None:
+    async for answer in behaviour(_each_whole(requests), context):
+        await context.write(answer)
+
+
+def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return what parses for grpc: outside the edge, so that it returns None where it would raise."""
-    if parse is None:
-        return None
 
     def parsed(raw: bytes) -> Any:
         with suppress(DecodeError):
-            return parse(raw)
+            return parse(raw) if len(raw) <= MOST_FOREIGN_BYTES else None
 
     return parsed
 
 
-def _whole(request: Any) -> Any:
-    """Return a request, or a stream of them, that has been parsed for grpc.
+async def _each_whole(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """Yield requests that have been parsed for grpc.
 
     Raises:
-        MalformedMessage: it does not parse.
+        MalformedMessage: one does not parse, or is too large.
     """
-    if request is None:
-        raise errors.MalformedMessage("the bytes are no message of this method")
-    return _each_whole(request) if isinstance(request, AsyncIterable) else request
-
-
-async def _each_whole(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _whole(request)
-
-
-def _parsed(kind: type[Message], raw: bytes) -> Message:
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
+        if request is None:
+            message = f"the bytes are no message of this method, or more than {MOST_FOREIGN_BYTES}"
+            raise errors.MalformedMessage(message)
+        yield request

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health_pb2
 
 from seqserve.service import errors
 from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.types import Call
 from seqserve.service.rpc.calls import Context
+from seqserve.service.rpc.edge import Method, Watch
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -26,6 +27,7 @@ SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 OVERALL = ""
 PATIENCE = 10.0
 """Seconds after which a watcher that does not take its status is dropped."""
+LONGEST_NAME = 1024
 
 Statuses = Mapping[str, int]
 
@@ -52,15 +54,9 @@ class Health:
 
     @property
     def methods(self) -> dict[str, Any]:
-        """The handlers of grpc.health.v1.Health, by method."""
-        form = {
-            "request_deserializer": health_pb2.HealthCheckRequest.FromString,
-            "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
-        }
-        return {
-            "Check": grpc.unary_unary_rpc_method_handler(self.check, **form),
-            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, **form),
-        }
+        """The methods of grpc.health.v1.Health, by method."""
+        kind = health_pb2.HealthCheckRequest
+        return {"Check": Method(kind, self.check), "Watch": Watch(kind, _subject, self.watch)}
 
     def publish(self, gateway: Gateway) -> None:
         """Take the statuses as they are now; those who watch hear of it right after."""
@@ -69,7 +65,7 @@ class Health:
             if before.get(service) != self._statuses.get(service):
                 news.set()
 
-    async def check(self, request: health_pb2.HealthCheckRequest, _: Context) -> Any:
+    async def check(self, request: health_pb2.HealthCheckRequest, _: Call) -> Any:
         """Return a status; raises ModelNotFound where nothing has that name."""
         status = self._statuses.get(request.service)
         if status is None:
@@ -78,13 +74,13 @@ class Health:
             )
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+    async def watch(self, service: str, context: Context) -> None:
         """Send a status, and again whenever it has changed; raises RateLimited where too many watch."""
         told: int | None = None
-        with self._watched(request.service) as news:
+        with self._watched(service) as news:
             while True:
                 news.clear()
-                status = self._statuses.get(request.service, SERVICE_UNKNOWN)
+                status = self._statuses.get(service, SERVICE_UNKNOWN)
                 if status != told:
                     await self._write(context, status)
                     told = status
@@ -94,7 +90,7 @@ class Health:
         """Send a status; a peer that does not take it in time loses its connection."""
         timer = asyncio.get_running_loop().call_later(self._patience, self._drop, context.peer())
         try:
-            await context.write(health_pb2.HealthCheckResponse(status=status))
+            await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
         finally:
             timer.cancel()
 
@@ -109,6 +105,11 @@ class Health:
             yield news
         finally:
             del self._watching[news]
+
+
+def _subject(request: health_pb2.HealthCheckRequest) -> str:
+    """Return the name that is watched, cut where it is longer than any can be."""
+    return str(request.service[:LONGEST_NAME])
 
 
 def _statuses(gateway: Gateway, services: Sequence[str]) -> dict[str, int]:

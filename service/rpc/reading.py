@@ -51,8 +51,9 @@ class Reader:
             held.release()
 
     async def _read(self, context: Context) -> bytes:
-        arriving = _Arriving(self._in_flight, self._largest, asyncio.timeout(self._seconds))
-        timer = asyncio.get_running_loop().call_later(SLOW, arriving.is_slow)
+        loop = asyncio.get_running_loop()
+        arriving = _Arriving(self._in_flight, self._largest, loop.time() + self._seconds)
+        timer = loop.call_later(min(SLOW, self._seconds), arriving.is_slow)
         try:
             async with arriving.waiting:
                 raw = await context.read()
@@ -70,17 +71,23 @@ class Reader:
 
 
 class _Arriving:
-    """A request that is not whole."""
+    """A request that is not whole.
 
-    def __init__(self, in_flight: BytesInFlight, largest: int, waiting: asyncio.Timeout) -> None:
+    Args:
+        deadline: when its time is over, on the event loop's clock.
+    """
+
+    def __init__(self, in_flight: BytesInFlight, largest: int, deadline: float) -> None:
         self._in_flight = in_flight
         self._largest = largest
         self._held: Held | None = None
-        self.waiting = waiting
+        self._deadline = deadline
+        self.waiting = asyncio.timeout(None)
         self.error: SeqserveError | None = None
 
     def is_slow(self) -> None:
-        """Hold what it may yet be."""
+        """Hold what it may yet be, and mind the time."""
+        self.waiting.reschedule(self._deadline)
         self._held = self._in_flight.hold(self._give_way)
         try:
             self._held.add(self._largest)
@@ -93,5 +100,6 @@ class _Arriving:
             self._held.release()
 
     def _give_way(self, error: SeqserveError) -> None:
-        self.error = error
-        self.waiting.reschedule(asyncio.get_running_loop().time())
+        if not self.waiting.expired():  # else its time is over, and it goes by itself
+            self.error = error
+            self.waiting.reschedule(asyncio.get_running_loop().time())

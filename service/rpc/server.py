@@ -63,7 +63,7 @@ class RpcServer:
         self._calls = Calls(settings.grpc_calls)
         reader = Reader(in_flight, settings.grpc_message_bytes, settings.body_seconds)
         edge = Edge(entrance, self._calls, reader, settings)
-        self._server = Server(edge, channel_options(settings))
+        self._server = Server(edge.around, channel_options(settings))
         for service, of_service in {**methods, health.SERVICE: self._health.methods}.items():
             self._server.add_registered_method_handlers(service, of_service)
         names = (*methods, health.SERVICE, reflection.SERVICE_NAME)
@@ -93,7 +93,7 @@ class RpcServer:
         self._health.publish(self._gateway)
 
     async def stop(self, grace: float) -> None:
-        """End every connection once no call waits for its answer, or after `grace` seconds.
+        """End every connection once the calls of now have their answers, or after `grace` seconds.
 
         Calls are taken to the last, so that none is CANCELLED: one that comes too late is UNAVAILABLE.
         """

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
-import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -80,23 +79,12 @@ class Context:
     def __init__(self, raw: bytes, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
         self._raw = raw
         self._metadata = metadata
-        self._ending: list[Callable[[Any], None]] = []
-        self.status: status_pb2.Status | None = None
-        self.code = grpc.StatusCode.OK
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return self._metadata
 
     async def read(self) -> bytes:
         return self._raw
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self._ending.append(callback)
-
-    def end(self) -> None:
-        """Tell whoever wants to know that the call is over."""
-        for callback in self._ending:
-            callback(self)
 
     def peer(self) -> str:
         return "ipv4:127.0.0.1:9"
@@ -106,15 +94,6 @@ class Context:
 
     def time_remaining(self) -> float:
         return 20.0
-
-    async def send_initial_metadata(self, _: Any) -> None: ...
-
-    def set_trailing_metadata(self, _: Any) -> None: ...
-
-    async def abort(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
-        self.code = code
-        self.status = status_pb2.Status.FromString(dict(trailing)[DETAILS_KEY])
-        raise grpc.aio.AbortError
 
 
 @asynccontextmanager
@@ -137,7 +116,7 @@ class _Doors:
         calls, entrance = Calls(settings.grpc_calls), open_entrance()
         edge = Edge(entrance, calls, reader, settings)
         self._methods = {
-            name: edge._round(f"/{service}/{name}", method).stream_unary
+            name: edge.around(f"/{service}/{name}", method)
             for service, methods in services(core.gateway, RPCS).items()
             for name, method in methods.items()
         }
@@ -211,17 +190,13 @@ class _Doors:
         name = random.choice(("Translate", "Predict", "Predict", "Predict", "GetModel", "ListModels"))
         raw = inputs.message(random.choice(HONEST[name]), random)
         metadata = (("x-request-id", random.choice(inputs.WORDS)),) if random.random() < 0.2 else ()
-        context = Context(raw, metadata)
-        try:
-            await self._methods[name](None, context)
-        except grpc.aio.AbortError:
-            assert context.status is not None
+        answer = await asyncio.create_task(self._methods[name](Context(raw, metadata)))
+        if answer.message is None:
+            status = status_pb2.Status.FromString(dict(answer.trailing)[DETAILS_KEY])
             info = error_details_pb2.ErrorInfo()
-            context.status.details[0].Unpack(info)
+            status.details[0].Unpack(info)
             if info.reason in FAULTS and not _is_poisoned(raw):
-                self._findings.add(f"gRPC answered {context.code.name} {info.reason}", context.status, raw)
-        finally:
-            context.end()
+                self._findings.add(f"gRPC answered {answer.code.name} {info.reason}", status, raw)
 
     async def manifest(self, random: Random) -> None:
         """Read a manifest: what is refused is refused as what it is."""

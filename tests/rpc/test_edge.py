@@ -12,12 +12,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from seqserve.service import errors
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.rpc.accepting import Server
 from seqserve.service.rpc.calls import Calls
-from seqserve.service.rpc.edge import Edge
+from seqserve.service.rpc.edge import Edge, Watch
 from seqserve.service.rpc.reading import Reader
 from seqserve.service.settings import Settings
 from seqserve.v1 import model_pb2
 from tests.edge.fakes import open_entrance
+from tests.rpc.test_server import failed
 
 OURS = {"metadata": (("x-request-id", "mine-7"),), "timeout": 20}
 
@@ -44,42 +46,55 @@ async def test_every_kind_of_method_has_an_id(start: Any) -> None:
     assert len(made) == 32
 
 
-async def test_a_refusal_of_grpcs_own_services_passes_as_it_is(
+async def test_a_name_that_health_does_not_know_is_refused_with_its_reason(
     start: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = await start()
     health: Any = health_pb2_grpc.HealthStub(world.channel)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await health.Check(health_pb2.HealthCheckRequest(service="none"))
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    refusal = await failed(health.Check(health_pb2.HealthCheckRequest(service="none")))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
     assert caplog.records == []
 
 
-async def streamed(request: bytes, context: Any) -> AsyncIterator[bytes]:
+async def test_reflection_is_asked_little_at_once(start: Any) -> None:
+    world = await start()
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(world.channel)
+    asked = [reflection_pb2.ServerReflectionRequest(list_services=size * "x") for size in (60_000, 65_536)]
+    answers = reflection.ServerReflectionInfo(iter(asked), timeout=20)
+    assert (await answers.read()).list_services_response.service
+    refusal = await failed(answers.read())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
+
+
+async def streamed(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
     """Answer once, then fail as the request says."""
-    yield b"one"
-    raise errors.NotReady("no more", retry_after=3.0) if request == b"ours" else ValueError("the secret")
+    async for request in requests:
+        yield b"one"
+        raise errors.NotReady("no more", retry_after=3.0) if b"ours" in request else ValueError("the secret")
 
 
-async def written(request: bytes, context: Any) -> None:
-    """The same, in grpc's other way of streaming."""
+async def written(request: model_pb2.GetModelRequest, context: Any) -> None:
+    """The same, as a method of ours that is watched."""
     await context.write(b"one")
-    raise errors.NotReady("no more", retry_after=3.0) if request == b"ours" else ValueError("the secret")
+    raise errors.NotReady("no more", retry_after=3.0) if request.name == "ours" else ValueError("the secret")
 
 
-@pytest.mark.parametrize("behaviour", [streamed, written])
+FOREIGN = grpc.stream_stream_rpc_method_handler(streamed, bytes)
+WATCH = Watch(model_pb2.GetModelRequest, lambda request: request, written)
+
+
+@pytest.mark.parametrize("handler", [FOREIGN, WATCH])
 @pytest.mark.parametrize(
     ("request_", "code", "reason"),
-    [(b"ours", "UNAVAILABLE", "NOT_READY"), (b"bug", "INTERNAL", "UNEXPECTED")],
+    [(b"\x0a\x04ours", "UNAVAILABLE", "NOT_READY"), (b"\x0a\x03bug", "INTERNAL", "UNEXPECTED")],
 )
 async def test_a_stream_that_breaks_has_the_form_of_errors(
-    behaviour: Any, request_: bytes, code: str, reason: str, caplog: pytest.LogCaptureFixture
+    handler: Any, request_: bytes, code: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What came before the fault has been sent; the fault is a status with details."""
     edge = Edge(open_entrance(), Calls(8), Reader(BytesInFlight(10**6), 10**6, 30.0), Settings())
-    server = grpc.aio.server(interceptors=(edge,))
-    handlers = {"Stream": grpc.unary_stream_rpc_method_handler(behaviour)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Streams", handlers),))
+    server = Server(edge.around, ())
+    server.add_registered_method_handlers("tests.Streams", {"Stream": handler})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(20):

@@ -11,12 +11,15 @@ import pytest
 
 from seqserve.service import errors
 from seqserve.service.edge.access_log import ACCESS
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.rpc import reading
 from seqserve.v1 import model_pb2
-from tests.rpc.http2 import DATA, HEADERS, PATH, Caller
+from tests.rpc.http2 import DATA, HEADERS, NO_WINDOW, PATH, Caller
 from tests.rpc.test_server import failed, predict
 
 CODE = grpc.StatusCode
 GET = b"/seqserve.v1.ModelService/GetModel"
+CHECK, WATCH = b"/grpc.health.v1.Health/Check", b"/grpc.health.v1.Health/Watch"
 LIST = model_pb2.ListModelsRequest()
 
 
@@ -101,12 +104,32 @@ async def test_slow_requests_give_way_to_others_where_they_could_become_too_larg
     assert world.in_flight.used <= 2000
 
 
-async def test_a_request_has_its_time_to_come(start: Any) -> None:
+@pytest.mark.parametrize("path", [GET, CHECK, WATCH])
+async def test_a_request_has_its_time_to_come(start: Any, path: bytes) -> None:
     world = await start(body_seconds=0.05)
-    async with asyncio.timeout(20), Caller(world.port) as caller:
-        caller.send(caller.begin(), b"", declared=900)
+    async with asyncio.timeout(10), Caller(world.port) as caller:
+        caller.send(caller.begin(path), b"", declared=900)
         await caller.hear(HEADERS, 1)
         assert b"has not come in 0.05 s" in await caller.hear(HEADERS, 1)
+
+
+async def test_who_gives_way_just_as_the_time_is_over_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SLOW", 0.0)
+    in_flight = BytesInFlight(1000)
+
+    class Context:
+        async def read(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:  # the time is over, and the reader does not know it yet
+                in_flight.hold().add(1)
+                raise
+
+    context: Any = Context()
+    with pytest.raises(errors.RequestTimeout):
+        async with reading.Reader(in_flight, 1000, 0.01).request(context):
+            pass
+    assert in_flight.used == 1
 
 
 async def test_a_call_without_a_request_is_malformed(start: Any) -> None:
@@ -133,6 +156,15 @@ async def test_calls_that_are_cancelled_leave_no_trace_in_the_log(
     assert [record.name for record in caplog.records if record.name != ACCESS.name] == []
 
 
+async def test_an_answer_that_is_not_taken_is_let_go_with_its_caller(start: Any) -> None:
+    world = await start()
+    async with asyncio.timeout(20):
+        async with Caller(world.port, NO_WINDOW) as silent:
+            silent.send(silent.begin(GET), b"\x0a\x04echo")
+            await silent.hear(HEADERS, 1)
+        await world.server.stop(1000.0)
+
+
 async def test_no_call_is_cancelled_by_a_stop(start: Any) -> None:
     """What was sent before is answered; what comes later is UNAVAILABLE, as is safe to try again."""
     world = await start()
@@ -150,7 +182,7 @@ async def test_no_call_is_cancelled_by_a_stop(start: Any) -> None:
         callers = [asyncio.create_task(calls()) for _ in range(20)]
         await warm.wait()
         await world.gateway.drain(5.0)
-        await world.server.stop(5.0)
+        await world.server.stop(1000.0)  # who calls again and again does not keep it
         await asyncio.gather(*callers)
     assert set(seen) == {CODE.OK, CODE.UNAVAILABLE}
     assert {await one for one in early} == {(CODE.OK, "")}
