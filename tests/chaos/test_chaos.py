@@ -11,7 +11,7 @@ from tests.chaos import stops
 from tests.chaos.callers import Made, counted, in_turns
 from tests.chaos.world import Finding, World
 
-ROUNDS = 4
+ROUNDS = 10
 
 
 @pytest.fixture

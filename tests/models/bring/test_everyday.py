@@ -1,4 +1,4 @@
-"""Models as people write, save and contract them: exported by the command, served by everything there is.
+"""Ten models as people write, save and contract them: exported by the command, served by everything there is.
 
 With `-rA` each test shows its line of a table: the model, the command, its seconds, the largest difference.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import tensorflow as tf
+import tf_keras
 from keras import layers
 from typer.testing import CliRunner
 
@@ -26,11 +27,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras, saving
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
 ]
 Rows = list[dict[str, Any]]
 Answers = list[dict[str, Any]]
 """By head, what the model itself gives for each sequence: numbers in the order of labels, or of columns."""
 Saved = tuple[Path, Rows, Answers]
+K2 = tf_keras.layers
 RANDOM = np.random.default_rng(5)
 BUCKETS = "buckets = [8, 24]\n"
 EVENTS = ["visit", "search", "pay"]
@@ -133,6 +136,32 @@ def _mixed(folder: Path) -> Saved:
     return folder / "mixed.keras", *by_sensors(lambda rows: model.predict(rows, verbose=0))
 
 
+def _exported(folder: Path) -> Saved:
+    x = keras.Input((None, 2), name="sensors")
+    model = keras.Model(x, softmax(layers.Bidirectional(layers.GRU(5))(layers.Masking(0.0)(x))))
+    model.export(str(folder / "exported"), verbose=False)
+    signature = tf.saved_model.load(str(folder / "exported")).signatures["serving_default"]
+    return folder / "exported", *by_sensors(lambda rows: signature(tf.constant(rows))["output_0"].numpy())
+
+
+def _of_keras_2() -> Any:
+    kernel = tf_keras.initializers.RandomNormal(0, 1.5, seed=6)
+    body = [K2.Masking(0.0), K2.LSTM(8), K2.Dense(3, activation="softmax", kernel_initializer=kernel)]
+    return tf_keras.Sequential([K2.InputLayer((None, 2)), *body])
+
+
+def _h5(folder: Path) -> Saved:
+    model = _of_keras_2()
+    model.save(folder / "keras2.h5")
+    return folder / "keras2.h5", *by_sensors(lambda rows: model.predict(rows, verbose=0))
+
+
+def _saved_by_keras_2(folder: Path) -> Saved:
+    model = _of_keras_2()
+    model.save(folder / "keras2", save_format="tf")
+    return folder / "keras2", *by_sensors(lambda rows: model.predict(rows, verbose=0))
+
+
 def _texts(folder: Path) -> Saved:
     vectorize = layers.TextVectorization()
     vectorize.adapt(["the parcel came late", "my invoice is wrong", "parcel and invoice came"])
@@ -143,6 +172,35 @@ def _texts(folder: Path) -> Saved:
     texts = ["The parcel, is LATE!", "nothing known", "invoice " * 20]
     labels = model.predict(tf.constant([[text] for text in texts]), verbose=0)
     return folder / "texts.keras", *labelled([{"note": text} for text in texts], labels)
+
+
+def _with_static(folder: Path) -> Saved:
+    event, region = keras.Input((None,), name="event"), keras.Input((1,), name="region", dtype="int32")
+    customer = keras.Input((2,), name="customer")
+    state = layers.LSTM(6)(layers.Embedding(4, 5, mask_zero=True)(event))
+    place = layers.Flatten()(layers.Embedding(2, 3)(region))
+    model = keras.Model([event, region, customer], softmax(layers.Concatenate()([state, place, customer])))
+    model.save(folder / "static.keras")
+    customers = np.array([[31, 4.5], [70, 0], [18, 2.25]])
+    regions = ["south", "north", "south"]
+    labels = model.predict([ids(), np.array([[1], [0], [1]]), (customers - [40, 3]) / [10, 2]], verbose=0)
+    rows = [
+        {"event": events, "region": region, "customer": customer}
+        for events, region, customer in zip(VISITS, regions, customers.tolist(), strict=True)
+    ]
+    return folder / "static.keras", *labelled(rows, labels)
+
+
+def _branches(folder: Path) -> Saved:
+    event, x = keras.Input((None,), name="event"), keras.Input((None, 2), name="sensors")
+    one = layers.LSTM(6)(layers.Embedding(4, 5, mask_zero=True)(event))
+    other = layers.GRU(6)(layers.Masking(-9.0)(x))
+    model = keras.Model([event, x], softmax(layers.Concatenate()([one, other])))
+    model.save(folder / "branches.keras")
+    tables = sensors(9, 4, 1)
+    padded = keras.utils.pad_sequences(tables, padding="post", dtype="float32", value=-9.0)
+    rows = [{"event": e, "sensors": table.tolist()} for e, table in zip(VISITS, tables, strict=True)]
+    return folder / "branches.keras", *labelled(rows, model.predict([ids(), padded], verbose=0))
 
 
 MODELS = (
@@ -163,6 +221,9 @@ MODELS = (
         _forecaster,
     ),
     Own("mixed", BUCKETS + SENSORS + LABEL, _mixed, tolerance=1e-2),
+    Own("exported", BUCKETS + SENSORS + LABEL, _exported),
+    Own("h5", BUCKETS + SENSORS + LABEL, _h5),
+    Own("keras2", BUCKETS + SENSORS + LABEL, _saved_by_keras_2),
     Own(
         "texts",
         '[features.note]\nkind = "text"\n'
@@ -170,6 +231,16 @@ MODELS = (
         + '[[examples]]\nnote = "my parcel is late"\n[[examples]]\nnote = "invoice"\n',
         _texts,
     ),
+    Own(
+        "static",
+        EVENT
+        + '[features.region]\nkind = "categories"\nlabels = ["north", "south"]\nper = "sequence"\n'
+        + '[features.customer]\nkind = "numbers"\ncolumns = ["age", "income"]\nmean = [40, 3]\n'
+        + 'scale = [10, 2]\nper = "sequence"\n'
+        + LABEL,
+        _with_static,
+    ),
+    Own("branches", EVENT + SENSORS + LABEL, _branches),
 )
 
 
