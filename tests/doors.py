@@ -18,8 +18,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from seqserve.service.backend.base import Backend, Spec, Tensors
 from seqserve.service.contract.padding import Array, Row as Encoded
+from seqserve.service.core.entries import BatchKey, Caller, Entry
 from seqserve.service.core.limits import Shares
-from seqserve.service.core.queue import BatchKey, Caller, Entry
 from seqserve.service.core.standing import Standing
 from seqserve.service.errors import SeqserveError
 from seqserve.service.main import Running, make_backend, running
@@ -170,22 +170,22 @@ def thrifty(both: Both) -> None:
 
 def full(both: Both) -> None:
     """Leave no room in the queues: a row waits in each, and no batch is due."""
-    queue = both.started.gateway._runner._scheduler._queue
-    queue._budget = replace(queue._budget, queue_cells=1)
+    scheduler = both.started.gateway._runner._scheduler
+    scheduler._admission._limit = 1
     for report in both.started.gateway.models():
         if report.current is not None:
             key = BatchKey(report.current, report.current.manifest.serving_signatures[0], ())
             waiting = Caller(key, float("inf"))
-            queue.append(Entry(waiting, 0, Encoded({}, 1), perf_counter()))
+            scheduler._queue.append(Entry(waiting, 0, Encoded({}, 1), perf_counter(), 1))
             both.waiting.append(waiting)
 
 
 def reset(both: Both) -> None:
     """Undo every state above."""
-    queue = both.started.gateway._runner._scheduler._queue
-    queue._budget = replace(queue._budget, queue_cells=10_000)
+    scheduler = both.started.gateway._runner._scheduler
+    scheduler._admission._limit = 10_000
     while both.waiting:
-        queue.leave(both.waiting.pop())
+        scheduler._queue.leave(both.waiting.pop())
     both.started.gateway._limits._shares = Shares()
     both.started.gateway._runner._most = 10_000
     both.started.gateway._draining = False

@@ -3,6 +3,7 @@
 One object a batch key, held by `service.core.queue`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -14,17 +15,12 @@ from seqserve.service.contract.padding import Array
 MEMORY = 0.98
 """What an observation weighs when the next has come: about the last fifty count."""
 SLACK = 0.01
-"""Of the steps of the best batch: more rows for so little would only make others wait."""
-REST = 8
-"""One of so many rows is not left behind: it would cost another call, if nobody joins it."""
+"""Of the best batch's steps a second: more rows for so little would only make others wait."""
 SHORTEST = 1e-6
 """Seconds that a batch takes at least: a clock may not tell the time before from the time after."""
 TERMS, RIDGE = 4, 1e-6
 SETS = [list(kept) for size in range(1, TERMS + 1) for kept in combinations(range(TERMS), size)]
-BEYOND, LEAP, FADES = 2.0, 8.0, 0.99
-"""How many times as many rows as were run of late can be judged, how many times as many are tried where more
-wait, and what "of late" is worth a batch later."""
-TRIAL = 16
+TRIAL = 64
 """Each so many batches, twice or half the rows that seem best are run: among batches of one size, the terms
 cannot be separated, and a size once thought best would stay so."""
 
@@ -35,14 +31,9 @@ class Cost:
 
     The call, its steps, its cells and its real ones: whether a graph drops finished rows shows in its times.
     The least squares of relative errors, so that small and large batches count alike.
-
-    As a few rows tell little of many (costs are concave), far more than were run are simply tried.
     """
 
     weights: Array = field(default_factory=lambda: np.zeros(TERMS))
-    most: float = 1.0
-    steps: float = 0.0  # of late, and
-    taken: float = 0.0  # the seconds that they took
     _normal: Array = field(default_factory=lambda: np.zeros((TERMS, TERMS)))
     _target: Array = field(default_factory=lambda: np.zeros(TERMS))
     _chosen: int = 0
@@ -53,38 +44,32 @@ class Cost:
         terms = np.array([1.0, length, rows * length, steps]) / seconds
         self._target = MEMORY * self._target + terms
         self._normal = MEMORY * self._normal + np.outer(terms, terms)
-        self.steps = MEMORY * self.steps + steps
-        self.taken = MEMORY * self.taken + seconds
-        self.most = max(rows, FADES * self.most)
         self.weights = _non_negative(self._normal, self._target)
 
     def seconds(self, lengths: Sequence[int]) -> float:
         """Return what a batch of rows will take; 0 while nothing is known."""
         return float(self._seconds(lengths)[-1])
 
-    def best(self, lengths: Sequence[int]) -> int:
-        """Return how many of the rows, in the order given, to run together.
+    def best(self, lengths: Sequence[int], least: int = 1, most_seconds: float = math.inf) -> int:
+        """Return how many of the rows, in the order given, to run together: all, while nothing is known.
 
-        A row is worth its steps, less what would be done of others' in the seconds that it costs, at the pace
-        of late: so the pace grows in the long run, and where few wait they go together rather than leave a
-        rest that would cost another call (Dinkelbach, 1967, https://doi.org/10.1287/mnsc.13.7.492). All of
-        them while nothing is known. Each `TRIAL`-th time it is another number.
+        As few as come near the most steps a second, so that the others need not wait for more. Each
+        `TRIAL`-th time it is another number.
+
+        Args:
+            least: so many of them may go together, whatever they take.
+            most_seconds: what more of them may take together.
         """
         if not self.weights.any():
             return len(lengths)
-        if len(lengths) > BEYOND * self.most:
-            return min(len(lengths), int(LEAP * self.most))
-        steps, seconds = np.cumsum(lengths), self._seconds(lengths)
-        best_pace = float((steps / seconds).max())
-        gained = steps - min(self.steps / self.taken, best_pace) * seconds
-        most = int(gained.argmax())
-        best = int(np.argmax(gained >= gained[most] - SLACK * steps[most])) + 1
-        if REST * (len(lengths) - best) <= len(lengths):
-            best = len(lengths)
+        seconds = self._seconds(lengths)
+        within = max(least, int(np.searchsorted(seconds, most_seconds, side="right")))
+        pace = np.cumsum(lengths[:within]) / seconds[:within]
+        best = int(np.argmax(pace >= (1 - SLACK) * pace.max())) + 1
         self._chosen += 1
         if self._chosen % TRIAL:
             return best
-        return 2 * best if 2 * best <= len(lengths) else (best + 1) // 2
+        return 2 * best if 2 * best <= len(pace) else (best + 1) // 2
 
     def _seconds(self, lengths: Sequence[int]) -> Array:
         """Return what each number of the rows would take."""

@@ -110,7 +110,7 @@ class Gateway:
         if self._draining:
             return  # `answer` says so
         try:
-            self._runner.check_room(ref.name, call.deadline)
+            self._runner.check_room(ref.name, call.deadline, call.principal.name)
         except errors.QueueFull as error:
             self._recorder.refused(task, ref, call, error)
             raise
@@ -174,7 +174,7 @@ class Gateway:
             call.visit.cells = cells
             return self._limits.computing(call.principal.name, cells, paid)
 
-        return await self._runner.run(served, body, call.deadline, admission)
+        return await self._runner.run(served, body, call.deadline, admission, call.principal.name)
 
     def _converted(self, task: Task, asked: Asked) -> Body:
         """Convert a request that is not too long.

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 from seqserve.service.contract.items import Body
+from seqserve.service.core.entries import BatchKey, Entry, cells_of
 from seqserve.service.core.limits import ANY_NUMBER
-from seqserve.service.core.queue import BatchKey, Entry, cells_of
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Encoded, Outcome, Plan, Served
@@ -51,7 +51,12 @@ class ItemRunner:
         self._most = max_request_cells
 
     async def run(
-        self, served: Served, body: Body, deadline: float, admission: Admission = lambda _: nullcontext()
+        self,
+        served: Served,
+        body: Body,
+        deadline: float,
+        admission: Admission = lambda _: nullcontext(),
+        principal: str = "",
     ) -> list[Outcome]:
         """Return each item's answer or error, in order.
 
@@ -67,12 +72,12 @@ class ItemRunner:
         self._stage(served, "validate").observe(self._clock() - started)
         outcomes: list[Outcome | None] = [None] * len(plan.items)
         key = BatchKey(served, plan.signature, plan.batch_options)
-        encoded, cells = await self._encoded(plan, key, outcomes)
+        encoded, costs = await self._encoded(plan, key, outcomes)
         if not encoded:  # nothing to refuse: how busy the service is would hide the items' own faults
             return [outcome for outcome in outcomes if outcome is not None]
-        with admission(cells), self._scheduler.calling(key, deadline) as caller:
+        with admission(sum(costs)), self._scheduler.calling(key, deadline, principal) as caller:
             try:
-                self._scheduler.submit(caller, {place: item.row for place, item in encoded.items()})
+                self._scheduler.submit(caller, {place: item.row for place, item in encoded.items()}, costs)
                 left = len(encoded)
                 while left:
                     settled = await caller.settled()
@@ -82,19 +87,20 @@ class ItemRunner:
                 return [error.at() if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def check_room(self, model: str, deadline: float) -> None:
+    def check_room(self, model: str, deadline: float, principal: str = "") -> None:
         """Raise QueueFull if one more row, taken to be as long as the others, would be refused."""
-        self._scheduler.check_room(model, deadline)
+        self._scheduler.check_room(model, deadline, principal)
 
     async def _encoded(
         self, plan: Plan, key: BatchKey, outcomes: list[Outcome | None]
-    ) -> tuple[dict[int, Encoded], int]:
-        """Encode the items, or put their faults in their places; return them by place, and all their cells.
+    ) -> tuple[dict[int, Encoded], list[int]]:
+        """Encode the items, or put their faults in their places; return them by place, and what each takes.
 
         Raises:
             RequestTooCostly, as soon as that is certain.
         """
         encoded: dict[int, Encoded] = {}
+        costs: list[int] = []
         turn, stage, cells = Turn(self._clock), self._stage(key.served, "encode"), 0
         for place in range(len(plan.items)):
             started = self._clock()
@@ -103,13 +109,14 @@ class ItemRunner:
             except Exception as error:
                 outcomes[place] = _fault(error)
             else:
-                cells += cells_of(encoded[place].row, key)
+                costs.append(cells_of(encoded[place].row, key))
+                cells += costs[-1]
             stage.observe(self._clock() - started)
             if cells > self._most:
                 raise _too_costly(place + 1, len(plan.items), cells, self._most)
             if turn.is_over():
                 await turn.end()
-        return encoded, cells
+        return encoded, costs
 
     async def _decoded(
         self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]

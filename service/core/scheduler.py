@@ -13,7 +13,9 @@ from time import perf_counter
 from seqserve.service import errors
 from seqserve.service.backend.base import Backend, Spec
 from seqserve.service.contract.padding import NUMPY_TYPES, Row, pad_batch, padded_length
-from seqserve.service.core.queue import RETRY_SECONDS, BatchKey, Budget, Caller, Entry, Queue
+from seqserve.service.core.admission import RETRY_SECONDS, Admission
+from seqserve.service.core.entries import BatchKey, Caller, Entry
+from seqserve.service.core.queue import Budget, Queue
 from seqserve.service.core.types import Outputs, Served
 from seqserve.service.metrics import Metrics
 from seqserve.service.series import Histogram
@@ -37,6 +39,7 @@ class Scheduler:
     ) -> None:
         self._backend = backend
         self._queue = Queue(budget)
+        self._admission = Admission(budget.queue_cells)
         self._metrics = metrics
         self._timeout = backend_timeout
         self._clock = clock
@@ -57,15 +60,16 @@ class Scheduler:
         await asyncio.gather(*self._batches)
 
     @contextmanager
-    def calling(self, key: BatchKey, deadline: float) -> Iterator[Caller]:
+    def calling(self, key: BatchKey, deadline: float, principal: str = "") -> Iterator[Caller]:
         """Open a request's place: rows are put by `submit` and come back by `Caller.settled`.
 
         At the end of the block, however it ends, what still waits is dropped.
 
         Args:
             deadline: absolute; past it the rows are dropped, their neighbours are not.
+            principal: who asks: turns are shared between principals.
         """
-        caller = Caller(key, deadline)
+        caller = Caller(key, deadline, principal)
         timer = asyncio.get_running_loop().call_at(deadline, caller.expire)
         try:
             yield caller
@@ -74,30 +78,40 @@ class Scheduler:
             self._queue.leave(caller)
             self._metrics.queue_cells.set(self._queue.cells)
 
-    def submit(self, caller: Caller, rows: Mapping[int, Row]) -> None:
+    def submit(self, caller: Caller, rows: Mapping[int, Row], costs: Sequence[int]) -> None:
         """Put a request's rows in the queue, all or none; each leaves in a batch with whatever rows fit.
 
         Args:
             rows: by their places, which come back with their outcomes.
+            costs: what each takes, in cells, as `cells_of` has it.
 
         Raises:
             QueueFull, Draining.
         """
         if self._closed:
             raise _draining()
-        loop, arrived, model = asyncio.get_running_loop(), self._clock(), caller.key.served.model
-        entries = [Entry(caller, place, row, arrived) for place, row in rows.items()]
+        arrived = self._clock()
+        entries = [
+            Entry(caller, place, row, arrived, cost)
+            for (place, row), cost in zip(rows.items(), costs, strict=True)
+        ]
         cells = sum(entry.cells for entry in entries)
-        self._queue.check_room(model, arrived, caller.deadline - loop.time(), len(entries), cells)
+        self._check(caller.key.served.model, caller.principal, caller.deadline, len(entries), cells)
         for entry in entries:
             self._queue.append(entry)
         self._metrics.queue_cells.set(self._queue.cells)
         self._quiet = 0
         self._schedule()
 
-    def check_room(self, model: str, deadline: float) -> None:
+    def check_room(self, model: str, deadline: float, principal: str = "") -> None:
         """Raise QueueFull where one more row, as long as others, would be refused."""
-        self._queue.check_room(model, self._clock(), deadline - asyncio.get_running_loop().time())
+        self._check(model, principal, deadline)
+
+    def _check(
+        self, model: str, principal: str, deadline: float, rows: int = 1, cells: int | None = None
+    ) -> None:
+        left = deadline - asyncio.get_running_loop().time()
+        self._admission.check(self._queue.line(model), model, principal, left, rows, cells)
 
     def _schedule(self) -> None:
         """Look for batches when this turn of the loop is over: by then, all who come now have come."""
@@ -172,10 +186,15 @@ class Scheduler:
         try:
             outputs = await self._backend.predict(spec, inputs, deadline)
             now = self._clock()
-            self._queue.observe(batch, length, now - padded, now)
+            self._learn(batch, length, now - padded, now)
             return outputs
         finally:
             self._stage(key.served, "backend").observe(self._clock() - padded)
+
+    def _learn(self, batch: list[Entry], length: int, seconds: float, now: float) -> None:
+        model, cells = batch[0].key.served.model, sum(entry.cells for entry in batch)
+        self._queue.observe(batch, length, seconds)
+        self._admission.observe(self._queue.line(model), model, cells, seconds, now)
 
     def _count(self, served: Served, rows: Sequence[Row], length: int) -> None:
         labels, of = (served.model, str(served.version)), self._metrics.of

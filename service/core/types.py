@@ -61,7 +61,6 @@ class Visit:
 
     Args:
         method: what was called, in the door's own words: a route or an RPC; never what a caller wrote.
-        code: of an end that the door told by itself; empty: the error tells.
         model: a name that the catalog has, `_other` for any other; empty: none was asked for.
         version: of the version that answered; 0: none did.
         items: how many texts or sequences were asked for.
@@ -71,7 +70,6 @@ class Visit:
     """
 
     method: str = ""
-    code: str = ""
     model: str = ""
     version: int = 0
     items: int = 0

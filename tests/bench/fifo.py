@@ -5,7 +5,8 @@ as many rows as may be, whatever their lengths.
 """
 
 from seqserve.service.core import scheduler
-from seqserve.service.core.queue import Budget, Caller, Entry, Queue
+from seqserve.service.core.entries import Caller, Entry
+from seqserve.service.core.queue import Budget, Queue
 
 
 class FirstCome(Queue):

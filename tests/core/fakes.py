@@ -17,11 +17,12 @@ from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Manifest
 from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.core.catalog import Catalog
+from seqserve.service.core.entries import BatchKey, cells_of
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.predict import PredictCodec
-from seqserve.service.core.queue import BatchKey, Budget
+from seqserve.service.core.queue import Budget
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.tasks import SEQUENCE, TASKS
 from seqserve.service.core.types import Answered, Asked, BatchOptions, Call, ModelRef, Outputs, Served
@@ -328,8 +329,9 @@ async def one_row(
     scheduler: Scheduler, who: Served, options: BatchOptions, given: Row, deadline: float
 ) -> Outputs:
     """Ask for one row, as a request of its own."""
-    with scheduler.calling(BatchKey(who, PREDICT_SIGNATURE, options), deadline) as caller:
-        scheduler.submit(caller, {0: given})
+    key = BatchKey(who, PREDICT_SIGNATURE, options)
+    with scheduler.calling(key, deadline) as caller:
+        scheduler.submit(caller, {0: given}, [cells_of(given, key)])
         (entry,) = await caller.settled()
     if isinstance(entry.outcome, errors.SeqserveError):
         raise entry.outcome

@@ -25,7 +25,7 @@ def test_the_cost_is_learned(truth: tuple[float, ...], seen: list[list[int]]) ->
     assert np.median(apart) < 0.1
 
 
-def test_more_rows_are_tried_and_a_slow_moment_is_forgotten() -> None:
+def test_more_rows_are_taken_once_they_wait_and_a_slow_moment_is_forgotten() -> None:
     """One row costs 24, eight 80 and 64 rows 188: what a few say of many is wrong."""
     cost, waiting = Cost(), [10] * 64
     sizes: list[int] = []
@@ -101,7 +101,7 @@ async def test_as_many_rows_leave_as_pay_and_no_more(time: Time, longest: int) -
         lengths = [entry.row.length for entry in batch]
         seconds = time(len(batch), max(lengths), sum(lengths))
         now += seconds
-        queue.observe(batch, max(lengths), seconds, now)
+        queue.observe(batch, max(lengths), seconds)
         steps.append(sum(lengths))
         sizes.append(len(batch))
         for _ in batch:
@@ -113,15 +113,23 @@ async def test_as_many_rows_leave_as_pay_and_no_more(time: Time, longest: int) -
 
 @given(batches)
 def test_while_nothing_is_known_all_rows_leave(rows: list[int]) -> None:
-    assert Cost(most=64).best(rows) == len(rows)
+    assert Cost().best(rows) == len(rows)
 
 
-def test_where_few_wait_they_go_together_and_where_many_do_like_ones_alone() -> None:
-    """A step costs 1 however many rows take it, and a cell a tenth: a call for the rest would not pay."""
-    few, many = [10] * 2 + [20] * 2, [10] * 32 + [20] * 8
-    truth = np.array([0.0, 1.0, 0.1, 0.0])
-    seconds = Cost(truth).seconds
-    assert seconds(few) < seconds(few[:2]) + seconds(few[2:])
-    idle = Cost(truth, most=64, steps=sum(few), taken=seconds(few))
-    busy = Cost(truth, most=64, steps=sum(many), taken=seconds(many))
-    assert (idle.best(few), busy.best(many)) == (4, 32)
+BY_STEP = np.array([0.0, 1.0, 0.1, 0.0])
+"""A step costs 1 however many rows take it, and a cell a tenth."""
+
+
+@given(batches, st.integers(1, 64), st.floats(0, 200))
+def test_what_is_left_would_add_next_to_nothing_or_takes_too_long(
+    rows: list[int], least: int, most_seconds: float
+) -> None:
+    """As few as come within a hundredth of the best pace that may be had; those in turn may be."""
+    cost = Cost(BY_STEP)
+    size = cost.best(rows, min(least, len(rows)), most_seconds)
+    paces = [sum(rows[:many]) / cost.seconds(rows[:many]) for many in range(1, len(rows) + 1)]
+    may = [many <= least or cost.seconds(rows[:many]) <= most_seconds for many in range(1, len(rows) + 1)]
+    wanted = 0.99 * max(pace for pace, is_let in zip(paces, may, strict=True) if is_let)
+    assert may[size - 1]
+    assert paces[size - 1] >= wanted
+    assert all(pace < wanted for pace in paces[: size - 1])

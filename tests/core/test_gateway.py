@@ -227,7 +227,7 @@ async def test_a_fault_of_ours_is_an_items_own_and_leaves_no_item_running(
 
 
 async def test_a_request_is_taken_or_refused_whole_and_alone_is_always_taken() -> None:
-    async with running(budget=Budget(4, 16, 8)) as core:
+    async with running(budget=Budget(1, 16, 8)) as core:
         await load(core)
         items = [{"x": [1] * 4}] * 9
         answered = await core.ask(TOTALS, body(*items), call())
@@ -236,7 +236,7 @@ async def test_a_request_is_taken_or_refused_whole_and_alone_is_always_taken() -
         held = await hold(core, 4, [1] * 4)  # two compute, two wait
         with pytest.raises(errors.QueueFull) as caught:
             await core.ask(TOTALS, body({"x": [1]}, {"x": []}, {"x": [1]}), call())
-        assert caught.value.retry_after == 1.0
+        assert (caught.value.retry_after or 0.0) >= 1.0
         core.backend.gates[1].set()
         await asyncio.gather(*held)
     full = (*LABELS, "RESOURCE_EXHAUSTED", "QUEUE_FULL")

@@ -1,4 +1,4 @@
-"""The queue against a plain list: who is taken, who is refused, whose turn it is, what is learned."""
+"""The queue against a plain list: who is taken, and whose turn it is."""
 
 import gc
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from hypothesis import example, given, strategies as st
 
 from seqserve.service import errors
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE
-from seqserve.service.core.queue import BatchKey, Budget, Caller, Entry, Queue
+from seqserve.service.core.entries import BatchKey, Caller, Entry, cells_of
+from seqserve.service.core.queue import OLDEST, Budget, Queue
 from seqserve.service.core.tasks import TRANSLATION
 from seqserve.service.core.types import Served
 from tests.core.fakes import NEVER, parsed, row, served, translation_manifest
@@ -31,8 +32,13 @@ KEYS = [
     another("another"),
 ]
 lengths = st.integers(1, 16)
+principals = st.sampled_from(["", "a", "b"])
 ask = st.tuples(
-    st.just("ask"), st.sampled_from(KEYS), st.lists(lengths, min_size=1, max_size=4), st.integers(1, 9)
+    st.just("ask"),
+    st.sampled_from(KEYS),
+    st.lists(lengths, min_size=1, max_size=4),
+    st.integers(1, 9),
+    principals,
 )
 leave = st.tuples(st.just("leave"), st.integers(0, 30))
 take = st.tuples(st.just("take"), st.integers(0, 3))
@@ -41,18 +47,17 @@ budgets = st.builds(Budget, st.integers(1, 5), cells, st.integers(16, 90))
 
 
 def entry_of(caller: Caller, length: int) -> Entry:
-    return Entry(caller, len(caller.entries), row([1.0] * length), 0.0)
+    given = row([1.0] * length)
+    return Entry(caller, len(caller.entries), given, 0.0, cells_of(given, caller.key))
 
 
 def asked(
-    queue: Queue, key: BatchKey, rows: Sequence[int], deadline: float = NEVER, now: float = 0.0
+    queue: Queue, key: BatchKey, rows: Sequence[int], deadline: float = NEVER, principal: str = ""
 ) -> Caller:
-    """Put a request's rows in the queue, all or none."""
-    caller = Caller(key, deadline)
-    entries = [Entry(caller, place, row([1.0] * length), 0.0) for place, length in enumerate(rows)]
-    queue.check_room(key.served.model, 0.0, deadline - now, len(rows), cells_of(entries))
-    for entry in entries:
-        queue.append(entry)
+    """Put a request's rows in the queue."""
+    caller = Caller(key, deadline, principal)
+    for length in rows:
+        queue.append(entry_of(caller, length))
     return caller
 
 
@@ -61,7 +66,7 @@ def alive(entries: Sequence[Entry], now: float) -> list[Entry]:
     return [entry for entry in entries if not entry.caller.gone and entry.caller.deadline > now]
 
 
-def cells_of(entries: Sequence[Entry]) -> int:
+def total(entries: Sequence[Entry]) -> int:
     return sum(entry.cells for entry in entries)
 
 
@@ -92,19 +97,12 @@ async def test_every_batch_is_within_budget_and_everyone_is_taken_once(
     callers: list[Caller] = []
     taken: list[Entry] = []
 
-    def waiting(model: str = "") -> list[Entry]:
-        left = [e for c in callers for e in c.entries if not c.gone and e not in taken]
-        return [e for e in left if model in ("", e.key.served.model)]
+    def waiting() -> list[Entry]:
+        return [e for c in callers for e in c.entries if not c.gone and e not in taken]
 
     for step, *how in steps:
         if step == "ask":
-            before = cells_of(waiting(how[0].served.model))
-            if before and before + sum(how[1]) > budget.queue_cells:
-                with pytest.raises(errors.QueueFull) as caught:
-                    asked(queue, how[0], how[1], now + how[2], now)
-                assert caught.value.retry_after == 1.0
-            else:
-                callers.append(asked(queue, how[0], how[1], now + how[2], now))
+            callers.append(asked(queue, how[0], how[1], now + how[2], how[3]))
         elif step == "leave" and callers:
             queue.leave(callers[how[0] % len(callers)])
         elif step == "take":
@@ -119,24 +117,41 @@ async def test_every_batch_is_within_budget_and_everyone_is_taken_once(
             assert all(entry.caller not in late for entry in batch)
             for caller in late:
                 queue.leave(caller)
-        assert queue.cells == cells_of(waiting())
+        assert queue.cells == total(waiting())
     assert set(queue.clear()) == set(waiting())
     assert queue.cells == 0
 
 
 @given(st.lists(lengths, min_size=1, max_size=24), st.integers(1, 6))
 async def test_a_batch_is_its_lead_and_the_likest_in_length(rows: list[int], most: int) -> None:
+    """Of requests of one row, that came in one turn."""
     queue = Queue(Budget(most, 999, 9999))
     callers = [asked(queue, KEYS[0], [length]) for length in rows]
     left = [caller.entries[0] for caller in callers]
     while batch := queue.take(0.0):
         lead, *mates = batch
-        assert lead is min(left, key=lambda entry: (entry.caller.turn, left.index(entry)))
+        assert lead is left[0]
         left = [entry for entry in left if entry not in batch]
         apart = [abs(entry.row.length - lead.row.length) for entry in mates]
         assert all(abs(entry.row.length - lead.row.length) >= max(apart, default=0) for entry in left)
         assert len(mates) == most - 1 or not left
     assert not left
+
+
+@given(st.lists(lengths, min_size=1, max_size=9), st.integers(20, 99), st.integers(2, 12), principals)
+async def test_a_batch_takes_those_in_turn_before_a_requests_many(
+    rows: list[int], many: int, most: int, principal: str
+) -> None:
+    """However like in length the many are, and whose they are: single rows leave in batches of their own."""
+    queue = Queue(Budget(most, 9999, 99_999))
+    asked(queue, KEYS[0], [8] * many, principal=principal)
+    queue.take(0.0)
+    late = [asked(queue, KEYS[0], [length]) for length in rows]
+    batches = 0
+    while any(caller.waiting for caller in late):
+        queue.take(0.0)
+        batches += 1
+    assert batches <= -(-len(rows) // (most - 1)) + 1
 
 
 @given(st.integers(1, 200), st.integers(1, 5), st.integers(1, 8))
@@ -152,13 +167,13 @@ async def test_one_requests_many_rows_do_not_hold_up_another(many: int, rows: in
     assert not any(caller.waiting for caller in late)
 
 
-@given(st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), lengths)
+@given(st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), lengths, st.booleans())
 async def test_nor_do_others_hold_up_a_request_for_ever(
-    others: int, many: int, rows: int, length: int
+    others: int, many: int, rows: int, length: int, is_another: bool
 ) -> None:
     """Beside callers who always come again, a row is taken within a turn of everybody for each before it."""
     queue, key = Queue(Budget(rows, 999, 99_999)), KEYS[0]
-    patient = asked(queue, key, [length] * many)
+    patient = asked(queue, key, [length] * many, principal="patient" if is_another else "")
     for _ in range(others):
         asked(queue, key, [16])
     turns = 0
@@ -168,6 +183,47 @@ async def test_nor_do_others_hold_up_a_request_for_ever(
                 asked(queue, key, [1 + turns % 16])
         turns += 1
     assert turns <= (others + 1) * (many + 1)
+
+
+@given(st.integers(1, 400), st.integers(1, 3), st.integers(2, 8), st.integers(1, 4))
+async def test_many_small_requests_of_one_principal_count_like_one_large(
+    many: int, others: int, most: int, rows: int
+) -> None:
+    """Beside its flood, whoever comes leads the next batches, but for those that the oldest leads."""
+    queue = Queue(Budget(most, 999, 99_999))
+    for _ in range(many):
+        asked(queue, KEYS[0], [8], principal="flood")
+    for _ in range(3):
+        queue.take(0.0)
+    late = [asked(queue, KEYS[0], [16] * rows, principal=f"late {number}") for number in range(others)]
+    batches = 0
+    while any(caller.waiting for caller in late):
+        queue.take(0.0)
+        batches += 1
+    needed = others * rows
+    assert batches <= needed + -(-needed // (OLDEST - 1)) + 1
+
+
+async def test_two_floods_get_as_many_cells() -> None:
+    """However many requests each has, and though one asks for twice as long a row."""
+    queue, had = Queue(Budget(8, 999, 99_999)), {"few": 0, "many": 0}
+    for name, waiting, length in (("few", 9, 8), ("many", 300, 16)):
+        for _ in range(waiting):
+            asked(queue, KEYS[0], [length], principal=name)
+    for _ in range(800):
+        for entry in queue.take(0.0):
+            had[entry.caller.principal] += entry.cost
+            asked(queue, KEYS[0], [entry.row.length], principal=entry.caller.principal)
+    assert had["few"] == pytest.approx(had["many"], rel=0.15)
+
+
+async def test_a_principal_of_which_nobody_hears_again_is_forgotten() -> None:
+    queue = Queue(Budget(4, 999, 99_999))
+    for number in range(2000):
+        asked(queue, KEYS[0], [4], principal=str(number))
+        queue.take(0.0)
+    line = queue.line(KEYS[0].served.model)
+    assert len(line.flows) < 200
 
 
 @given(st.lists(lengths, min_size=4, max_size=40), st.integers(1, 4))
@@ -209,14 +265,14 @@ async def test_models_share_the_time_and_not_the_batches() -> None:
         model = batch[0].key.served.model
         seconds = 0.9 if model == "slow" else 0.1
         spent[model] += seconds
-        queue.observe(batch, 4, seconds, sum(spent.values()))
+        queue.observe(batch, 4, seconds)
     assert spent["slow"] == pytest.approx(spent["fast"], rel=0.1)
     asked(queue, another("new"), [4] * 300)  # it has not saved up the time before it came
     turns = []
     for _ in range(30):
         batch = queue.take(0.0)
         turns.append(batch[0].key.served.model)
-        queue.observe(batch, 4, 0.9 if turns[-1] == "slow" else 0.1, 0.0)
+        queue.observe(batch, 4, 0.9 if turns[-1] == "slow" else 0.1)
     assert 10 <= turns.count("new") <= 16
 
 
@@ -229,50 +285,6 @@ async def test_what_comes_back_at_the_deadline_is_given_and_then_the_deadline_to
     assert await caller.settled() == [first]
     with pytest.raises(errors.DeadlineExceeded):
         await caller.settled()
-
-
-async def test_who_would_wait_in_vain_is_told_so_at_once() -> None:
-    """A row takes a second, one is under way, and who has few does not wait for those with many."""
-    queue = Queue(Budget(1, 99, 99_999))
-    asked(queue, KEYS[0], [10] * 39)
-    for number in range(9):  # half of the time goes to something else
-        queue.observe(queue.take(0.0), 10, 0.5, float(number))
-    queue.check_room(KEYS[0].served.model, 0.0, 6.1)  # a new one is done after 3 seconds: after one of those
-    for left in (5.9, 0.1):
-        with pytest.raises(errors.QueueFull, match=r"3\.0 s of waiting are ahead"):
-            queue.check_room(KEYS[0].served.model, 0.0, left)
-    with pytest.raises(
-        errors.QueueFull, match=r"7\.0 s of waiting are ahead, and the deadline is in 12"
-    ) as caught:
-        asked(queue, KEYS[0], [10] * 3, deadline=12.0)
-    assert caught.value.retry_after == pytest.approx(7)
-    asked(queue, KEYS[0], [10] * 2, deadline=12.0)  # done after 3 and 5 seconds
-    with pytest.raises(errors.QueueFull, match=r"73\.0 s of waiting are ahead"):  # all, and its own
-        asked(queue, KEYS[0], [10] * 40, deadline=145.0)
-    asked(Queue(Budget(1, 99, 99)), KEYS[0], [10], deadline=0.001)  # nothing waits
-
-
-async def test_after_a_stall_nobody_is_refused_for_it() -> None:
-    """A row takes a second, but for one that took a minute."""
-    queue = Queue(Budget(1, 99, 99_999))
-    asked(queue, KEYS[0], [10] * 20)
-    for now in (0.0, 1.0, 2.0, 62.0, 63.0, 64.0):
-        queue.observe(queue.take(0.0), 10, 1.0, now)
-    queue.check_room(KEYS[0].served.model, 0.0, 6.1)  # done after 3 seconds
-
-
-async def test_in_a_rush_nobody_is_let_in_to_wait_for_longer_than_others_have() -> None:
-    """No batch has ended yet. That a large request's rows wait for their turns tells of nobody else."""
-    queue, model = Queue(Budget(2, 99, 99_999)), KEYS[0].served.model
-    asked(queue, KEYS[0], [10] * 20)
-    queue.take(0.0)
-    queue.check_room(model, 9.0, 1.0)
-    asked(queue, KEYS[0], [10])
-    queue.check_room(model, 9.0, 18.1)
-    with pytest.raises(errors.QueueFull, match=r"9\.0 s of waiting are ahead"):
-        queue.check_room(model, 9.0, 17.9)
-    queue.take(0.0)
-    queue.check_room(model, 9.0, 1.0)
 
 
 @given(lengths)

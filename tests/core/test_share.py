@@ -33,8 +33,8 @@ async def kept(shares: Shares, connections: int) -> tuple[float, float]:
     loop, answered = asyncio.get_running_loop(), Counter[str]()
     async with running(budget=Budget(ROWS, 64, 100_000), slots=SLOTS, shares=shares) as core:
         core.backend.put("totals", 1, as_files(sequence_manifest()))
-        await core.catalog.refresh()
         core.backend.seconds = BATCH_SECONDS
+        await core.catalog.refresh()
         limits, end = core.gateway._limits, loop.time() + SECONDS
 
         async def again() -> None:
@@ -67,6 +67,7 @@ async def test_cells_a_second_do_it_too() -> None:
     assert 0.6 < used < 0.9
 
 
-async def test_without_them_it_does_not() -> None:
-    share, _ = await kept(Shares(), 400)
-    assert share < 0.8
+async def test_turns_alone_do_it_too() -> None:
+    share, used = await kept(Shares(), 2000)
+    assert share >= 0.99
+    assert used > 0.95

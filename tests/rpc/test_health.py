@@ -8,10 +8,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.rpc.http2 import DATA, NO_WINDOW, Caller
-from tests.rpc.test_server import failed
+from tests.rpc.test_server import CODE, failed, predict
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 WATCH = b"/grpc.health.v1.Health/Watch"
 CHECK = "/grpc.health.v1.Health/Check"
 
@@ -93,3 +94,46 @@ async def test_what_does_not_parse_is_the_callers_fault(
     refusal = await failed(call.read())
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
     assert caplog.text == ""
+
+
+async def test_health_follows_the_models(start: Any, translation_files: dict[str, bytes]) -> None:
+    world = await start()
+    stub: Any = health_pb2_grpc.HealthStub(world.channel)
+
+    async def check(service: str) -> int:
+        return int((await stub.Check(health_pb2.HealthCheckRequest(service=service))).status)
+
+    for service in ("", "seqserve.v1.TranslationService", "seqserve.v1.SequenceService", "model/echo"):
+        assert await check(service) == SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await check("model/new")
+    assert caught.value.code() is CODE.NOT_FOUND
+
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="model/new"), timeout=20)
+    assert (await watch.read()).status == SERVICE_UNKNOWN
+    for contents, status in (({1: None}, NOT_SERVING), ({1: translation_files}, SERVING)):
+        world.backend.contents["new"] = contents
+        await world.catalog.refresh()
+        assert (await watch.read()).status == status
+    del world.backend.contents["new"]
+    await world.catalog.refresh()
+    assert (await watch.read()).status == SERVICE_UNKNOWN
+    watch.cancel()
+
+
+async def test_leaving_is_announced_before_calls_are_refused(start: Any) -> None:
+    world = await start()
+    stub: Any = health_pb2_grpc.HealthStub(world.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
+    assert (await watch.read()).status == SERVING
+    world.gateway.leave()
+    world.server.publish()
+    assert (await watch.read()).status == NOT_SERVING
+    await world.catalog.refresh()  # does not bring it back
+    await world.sequence.Predict(predict({}))
+    await world.gateway.drain(1)
+    refusal = await failed(world.sequence.Predict(predict({})))
+    assert (refusal.reason, refusal.code) == ("DRAINING", CODE.UNAVAILABLE)
+    assert refusal.retry.seconds == 1
+    assert (await stub.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
+    watch.cancel()

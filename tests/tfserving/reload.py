@@ -59,7 +59,7 @@ class ModelServer:
 
 def _configure(stub: model_service_pb2_grpc.ModelServiceStub, config: ModelServerConfig) -> None:
     request = model_management_pb2.ReloadConfigRequest(config=config)
-    status = stub.HandleReloadConfigRequest(request, timeout=60).status
+    status = stub.HandleReloadConfigRequest(request, timeout=240).status
     assert status.error_code == 0, status.error_message
 
 
