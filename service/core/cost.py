@@ -19,7 +19,10 @@ SLACK = 0.01
 SHORTEST = 1e-6
 """Seconds that a batch takes at least: a clock may not tell the time before from the time after."""
 TERMS, RIDGE = 4, 1e-6
-SETS = [list(kept) for size in range(1, TERMS + 1) for kept in combinations(range(TERMS), size)]
+SETS = [kept for size in range(1, TERMS + 1) for kept in combinations(range(TERMS), size)]
+KEPT = np.array([[term in kept for term in range(TERMS)] for kept in SETS], float)  # (sets, terms)
+WITHIN, BESIDE = KEPT[:, :, None] * KEPT[:, None, :], np.eye(TERMS) * (1 - KEPT)[:, None, :]
+"""All sets are solved at once: the terms that one lacks stand for themselves, and come out as 0."""
 TRIAL = 64
 """Each so many batches, twice or half the rows that seem best are run: among batches of one size, the terms
 cannot be separated, and a size once thought best would stay so."""
@@ -85,11 +88,7 @@ def _non_negative(normal: Array, target: Array) -> Array:
     It is the best, of all sets of terms, of those whose own solution is non-negative.
     """
     ridged = normal + RIDGE * np.diag(np.diag(normal))  # batches of one size and length leave it singular
-    best, most = np.zeros(TERMS), 0.0
-    for kept in SETS:
-        weights = np.linalg.solve(ridged[np.ix_(kept, kept)], target[kept])
-        explained = float(weights @ target[kept])
-        if explained > most and (weights >= 0).all():
-            best, most = np.zeros(TERMS), explained
-            best[kept] = weights
-    return best
+    weights = np.linalg.solve(ridged * WITHIN + BESIDE, (KEPT * target)[..., None])[..., 0]  # (sets, terms)
+    explained = np.where((weights >= 0).all(axis=1), weights @ target, 0.0)
+    best = int(explained.argmax())
+    return np.asarray(weights[best] if explained[best] > 0 else np.zeros(TERMS))
