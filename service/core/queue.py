@@ -103,10 +103,8 @@ class Line:
     size: int = 0  # rows
     cells: int = 0  # theirs
     callers: int = 0  # requests that have rows waiting
-    flows: dict[str, _Flow] = field(
-        default_factory=dict
-    )  # by principal, those who had more than the least too
-    busy: dict[str, _Flow] = field(default_factory=dict)  # of them, those with rows
+    flows: dict[str, _Flow] = field(default_factory=dict)  # by principal
+    busy: dict[str, _Flow] = field(default_factory=dict)  # those of them that have rows waiting
     rows: dict[BatchKey, dict[int, dict[Entry, None]]] = field(default_factory=dict)  # by length, in order
 
     def add(self, entry: Entry, number: int) -> None:
