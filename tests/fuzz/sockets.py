@@ -92,8 +92,10 @@ class _Sender:
             self._started.grpc_port, inputs.mutated(raw, random) if random.random() < 0.3 else raw, random
         )
 
-    async def _exchange(self, port: int, raw: bytes, random: Random) -> bytes:
-        """Return all that came until the other side was done, or had nothing more to say."""
+    async def _exchange(
+        self, port: int, raw: bytes, random: Random, patience: float = QUIET_SECONDS
+    ) -> bytes:
+        """Return all that came until the other side was done, or had nothing to say for so long."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         got = bytearray()
         try:
@@ -103,7 +105,7 @@ class _Sender:
                 await writer.drain()
                 await asyncio.sleep(0)
                 writer.write(raw[cut:])
-                while part := await _read(reader):
+                while part := await _read(reader, patience):
                     got += part
                 if not reader.at_eof():  # it waits for the rest of a request, which it now hears not to come
                     writer.write_eof()
@@ -151,7 +153,7 @@ class _Sender:
             try:
                 answer: Any = await stub.Predict(message, timeout=SECONDS)
                 by_grpc = answer.results[0].prediction.heads["total"].value_answer.value
-                got = await self._exchange(self._started.rest_port, raw, Random(0))
+                got = await self._exchange(self._started.rest_port, raw, Random(0), SECONDS)
                 by_rest = json.loads(got.partition(b"\r\n\r\n")[2])
                 by_rest = by_rest["predictions"][0]["heads"]["total"]["value"]
             except Exception as error:
@@ -162,10 +164,10 @@ class _Sender:
             await asyncio.sleep(0.02)
 
 
-async def _read(reader: asyncio.StreamReader) -> bytes:
+async def _read(reader: asyncio.StreamReader, patience: float) -> bytes:
     """Return what comes next; nothing where the other side has ended or is quiet."""
     try:
-        async with asyncio.timeout(QUIET_SECONDS):
+        async with asyncio.timeout(patience):
             return await reader.read(65536)
     except TimeoutError:
         return b""
