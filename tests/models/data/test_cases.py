@@ -272,6 +272,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         {"timestamps": "german"},
         {"timestamps": "%H:%M"},
         {"timestamps": "%Y-%m-%d %Z"},
+        {"timestamps": "%Y-%d"},
+        {"timestamps": "%m/%d/%Y %H:%M %p"},
+        {"timestamps": "%m/%d/%Y %I:%M"},
         {"timezone": "Mars/Base"},
         {"encoding": "rot13"},
         {"separator": ";;"},
@@ -279,7 +282,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_be_are_named(file: dict[str, str]) -> None:
-    """A pattern that leaves the day open, too."""
+    """A pattern that leaves the day open, too, or the half of the day, which Python would take as morning."""
     with pytest.raises(ValidationError, match=next(iter(file.values())).replace("%", "%")[:4]):
         LogFile(**file)  # type: ignore[arg-type]
 
