@@ -13,6 +13,8 @@ AUTUMN = 3_600_000_000
 """Microseconds that clocks are set back by in autumn."""
 END = "[END]"
 """The label of what follows a sequence's last event."""
+MISSING = frozenset(("", "-", "n/a", "#n/a", "<na>", "nan", "nat", "none", "null", "\\n"))
+"""How files write that a case or a time is missing, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class _Log:
         )
 
     def rows(self) -> Iterator[tuple[int, str, str, str]]:
-        """Yield each row's line, case, label and time, none of them empty.
+        """Yield each row's line, case, label and time, none of them missing.
 
         A label is taken as it stands: callers send it so.
         """
@@ -85,11 +87,17 @@ class _Log:
             row = cells if len(cells) > last else [*cells, *[""] * (last + 1 - len(cells))]
             case, label, stamp = (row[place] for place in self._places.values())
             case, stamp = case.strip(), stamp.strip()
-            if not (case and stamp and label.strip()):
-                name = next(name for name, place in self._places.items() if not row[place].strip())
-                advice = "fill it in, or drop the row"
-                raise ConfigInvalid(f"{self._path} line {line}: {name} is missing; {advice}")
+            if case.lower() in MISSING or stamp.lower() in MISSING or not label.strip():
+                raise self._missing(line, case, label.strip(), stamp)
             yield line, case, label, stamp
+
+    def _missing(self, line: int, *cells: str) -> ConfigInvalid:
+        """Return the error of a row's first cell that is missing, or is written so; any label is one."""
+        absent = (MISSING, {""}, MISSING)
+        row = zip(self._places, cells, absent, strict=True)
+        name, cell = next((name, cell) for name, cell, none in row if cell.lower() in none)
+        what = f"{name} is missing" + (f", as {cell!r} says" if cell else "")
+        return ConfigInvalid(f"{self._path} line {line}: {what}; fill it in, or drop the row")
 
     def time(self, line: int, case: str, stamp: str, before: list[_Event]) -> int:
         """Return a row's time; it follows the others of its case.

@@ -1,6 +1,7 @@
 """CSV files as they come: encoding, separator and columns, recognized or refused with what to give."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,12 +19,18 @@ MARKS = {
 }
 """Byte-order marks; the longer first."""
 OTHERS = {
-    b"PK": "a zip archive or an Excel workbook",
-    b"\x1f\x8b": "packed by gzip",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook",
-    b"<": "XML, as .xes is",
+    b"PK": "a zip archive or an Excel workbook; save it as CSV",
+    b"\x1f\x8b": "packed by gzip; unpack it",
+    b"BZh": "packed by bzip2; unpack it",
+    b"\xfd7zXZ": "packed by xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it",
+    b"PAR1": "Parquet; save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as CSV",
+    b"<": "XML, as .xes is; save it as CSV",
+    b'{"': "JSON; save it as CSV",
+    b"[{": "JSON; save it as CSV",
 }
-"""What is no CSV file, by its first bytes."""
+"""What is no CSV file, by its first bytes, and what to do."""
 LOOKED_AT = 4096
 Row = tuple[int, list[str]]
 """The line that a row ends on, and its cells in the order of the header."""
@@ -56,11 +63,13 @@ class Delimited:
         """Yield the rows below the header; those without any text in them are passed over.
 
         Raises:
-            ConfigInvalid: a row has more cells than the header, a quote is open, or bytes are no text.
+            ConfigInvalid: a row repeats the header or has more cells, a quote is open, or bytes are no text.
         """
         line = self._line
         try:
             for line, cells in self._cells(self._separator, self._is_spaced):
+                if cells[1:] == self._head[1:] and _names(cells[:1]) == self.header[:1]:
+                    raise ConfigInvalid(f"{self.path} line {line}: it is the header again; drop the line")
                 if len(cells) > len(self.header) and any(map(str.strip, cells[len(self.header) :])):
                     advice = f"one that holds {SEPARATORS.get(self._separator, self._separator)} needs quotes"
                     counts = f"{len(cells)} cells, the header has {len(self.header)}"
@@ -94,12 +103,15 @@ class Delimited:
         for separator in [given] if given else SEPARATORS:
             try:
                 self._line, cells = next(self._cells(separator, False, has_header=True), (1, []))
+                is_spaced = all(cell.startswith(" ") for cell in cells[1:])
+                if is_spaced:  # quotes that follow the spaces are then quotes
+                    self._line, cells = next(self._cells(separator, True, has_header=True), (1, []))
             except csv.Error:  # a quoted name that another separator follows
                 continue
-            names = [cell.lstrip("\ufeff").strip() for cell in cells]
+            names, self._head = _names(cells), cells
             if len(names) >= width and set(self._needed.values()) <= set(names):
                 self._check_once(names)
-                return separator, names, all(cell.startswith(" ") for cell in cells[1:])
+                return separator, names, is_spaced
             best = names if len(names) > len(best) else best
         raise self._no_column(best, given)
 
@@ -118,10 +130,12 @@ class Delimited:
         header = ", ".join(map(repr, names))[:200]
         if not missing:
             return ConfigInvalid(f"{self.path}: the header has only {header}; give more columns{advice}")
-        setting, name = missing[0]
+        if any(name[:1].isdigit() for name in names):
+            advice += ", or write a header above the line if it is a row"
+        settings = ", ".join(f"data.{setting}{_alike(name, names)}" for setting, name in missing)
         return ConfigInvalid(
-            f"{self.path} line {1 + self._skipped}: column {name!r} is missing; "
-            f"the header has {header}; give data.{setting}{advice}"
+            f"{self.path} line {1 + self._skipped}: column {missing[0][1]!r} is missing; "
+            f"the header has {header}; give {settings}{advice}"
         )
 
     def _fault(self, error: Exception, line: int) -> ConfigInvalid:
@@ -129,18 +143,31 @@ class Delimited:
             return unreadable(self.path, error)
         if isinstance(error, UnicodeError):
             return ConfigInvalid(f"{self.path} {_undecoded(self.path, self._encoding)}")
-        return ConfigInvalid(f"{self.path} line {line}: {error}: a quote is not closed, or stands in a cell")
+        advice = "a quote is not closed, or stands in a cell, where it is written twice"
+        return ConfigInvalid(f"{self.path} line {line}: {error}: {advice}")
 
 
 def _listed() -> str:
     return " ".join(SEPARATORS.values())
 
 
+def _names(cells: list[str]) -> list[str]:
+    return [cell.lstrip("\ufeff").strip() for cell in cells]
+
+
+def _alike(name: str, names: list[str]) -> str:
+    """Return what sets a column that differs from `name` by capitals, spaces and marks; else nothing."""
+    plain = {re.sub(r"[\W_]", "", other).lower(): other for other in names}
+    alike = plain.get(re.sub(r"[\W_]", "", name).lower())
+    return f' = "{alike}"' if alike else ""
+
+
 def _encoding(head: bytes, file: CsvFile, path: Path) -> str:
     """Return the encoding: that of the byte-order mark, or the one given, or UTF-8."""
-    other = next((what for start, what in OTHERS.items() if head.startswith(start)), None)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    other = next((what for first, what in OTHERS.items() if start.startswith(first)), None)
     if other is not None:
-        raise ConfigInvalid(f"{path}: it is {other}; save it as CSV")
+        raise ConfigInvalid(f"{path}: it is {other}")
     marked = next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), None)
     if marked is None and file.encoding is None and b"\0" in head:
         order = "le" if head[1:2] == b"\0" else "be" if head[:1] == b"\0" else None
@@ -152,7 +179,9 @@ def _encoding(head: bytes, file: CsvFile, path: Path) -> str:
 def _undecoded(path: Path, encoding: str) -> str:
     """Say which line is not in the encoding."""
     if encoding not in ("utf-8", "utf-8-sig"):
-        return f"is not {encoding} throughout; give another data.file.encoding"
+        with path.open(encoding=encoding, errors="replace", newline="") as text:
+            place = next((n for n, line in enumerate(text, 1) if "\N{REPLACEMENT CHARACTER}" in line), 1)
+        return f"line {place}: it is not {encoding}; give another data.file.encoding"
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:

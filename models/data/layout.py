@@ -24,8 +24,10 @@ def _text_encoding(name: str) -> str:
 def _stamp_form(form: str) -> str:
     if "%Z" in form:
         raise ValueError(f"{form!r} has %Z, which reads a zone's name and drops it; %z reads an offset")
-    if "%" in form and not (re.search("%[Yycx]", form) and re.search("%[djcx]", form)):
-        raise ValueError(f"{form!r} needs the year and the day, as in %d.%m.%y %H:%M")
+    if "%" in form and not all(re.search(part, form) for part in ("%[Yycx]", "%[mbBjcx]", "%[djcx]")):
+        raise ValueError(f"{form!r} needs the year, the month and the day, as in %d.%m.%y %H:%M")
+    if ("%I" in form) != ("%p" in form):  # Python reads the one without the other as hours before noon
+        raise ValueError(f"{form!r}: %I and %p go together, as in %m/%d/%Y %I:%M %p")
     if "%" not in form and form not in STAMP_FORMS:
         raise ValueError(f"{form!r} is none of {', '.join(STAMP_FORMS)}, and no pattern as %d.%m.%y %H:%M")
     return form

@@ -22,17 +22,21 @@ DIGITS = {10: "seconds", 13: "milliseconds", 16: "microseconds", 19: "nanosecond
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 _CLOCK = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(:(?P<second>\d{2})([.,](?P<fraction>\d+))?)?"
-_TIME = rf"((T|,?\s+){_CLOCK}(\s*(?P<half>[AP])\.?M\.?)?(\s*(?P<offset>Z|UTC|GMT|[+-]\d\d(:?\d\d)?))?)?"
-_MONTH = r"(?P<name>[A-Z]{3})[A-Z]*\.?"
+_OFFSET = r"(\s*(?P<offset>Z|UTC|GMT|[+-]\d\d(:?\d\d)?))?"
+_TIME = rf"((T|,?\s+){_CLOCK}(\s*(?P<half>[AP])\.?M\.?)?{_OFFSET})?"
+_BASIC = r"T(?P<hour>\d{2})(?P<minute>\d{2})((?P<second>\d{2})([.,](?P<fraction>\d+))?)?"
+_DAY, _MONTH = r"([A-Z]{3,9},?\s+)?", r"(?P<name>[A-Z]{3})[A-Z]*\.?"
 _FORMS = {
-    name: re.compile(date + _TIME, re.ASCII | re.IGNORECASE)
-    for name, date in {
-        "year first": r"(?P<year>\d{4})(?P<mark>[-/.])(?P<month>\d{1,2})(?P=mark)(?P<day>\d{1,2})",
-        "year last": r"(?P<one>\d{1,2})(?P<mark>[-/.])(?P<two>\d{1,2})(?P=mark)(?P<year>\d{4})",
-        "day and name": rf"([A-Z]{{3,9}},?\s+)?(?P<day>\d{{1,2}})\.?[ -]{_MONTH}[ -](?P<year>\d{{4}})",
-        "name and day": rf"([A-Z]{{3,9}},?\s+)?{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})",
+    name: re.compile(form, re.ASCII | re.IGNORECASE)
+    for name, form in {
+        "year first": r"(?P<year>\d{4})(?P<mark>[-/.])(?P<month>\d{1,2})(?P=mark)(?P<day>\d{1,2})" + _TIME,
+        "year last": r"(?P<one>\d{1,2})(?P<mark>[-/.])(?P<two>\d{1,2})(?P=mark)(?P<year>\d{4})" + _TIME,
+        "day and name": rf"{_DAY}(?P<day>\d{{1,2}})\.?[ -]{_MONTH}[ -](?P<year>\d{{4}})" + _TIME,
+        "name and day": rf"{_DAY}{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})" + _TIME,
+        "no marks": r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})" + _BASIC + _OFFSET,
     }.items()
 }
+"""Dates, and the time of day; without marks, as ISO 8601's basic format has it, with both."""
 _SPACES = {ord("\N{NO-BREAK SPACE}"): " ", ord("\N{NARROW NO-BREAK SPACE}"): " "}  # before PM, as CLDR has it
 _DIGITS = dict.fromkeys(map(ord, "123456789"), "0")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
@@ -120,9 +124,9 @@ class _Seen:
     def _shape(self, line: int, text: str) -> _Shape:
         found = _match(text)
         if found is not None:
-            form, match = found
-            clock = "no time" if match["hour"] is None else "am or pm" if match["half"] else "24 hours"
-            return _Shape(form, clock, "an offset" if match["offset"] else "no offset")
+            form, given = found[0], found[1].groupdict()
+            clock = "no time" if given["hour"] is None else "am or pm" if given.get("half") else "24 hours"
+            return _Shape(form, clock, "an offset" if given["offset"] else "no offset")
         digits = len(text.partition(".")[0])
         if _NUMBER.fullmatch(text) and digits in DIGITS and text[0] != "-":
             return _Shape(DIGITS[digits], "24 hours", "an offset")
@@ -155,7 +159,7 @@ class _Seen:
         form = self._first[2].form if self._first is not None else ""
         if form in STAMP_UNITS:
             return lambda text: _counted(text, STAMP_UNITS[form])
-        if form == "year first":
+        if form in ("year first", "no marks"):
             return lambda text: _located(_year_first(text), self._file)
         is_day_first = form == "year last" and self._is_day_first()
         return lambda text: _located(_written(text, is_day_first), self._file)
@@ -201,9 +205,12 @@ def _written(text: str, is_day_first: bool) -> datetime.datetime:
     number = int(month) if month else _named_month(given["name"])
     fraction = (given["fraction"] or "")[:6].ljust(6, "0")  # cut, as in requests
     clock = (_hour(given), int(given["minute"] or 0), int(given["second"] or 0), int(fraction))
-    return datetime.datetime(
-        int(given["year"]), number, int(day or 0), *clock, tzinfo=_offset(given["offset"])
-    )
+    date, offset = (int(given["year"]), number, int(day or 0)), _offset(given["offset"])
+    try:
+        return datetime.datetime(*date, *clock, tzinfo=offset)
+    except ValueError as error:
+        advice = "write 00:00 of the day after" if clock == (24, 0, 0, 0) else "correct it, or drop the row"
+        raise ValueError(f"{error}; {advice}") from None
 
 
 def _named_month(name: str) -> int:
@@ -213,7 +220,7 @@ def _named_month(name: str) -> int:
 
 
 def _hour(given: dict[str, str]) -> int:
-    hour, half = int(given["hour"] or 0), (given["half"] or "").upper()
+    hour, half = int(given["hour"] or 0), (given.get("half") or "").upper()
     if half and not 1 <= hour <= 12:
         raise ValueError(f"hour {hour} does not go with {half}M")
     return hour % 12 + 12 * (half == "P") if half else hour
@@ -231,7 +238,7 @@ def _offset(text: str | None) -> datetime.timezone | None:
 def _counted(text: str, power: int) -> datetime.datetime:
     """Read a number of units since 1970, or since any other origin."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{text[:60]!r} is not a number")
+        raise ValueError(f"{text[:60]!r} is not a number, as 1798117500.25 is one")
     try:
         return _EPOCH + datetime.timedelta(microseconds=int(Decimal(text).scaleb(power + 6)))
     except OverflowError:
@@ -249,5 +256,5 @@ def _located(time: datetime.datetime, file: CsvFile) -> datetime.datetime:
     except OverflowError:
         raise ValueError(f"{time} is not within the years 1 to 9999 in UTC") from None
     if there_and_back != time:
-        raise ValueError(f"{time} does not exist in {file.timezone}: clocks were set forward")
+        raise ValueError(f"{time} does not exist in {file.timezone}: clocks were set forward; correct it")
     return located

@@ -1,6 +1,7 @@
 """Event logs as people have them: read rightly, or refused with the line and with what to do."""
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ STAMPS = {
     "offsets of all kinds": ("2026-12-24 13:05:00+0100", "2026-12-24T12:06:30Z"),
     "another offset, other hours": ("2026-12-24 13:05:00+05:30", "2026-12-24 07:36:30 UTC"),
     "minutes and seconds": ("2026-12-24 13:05", "2026-12-24 13:06:30,000"),
+    "ISO 8601 without marks": ("20261224T130500", "20261224T130630,0"),
+    "without marks and minutes alone": ("20261224T1305+01", "20261224T120630Z"),
     "year first with strokes": ("2026/12/24 13:05:00", "2026/12/24 13:06:30"),
     "German": ("24.12.2026 13:05", "24.12.2026, 13:06:30"),
     "British": ("24/12/2026 13:05", "24/12/2026 13:06:30"),
@@ -115,6 +118,8 @@ BYTES = {
     b'"7";"a";"24.12.2026 13:05"\r\n"7";"b";"24.12.2026 13:06:30"\r\n',
     "all quoted, with tabs": b'"CaseID"\t"ActivityID"\t"CompleteTimestamp"\n"7"\t"a"\t"2026-12-24 13:05"\n'
     b'"7"\t"b"\t"2026-12-24 13:06:30"\n',
+    "all quoted, with spaces": b'"CaseID", "ActivityID", "CompleteTimestamp"\n"7", "a", "2026-12-24 13:05"\n'
+    b'"7", "b", "2026-12-24 13:06:30"\n',
     "all quoted": b'"CaseID","ActivityID","CompleteTimestamp"\n"7","a","2026-12-24 13:05"\n'
     b'"7","b","2026-12-24 13:06:30"\n',
     "columns of other names and places": b"note,CompleteTimestamp,note,ActivityID,CaseID\n"
@@ -215,11 +220,31 @@ REFUSED = {
     "a short row": (HEAD + "1,a\n", "line 2: CompleteTimestamp is missing"),
     "a long row": (HEAD + "1,a,b,2026-01-01\n", "line 2: 4 cells, the header has 3; one that holds , needs"),
     "an open quote": (HEAD + '1,"a,2026-01-01\n', "line 2: .*a quote is not closed"),
-    "a word": (log("2026-01-01", "NULL"), "line 3: CompleteTimestamp 'NULL' is not recognized"),
+    "NaN for a time": (log("2026-01-01", "NaN"), "line 3: CompleteTimestamp is missing, as 'NaN' says; fill"),
+    "a dash for a time": (log("-"), "line 2: CompleteTimestamp is missing, as '-' says; fill it in, or drop"),
+    "NULL for a case": (
+        HEAD + "NULL,a,2026-01-01\n",
+        "line 2: CaseID is missing, as 'NULL' says; fill it in",
+    ),
+    "a word": (log("2026-01-01", "soon"), "line 3: CompleteTimestamp 'soon' is not recognized"),
+    "names in capitals": (
+        PLAIN.upper(),
+        r'give data\.file\.case = "CASEID", data\.file\.event = "ACTIVITYID", data\.file\.time = "COMPLETE',
+    ),
+    "XES's names": (
+        "case:concept:name,concept:name,time:timestamp\n",
+        r"'time:timestamp'; give data\.file\.case, data\.file\.event, data\.file\.time$",
+    ),
+    "no header": (PLAIN.partition("\n")[2], "line 1: .*or write a header above the line if it is a row"),
+    "the header again": (HEADED + HEADED, "line 4: it is the header again; drop the line"),
     "zero": (log("0", "0"), "line 2: CompleteTimestamp '0' is not recognized"),
     "a day of Excel's": (log("46380.5451"), "line 2: CompleteTimestamp '46380.5451' is not recognized"),
     "a zone by its name": (log("2026-01-01 10:00 CET"), "line 2: .* is not recognized"),
-    "a day that is not": (log("2026-02-30"), "line 2: CompleteTimestamp '2026-02-30': day is out of range"),
+    "a day that is not": (
+        log("2026-06-31"),
+        "line 2: CompleteTimestamp '2026-06-31': day is out of range for month; correct it, or drop the row",
+    ),
+    "the end of a day": (log("2026-12-24 24:00"), "line 2: .*hour must be in .*write 00:00 of the day after"),
     "an hour that is not": (log("12/24/2026 13:05 PM"), "line 2: .*hour 13 does not go with PM"),
     "a German month": (log("24 Dez 2026 13:05"), r"line 2: .*'Dez' is no month in English; give data\.file"),
     "dates without a time among others": (
@@ -244,9 +269,15 @@ REFUSED = {
         r"data\.file\.separator if it is none of",
     ),
     "bytes": (PLAIN.replace("a,", "\0,"), "it has bytes of 0, so it is no text"),
-    "cut UTF-16": (b"\xff\xfe" + PLAIN.encode("utf-16-le")[:-1], "is not utf-16 throughout"),
+    "cut UTF-16": (b"\xff\xfe" + PLAIN.encode("utf-16-le")[:-1], "line 3: it is not utf-16"),
+    "packed": (gzip.compress(PLAIN.encode()), "packed by gzip; unpack it"),
+    "JSON": ('[{"CaseID": 7}]', "it is JSON; save it as CSV"),
+    "a quote in a cell": (
+        HEAD + r'1,"a \"b\"",2026-01-01',
+        "line 2: .*stands in a cell, where it is written twice",
+    ),
     "a workbook": (b"PK\x03\x04", "a zip archive or an Excel workbook; save it as CSV"),
-    "XML": ("<log/>", "XML, as .xes is; save it as CSV"),
+    "XML": ("\ufeff\n<log/>", "XML, as .xes is; save it as CSV"),
 }
 
 
@@ -272,6 +303,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         {"timestamps": "german"},
         {"timestamps": "%H:%M"},
         {"timestamps": "%Y-%m-%d %Z"},
+        {"timestamps": "%Y-%d"},
+        {"timestamps": "%m/%d/%Y %H:%M %p"},
+        {"timestamps": "%m/%d/%Y %I:%M"},
         {"timezone": "Mars/Base"},
         {"encoding": "rot13"},
         {"separator": ";;"},
@@ -279,7 +313,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_be_are_named(file: dict[str, str]) -> None:
-    """A pattern that leaves the day open, too."""
+    """A pattern that leaves the day open, too, or the half of the day, which Python would take as morning."""
     with pytest.raises(ValidationError, match=next(iter(file.values())).replace("%", "%")[:4]):
         LogFile(**file)  # type: ignore[arg-type]
 
