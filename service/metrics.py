@@ -5,13 +5,17 @@ have), codes and reasons of the error table. Series of retired versions are remo
 one brings none back.
 """
 
+import math
 from collections import OrderedDict
-from typing import TypeVar, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics import MetricWrapperBase
+import prometheus_client
+from prometheus_client import CollectorRegistry
 
-Family = TypeVar("Family", bound=MetricWrapperBase)
+from seqserve.service.series import Counter, Family, Gauge, Histogram, S
+
 OTHER = "_other"
 NONE = "_none"
 """The version of a request that never reached one."""
@@ -30,7 +34,7 @@ class KeeperMetrics:
     """What the keeper of TensorFlow Serving's model config file counts; a process of its own."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.faults = Gauge(
+        self.faults = prometheus_client.Gauge(
             "seqserve_keeper_fault",
             "1 for each fault of the model config file or of the models; docs/deploy.md.",
             ("model", "version", "label", "reason"),
@@ -42,7 +46,7 @@ class TlsMetrics:
     """What is told of this service's certificates, where it has any: without them there is no series."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.expiry = Gauge(
+        self.expiry = prometheus_client.Gauge(
             "seqserve_tls_certificate_expiry_timestamp_seconds",
             "When the first certificate of the chain that the doors show ends, in Unix time.",
             registry=registry,
@@ -54,8 +58,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._by_model: list[MetricWrapperBase] = []
-        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
+        self.families: list[Family[Any]] = []
         self._retired: OrderedDict[tuple[str, ...], None] = OrderedDict()  # models and versions
         self.requests = self._counter("requests", "Requests answered, by outcome.", OUTCOME)
         self.items = self._counter("items", "Texts and sequences answered, by outcome.", OUTCOME)
@@ -89,15 +92,16 @@ class Metrics:
         )
         self.listed = self._gauge(
             "models_listed", "1 while it can be seen which models there are; 0: the last ones go on.", ()
-        )
+        ).labels()
         self.backend_seconds = self._histogram(
             "backend_seconds", "One call of the model server, by gRPC code.", ("code",), STAGE_BUCKETS
         )
-        self.backend_retries = self._counter("backend_retries", "Calls tried again at an address.", ())
+        retries = "Calls tried again at an address."
+        self.backend_retries = self._counter("backend_retries", retries, ()).labels()
         self.backend_up = self._gauge(
             "backend_up", "1 while an address of the model server answers.", ("address",)
         )
-        self.queue_cells = self._gauge("queue_cells", "Cells waiting for a batch.", ())
+        self.queue_cells = self._gauge("queue_cells", "Cells waiting for a batch.", ()).labels()
         self.in_flight = self._gauge("in_flight", "Requests being answered.", ("transport",))
         self.rejected = self._counter(
             "rejected", "Items, or requests unread, refused for the service's state.", ("reason",)
@@ -109,26 +113,23 @@ class Metrics:
             "turned_away", "Calls and connections refused before a route or method.", ("transport", "reason")
         )
 
-        self.rest_connections = self._gauge("rest_connections", "Open REST connections.", ())
+        self.rest_connections = self._gauge("rest_connections", "Open REST connections.", ()).labels()
 
-    def of(self, family: Family, *labels: str) -> Family:
-        """Return the family's series of these labels; faster than `labels`, which locks and converts.
+    def of(self, family: Family[S], *labels: str) -> S:
+        """Return the family's series of these labels.
 
         That of a retired version is nowhere shown: what ends on it late must not begin its counts anew.
         """
-        key = (family, labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*labels)
-            if family in self._by_model and labels[: len(MODEL)] in self._retired:
-                family.remove(*labels)
-        return cast(Family, child)
+        series = family.by_labels.get(labels)
+        if series is not None:
+            return series
+        if labels[: len(MODEL)] in self._retired and _is_of_versions(family):
+            return family.make()
+        return family.labels(*labels)
 
     def admit(self, model: str, version: str) -> None:
         """Show the series of a version that there is, whether or not one of its number was retired."""
-        if (model, version) in self._retired:
-            del self._retired[model, version]
-            self._children.clear()
+        self._retired.pop((model, version), None)
 
     def clear_standing(self, model: str, version: str) -> None:
         """Remove the series that say whether a version can be called or is refused; its counts go on."""
@@ -140,23 +141,27 @@ class Metrics:
         self._retired[model, version] = None
         if len(self._retired) > MOST_RETIRED:
             self._retired.popitem(last=False)
-        self._children.clear()
-        for family in self._by_model:
+        for family in filter(_is_of_versions, self.families):
             family.remove_by_labels({"model": model, "version": version})
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return self._kept(Counter(f"seqserve_{name}", text, labels, registry=self.registry), labels)
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Family[Counter]:
+        return self._family("counter", name, text, labels, Counter)
 
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
-        return self._kept(Gauge(f"seqserve_{name}", text, labels, registry=self.registry), labels)
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Family[Gauge]:
+        return self._family("gauge", name, text, labels, Gauge)
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
-    ) -> Histogram:
-        family = Histogram(f"seqserve_{name}", text, labels, registry=self.registry, buckets=buckets)
-        return self._kept(family, labels)
+    ) -> Family[Histogram]:
+        return self._family("histogram", name, text, labels, partial(Histogram, (*buckets, math.inf)))
 
-    def _kept(self, family: Family, labels: tuple[str, ...]) -> Family:
-        if labels[:2] == MODEL:
-            self._by_model.append(family)
+    def _family(
+        self, kind: str, name: str, text: str, labels: tuple[str, ...], make: Callable[[], S]
+    ) -> Family[S]:
+        family = Family(kind, f"seqserve_{name}", text, labels, make, self.registry)
+        self.families.append(family)
         return family
+
+
+def _is_of_versions(family: Family[Any]) -> bool:
+    return family.names[: len(MODEL)] == MODEL

@@ -205,6 +205,8 @@ class SequenceEncoder:
             return ()
         table = values.reshape(len(values), -1)  # (time, columns)
         outside = (table < bounds[0]) | (table > bounds[1])
+        if not outside.any():
+            return ()
         steps = np.flatnonzero(outside.any(axis=1))[:MOST_DETAILS].tolist()
         natural = natural_values(self._manifest.features[name], table[steps])
         columns = outside[steps].argmax(axis=1).tolist()

@@ -148,7 +148,9 @@ def _natural(head: Numeric, values: Array, ahead: tuple[int, ...]) -> dict[float
     """
     levels = head.quantiles or (0.5,)
     exact = _shaped(values, ahead, len(head.scale), (len(levels),) if head.quantiles else ())
-    natural = np.sort(_inverse(head, exact.reshape(*ahead, -1, len(levels))), axis=-1)
+    natural = _inverse(head, exact.reshape(*ahead, -1, len(levels)))
+    if len(levels) > 1:
+        natural = np.sort(natural, axis=-1)
     return {level: natural[..., place] for place, level in enumerate(levels)}
 
 

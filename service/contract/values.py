@@ -22,6 +22,8 @@ LARGEST = {"int32": 2**31 - 1, "int64": 2**53, "float32": float(np.finfo(np.floa
 
 MOST_DETAILS = 10
 """How many steps of a sequence are named for each warning."""
+TEXT, PLAIN = frozenset({str}), frozenset({int, float})
+"""Types of values that nothing is wrong with, but what their feature says."""
 Step = int | None
 """Where a value stands; None where it is the feature's only one, for the whole sequence."""
 Places = Sequence[tuple[Step, str]]
@@ -62,10 +64,10 @@ def cast(values: Array, tensor: Tensor) -> Array:
     """
     largest, has_steps = LARGEST[tensor.dtype], "time" in tensor.axes
     flat = values.reshape(len(values), -1)
-    over = ~(np.abs(flat) <= largest).all(axis=1)
-    if over.any():
-        place = int(over.argmax())
-        step, value = place if has_steps else None, flat[place][~(np.abs(flat[place]) <= largest)][0]
+    fits = np.abs(flat) <= largest
+    if not fits.all():
+        place = int(fits.all(axis=1).argmin())
+        step, value = place if has_steps else None, flat[place][~fits[place]][0]
         message = f"{_named(step)} becomes {value:g}, too large for the model's {tensor.dtype}"
         raise errors.NotFinite(message, path=_path(step))
     shape = (*flat.shape[:has_steps], *flat.shape[1:][: len(tensor.axes) - 1 - has_steps])
@@ -102,6 +104,10 @@ def _categories(feature: Categories) -> Encoder:
     ids = {label: feature.first_id + place for place, label in enumerate(feature.labels)}
 
     def encode(values: Any) -> tuple[Array, Places]:
+        if feature.per == "step" and TEXT.issuperset(map(type, values)):
+            known = [ids.get(label) for label in values]
+            if None not in known:
+                return np.array(known, np.int64), ()
         column = enumerate(_column(values)) if feature.per == "step" else [(None, _only(values))]
         labels = [(step, _label(value, step)) for step, value in column]
         encoded = [ids.get(label, feature.unknown_id) for _, label in labels]
@@ -155,7 +161,20 @@ def _table(values: Any, width: int) -> Array:
     """Return finite numbers as (time, width) doubles; a width of 1 may be a flat list."""
     if isinstance(values, np.ndarray):
         return _array_table(values, width)
+    if width == 1 and (column := _plain_column(values)) is not None:
+        return column[:, None]
     return np.array([_row(value, step, width) for step, value in enumerate(values)], np.float64)
+
+
+def _plain_column(values: Sequence[Any]) -> Array | None:
+    """Return finite numbers as (time) doubles, all at once; None where some may be at fault, or is a row."""
+    if not PLAIN.issuperset(map(type, values)):
+        return None
+    try:
+        column = np.array(values, np.float64)
+    except OverflowError:
+        return None
+    return column if np.isfinite(column).all() else None
 
 
 def _array_table(values: Array, width: int) -> Array:

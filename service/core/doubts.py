@@ -15,6 +15,7 @@ model: 128 units, ten epochs, BLEU 34.4) and on the demo's 1,500 validation phra
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -48,8 +49,13 @@ LOW_PART = 0.6
 SHORT = 0.8
 """Times the usual length in pieces of an output for its source, where the source has several parts."""
 
+MOST_PAIRS = 16
+"""Pairs of equals for each piece of a row up to which their distances are looked at first."""
+
 _WORD = re.compile(r"\S+")
 _CLOSING = "\"')]}»“”’"
+_JOINT = re.compile(rf"\n|[.…!?][{re.escape(_CLOSING)}]*\s")
+"""Without one of these a text is of one part."""
 
 
 # --- the source ---------------------------------------------------------------------------------
@@ -90,16 +96,36 @@ class Run(NamedTuple):
 
 def runs(row: Sequence[Hashable], copies: int = 2) -> Iterator[Run]:
     """Find what stands at least `copies` times in a row, of any period."""
-    places: dict[Hashable, int] = {}
-    ids = np.array([places.setdefault(each, len(places)) for each in row])
-    if len(places) == len(ids):
+    places: dict[Hashable, list[int]] = {each: [] for each, n in Counter(row).items() if n >= copies}
+    if not places:
         return
-    for period in range(1, len(ids) // copies + 1):
+    for place, each in enumerate(row):
+        if each in places:
+            places[each].append(place)
+    periods = _periods(list(places.values()), len(row), copies)
+    if not periods:
+        return
+    numbers = {each: number for number, each in enumerate(dict.fromkeys(row))}
+    ids = np.array([numbers[each] for each in row])
+    for period in periods:
         same = np.concatenate([[False], ids[period:] == ids[:-period], [False]])
         edges = np.flatnonzero(same[1:] != same[:-1]).tolist()
         for begin, end in zip(edges[::2], edges[1::2], strict=True):
             if end - begin >= period * (copies - 1):
                 yield Run(period, begin, end - begin)
+
+
+def _periods(places: Sequence[Sequence[int]], length: int, copies: int) -> Sequence[int]:
+    """Return the periods that runs may have: so many pairs of equals stand so far apart.
+
+    Args:
+        places: of each of what stands often enough in a row.
+        length: the row's.
+    """
+    if sum(len(each) ** 2 for each in places) > MOST_PAIRS * length:
+        return range(1, length // copies + 1)
+    apart = Counter(later - first for each in places for first, later in itertools.combinations(each, 2))
+    return sorted(period for period, pairs in apart.items() if pairs >= period * (copies - 1))
 
 
 def says_twice(weights: Array, target: Words) -> bool:
@@ -145,10 +171,11 @@ def leaves_out(text: str, words: Callable[[], Words], weights: Array, profile: M
         weights: (target pieces, source pieces).
         profile: of the training texts.
     """
-    coverage = weights.sum(axis=0)  # (source pieces)
-    parts = _parts(text)
+    coverage = np.add.reduce(weights)  # (source pieces)
+    parts = _parts(text) if _JOINT.search(text) else []
     has_parts = bool(parts) and parts[-1] > 0
-    if not has_parts and _longest(coverage < LOW_WORD) < LOW_WORDS:
+    low = coverage < LOW_WORD
+    if not has_parts and (np.count_nonzero(low) < LOW_WORDS or _longest(low) < LOW_WORDS):
         return False
     given = words()
     return _has_gap(given, coverage) or (

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
-from prometheus_client import Histogram
-
 from seqserve.service.contract.items import Body
 from seqserve.service.core.entries import BatchKey, Entry, cells_of
 from seqserve.service.core.limits import ANY_NUMBER
@@ -25,6 +23,7 @@ from seqserve.service.errors import (
     without_frames,
 )
 from seqserve.service.metrics import Metrics
+from seqserve.service.series import Histogram
 
 log = logging.getLogger(__name__)
 Admission = Callable[[int], AbstractContextManager[None]]

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
-from prometheus_client import Histogram
-
 from seqserve.service import errors
 from seqserve.service.backend.base import Backend, Spec
 from seqserve.service.contract.padding import NUMPY_TYPES, Row, pad_batch, padded_length
@@ -20,6 +18,7 @@ from seqserve.service.core.entries import BatchKey, Caller, Entry
 from seqserve.service.core.queue import Budget, Queue
 from seqserve.service.core.types import Outputs, Served
 from seqserve.service.metrics import Metrics
+from seqserve.service.series import Histogram
 
 log = logging.getLogger(__name__)
 QUIET, MOST = 3, 20

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class TranslateCodec:
 
     def plan(self, body: TranslateBody) -> "TranslatePlan":
         """Check the decoding options and choose the signature."""
-        way = self._ways(_Asked(*(getattr(body, name) for name in _Asked._fields)))
+        way = self._ways(_Asked._make(_OPTIONS(body)))
         return TranslatePlan(self._manifest, self._text, self._target, self._source, body, *way)
 
 
@@ -77,6 +78,9 @@ class _Asked(NamedTuple):
     max_length: int | None
     sampling: Sampling | None
     alignment: bool
+
+
+_OPTIONS = attrgetter(*_Asked._fields)
 
 
 class _Way(NamedTuple):
@@ -173,8 +177,10 @@ class TranslatePlan:
     def decode(self, encoded: Encoded, outputs: Outputs) -> Translation:
         """Return the best hypothesis, with what else was asked for."""
         try:
+            score, *scores = all_scores = outputs["scores"].tolist()
+            if not all(map(math.isfinite, all_scores)):
+                raise ValueError("a score is not finite")
             best, *others = self._hypotheses(encoded, outputs)
-            score, *scores = outputs["scores"].tolist()
             pairs = zip((other.text for other in others), scores[: len(others)], strict=True)
             alternatives = tuple(Alternative(*pair) for pair in pairs)
             words = self._words(encoded, best)
@@ -190,12 +196,10 @@ class TranslatePlan:
         """Return the hypotheses asked for, best first, cut to their lengths.
 
         Raises:
-            ValueError: lengths outside the ids' time axis, or numbers that are not finite.
+            ValueError: lengths outside the ids' time axis, or attention that is not finite.
         """
         ids = outputs["ids"]
         lengths: list[int] = outputs["lengths"].tolist()
-        if not all(map(math.isfinite, outputs["scores"].tolist())):
-            raise ValueError("a score is not finite")
         if min(lengths) < 1 or max(lengths) > ids.shape[1]:
             raise ValueError(f"lengths {lengths} for {ids.shape[1]} ids")
         hypotheses = []
@@ -211,7 +215,7 @@ class TranslatePlan:
             return None
         length = encoded.row.length
         weights: Array = outputs[ATTENTION][beam, :steps, :length]
-        if weights.shape != (steps, length) or not np.isfinite(weights).all():
+        if weights.shape != (steps, length) or np.count_nonzero(np.isfinite(weights)) < weights.size:
             raise ValueError("attention is not finite, or of another shape than ids and source")
         return weights
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from seqserve.service import errors
 from seqserve.service.contract.items import Body
@@ -58,14 +58,15 @@ async def read_json(request: Request, limit: int, became: Callable[[int], None])
     Raises:
         UnsupportedMediaType, BodyTooLarge, MalformedJson: see `read_asked`.
     """
-    _check_type(request.headers.get("content-type", ""))
-    name = coding(request.headers.get("content-encoding", ""))
-    declared = request.headers.get("content-length", "0")
+    headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+    _check_type(headers.get(b"content-type", ""))
+    name = coding(headers[b"content-encoding"]) if b"content-encoding" in headers else None
+    declared = headers.get(b"content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         message = f"the body has {declared} bytes, more than the limit of {limit}"
         raise errors.BodyTooLarge(message, limit="max_message_bytes")
     if name is None:
-        data = await _gathered(request.stream(), limit)
+        data = await _as_it_comes(request, limit)
     else:
         data = await _gathered(decoded(request.stream(), name), limit, became)
     if b"\0" in data[:4] or data.startswith(OTHER_MARKS):  # which no JSON in UTF-8 has
@@ -73,18 +74,32 @@ async def read_json(request: Request, limit: int, became: Callable[[int], None])
     return data.removeprefix(MARK)
 
 
-async def _gathered(
-    parts: AsyncIterator[bytes], limit: int, became: Callable[[int], None] | None = None
-) -> bytes:
+async def _as_it_comes(request: Request, limit: int) -> bytes:
+    """Do as `request.stream` does, whose turns cost a small body more than its bytes."""
+    parts, size, is_whole = [], 0, False
+    while not is_whole:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size, is_whole = size + len(parts[-1]), not message.get("more_body", False)
+        _check_size(size, limit)
+    return b"".join(parts)
+
+
+async def _gathered(parts: AsyncIterator[bytes], limit: int, became: Callable[[int], None]) -> bytes:
     data = bytearray()
     async for part in parts:
         data += part
-        if became is not None:
-            became(len(part))
-        if len(data) > limit:
-            message = f"the body has more bytes than the limit of {limit}"
-            raise errors.BodyTooLarge(message, limit="max_message_bytes")
+        became(len(part))
+        _check_size(len(data), limit)
     return bytes(data)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        message = f"the body has more bytes than the limit of {limit}"
+        raise errors.BodyTooLarge(message, limit="max_message_bytes")
 
 
 def _check_type(given: str) -> None:

@@ -66,42 +66,20 @@ class Edge:
         headers = dict(scope["headers"])
         echoed = request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         token = REQUEST_ID.set(echoed)
-        is_head, is_open = scope["method"] == "HEAD", self._open_to_all or scope["path"] in self._open_paths
-
-        async def leave(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", echoed.encode())]
-            elif is_head:
-                message["body"] = b""
-            await send(message)
-
-        credentials, deadline = _credentials(scope), partial(self._deadline, headers)
+        is_open = self._open_to_all or scope["path"] in self._open_paths
+        passing = _Passing(receive, send, echoed.encode(), scope["method"] == "HEAD")
+        credentials, deadline = _credentials(scope, headers), partial(self._deadline, headers)
         try:
             with self._entrance.crossing(credentials, TRANSPORT, deadline, echoed, is_open) as call:
-                scope[CALL] = call
-                await self._counted(scope, receive, leave, call.visit)
+                scope[CALL], passing.visit = call, call.visit
+                try:
+                    await self._app(scope, passing.receive, passing.send)
+                except ClientDisconnect:
+                    raise errors.Cancelled("the caller went away while its body was read") from None
         except Exception as error:
-            await problem(_ours(error))(scope, receive, leave)
+            await problem(_ours(error))(scope, receive, passing.send)
         finally:
             REQUEST_ID.reset(token)
-
-    async def _counted(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
-        """Hand a call on, and count its bytes: those of an answer to HEAD do not leave."""
-        has_body = scope["method"] != "HEAD"
-
-        async def come() -> Message:
-            message = await receive()
-            visit.bytes_in += len(message.get("body", b""))
-            return message
-
-        async def go(message: Message) -> None:
-            visit.bytes_out += len(message.get("body", b"")) if has_body else 0
-            await send(message)
-
-        try:
-            await self._app(scope, come, go)
-        except ClientDisconnect:
-            raise errors.Cancelled("the caller went away while its body was read") from None
 
     def _deadline(self, headers: Mapping[bytes, bytes]) -> float:
         """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""
@@ -111,16 +89,51 @@ class Edge:
         return asyncio.get_running_loop().time() + min(seconds, self._max_timeout)
 
 
-def _credentials(scope: Scope) -> Credentials:
-    client, given = scope.get("client"), dict.fromkeys(NAMING, "")
+class _Passing:
+    """What passes the edge with a call: bytes are counted, an answer has the id, one to HEAD has no body."""
+
+    __slots__ = ("_id", "_is_head", "_receive", "_send", "visit")
+
+    def __init__(self, receive: Receive, send: Send, id: bytes, is_head: bool) -> None:
+        self._receive = receive
+        self._send = send
+        self._id = id
+        self._is_head = is_head
+        self.visit = Visit()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.visit.bytes_in += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", self._id)]
+        elif self._is_head:
+            message["body"] = b""
+        else:
+            self.visit.bytes_out += len(message.get("body", b""))
+        await self._send(message)
+
+
+def _credentials(scope: Scope, headers: Mapping[bytes, bytes]) -> Credentials:
+    """Return what a call brings.
+
+    Args:
+        headers: the scope's, by name.
+    """
+    client = scope.get("client")
+    address = client[0] if client else ""
+    certificate = scope.get("extensions", {}).get("tls", {}).get("client_cert_name") or ""
+    if headers.keys().isdisjoint(NAMING):
+        return Credentials(address, certificate=certificate)
+    given = dict.fromkeys(NAMING, "")
     for name, value in scope["headers"]:
         if name in given:  # one that comes twice is one list (RFC 9110)
             given[name] = (
                 f"{given[name]},{value.decode('latin-1')}" if given[name] else value.decode("latin-1")
             )
     authorization, api_key, forwarded, forwarded_for = given.values()
-    certificate = scope.get("extensions", {}).get("tls", {}).get("client_cert_name") or ""
-    address = client[0] if client else ""
     return Credentials(address, authorization, api_key, forwarded, forwarded_for, certificate)
 
 

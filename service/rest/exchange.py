@@ -72,6 +72,7 @@ class Exchange:
         "_parts",
         "_shared",
         "_start",
+        "_task",
         "_waiting",
         "arrives",
         "is_answered",
@@ -93,6 +94,7 @@ class Exchange:
         self._waiting = 0  # bytes of the parts
         self._news = asyncio.Event()
         self._is_gone = False
+        self._task: asyncio.Task[None] | None = None  # while the application has sent nothing
         self._fault: SeqserveError | None = None
         self._has_failed = False
         self._start: Message | None = None
@@ -135,9 +137,11 @@ class Exchange:
             self._drop()
 
     def gone(self) -> None:
-        """Hear that the connection is no more."""
+        """Hear that the connection is no more: nobody waits for what is not answered yet."""
         self._is_gone = True
         self._drop()
+        if self._task is not None and not self.arrives:  # else the next `receive` tells
+            self._task.cancel()
 
     def _drop(self) -> None:
         self._parts.clear()
@@ -157,7 +161,8 @@ class Exchange:
     # --- what the application does -----------------------------------------------------------------
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer."""
+        """Have the application answer; it is cancelled where its caller goes before it has begun to."""
+        self._task = asyncio.current_task()
         try:
             await app(self.scope, self.receive, self.send)
             if not self.is_answered and not self._is_gone:
@@ -170,7 +175,7 @@ class Exchange:
                 self._start = None
                 await problem(errors.Unexpected("an unexpected fault"))(self.scope, self.receive, self.send)
         finally:
-            self._fault = None
+            self._fault = self._task = None
             self._release()
 
     async def receive(self) -> Message:
@@ -194,10 +199,13 @@ class Exchange:
         body = b"".join(self._parts)
         self._parts.clear()
         self._waiting = 0
+        if not self.arrives:
+            self._line.wants()  # else nobody would hear that the caller goes
         return {"type": "http.request", "body": body, "more_body": self.arrives}
 
     async def send(self, message: Message) -> None:
         """Take a part of the answer; the head leaves together with the first part of the body."""
+        self._task = None
         if not self._line.is_writable:
             await self._line.writable()
         if self._is_gone:

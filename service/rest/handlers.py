@@ -1,7 +1,6 @@
 """The REST door's handlers: each reads a request, calls the gateway and writes the answer; nothing else."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 import orjson
@@ -70,7 +69,7 @@ class Handlers:
         held = self._in_flight.hold()
         try:
             asked = await self._read(task, request, call, held)
-            answered = await _unless_gone(request, self._gateway.answer(task, ref, asked, call))
+            answered = await self._gateway.answer(task, ref, asked, call)
         finally:
             held.release()
         return await _answer(answered, task.answer_member)
@@ -87,36 +86,6 @@ class Handlers:
 def as_json(content: Any) -> Response:
     """Return content as a response of JSON."""
     return Response(orjson.dumps(content), media_type=JSON)
-
-
-async def _unless_gone(request: Request, work: Awaitable[Answered]) -> Answered:
-    """Await an answer, and cancel the work as soon as the caller has gone."""
-    me, has_gone = asyncio.current_task(), False
-    assert me is not None  # a handler runs in a task
-
-    def stop(watch: asyncio.Task[None]) -> None:
-        nonlocal has_gone
-        has_gone = not watch.cancelled()
-        if has_gone:
-            me.cancel()
-
-    watch = asyncio.create_task(_gone(request))
-    watch.add_done_callback(stop)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if has_gone and not me.uncancel():
-            raise errors.Cancelled("the caller went away") from None
-        raise
-    finally:
-        watch.remove_done_callback(stop)
-        watch.cancel()
-
-
-async def _gone(request: Request) -> None:
-    """Return when the connection is closed; the body has been read, so nothing else can come."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _ref(request: Request) -> ModelRef:

@@ -11,7 +11,8 @@ e  the same model behind what people would write or pick\n
 f  the events model, as b and e\n
 g  five times the load that can be done\n
 h  memory and start\n
-i  before a model server
+i  before a model server\n
+j  processor time of a request and of a refusal, beside an empty endpoint's and an empty method's
 
 Examples: make bench QUICK=1; make bench BENCH="--only a,b --report docs";
 make bench BENCH="--model ROOT/NAME/1 --texts FILE"
@@ -33,7 +34,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from tests.bench import against, load, place, report, speed
+from tests.bench import against, load, place, processor, report, speed
 from tests.bench.bench import QUICK, Bench, Plan
 from tests.bench.processes import NotStarted, cores, worker
 from tests.bench.subject import CACHE, Subject, made, real
@@ -48,6 +49,7 @@ ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "g": (load.overload,),
     "h": (place.footprint,),
     "i": (place.model_server,),
+    "j": (processor.processor,),
 }
 WIDE, FAILED = 180, "failed"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "GRPC_VERBOSITY": "NONE"}

@@ -167,3 +167,8 @@ def resident_mib(pid: int) -> float:
     """Return the memory that a process has now."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+
+def processor_seconds(pid: int) -> float:
+    """Return how long a process has had a processor so far, all its threads together."""
+    return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid(3) has it: a clock that schedules

@@ -85,6 +85,8 @@ REFUSED: list[tuple[dict[str, Any], type[errors.SeqserveError], errors.Path]] = 
     ({"minutes": np.float64(4)}, errors.WrongType, ("minutes",)),
     ({"minutes": np.zeros((3, 1, 1))}, errors.WrongType, ("minutes",)),
     ({"minutes": np.array(["a", "b", "c"])}, errors.WrongType, ("minutes",)),
+    ({"minutes": [0, True, 1]}, errors.WrongType, ("minutes", 1)),
+    ({"minutes": [0, 10**400, 1]}, errors.NotFinite, ("minutes", 1)),
     ({"minutes": np.array([True, False, True])}, errors.WrongType, ("minutes",)),
     ({"minutes": [0, 4]}, errors.UnequalLengths, ("activity",)),
     ({"activity": [HUGE] * 5}, errors.SequenceTooLong, ("activity",)),

@@ -1,5 +1,6 @@
 """Judgements about a translation: what is a loop, and what is left out."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,6 +61,21 @@ def test_a_planted_loop_is_found_with_its_period(
     assert copies in {run.copies for run in found if run.period == len(loop)}
     for run in runs([*before, *loop * copies, *after], copies):
         assert run.copies >= copies
+
+
+@given(st.lists(st.integers(0, 2), max_size=70), st.integers(2, 4))
+def test_runs_are_all_that_stand_so_often_in_a_row(row: list[int], copies: int) -> None:
+    """Whichever way they are looked for: few pairs of equals or many."""
+    wanted = []
+    for period in range(1, len(row) // copies + 1):
+        same = [a == b for a, b in zip(row, row[period:], strict=False)]
+        begin = 0
+        for is_same, stretch in itertools.groupby(same):
+            length = len(list(stretch))
+            if is_same and length >= period * (copies - 1):
+                wanted.append(Run(period, begin, length))
+            begin += length
+    assert list(runs(row, copies)) == wanted
 
 
 @given(st.lists(st.integers(), unique=True))

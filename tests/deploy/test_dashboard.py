@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
 
 from seqserve.service.main import _registry
 from seqserve.service.metrics import KeeperMetrics, Metrics, TlsMetrics
@@ -21,23 +20,24 @@ TFSERVING = {
 OF_PROMETHEUS = {"instance", "job"}
 
 
-def own() -> list[MetricWrapperBase]:
-    """Return the families of the gateway, of its certificates, and of its keeper."""
-    metrics = [kind(CollectorRegistry()) for kind in (Metrics, KeeperMetrics, TlsMetrics)]
-    return [f for part in metrics for f in vars(part).values() if isinstance(f, MetricWrapperBase)]
+def own() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return kind and labels of each family of the gateway, of its certificates, and of its keeper."""
+    others = [vars(kind(CollectorRegistry())).values() for kind in (KeeperMetrics, TlsMetrics)]
+    of_others = {f._name: (f._type, f._labelnames) for part in others for f in part}
+    return of_others | {f.name: (f.kind, f.names) for f in Metrics(CollectorRegistry()).families}
 
 
 def families() -> dict[str, set[str]]:
     """Return the samples that each of them is scraped as."""
-    return {f._name: {f._name + ending for ending in ENDINGS[f._type]} for f in own()}
+    return {name: {name + ending for ending in ENDINGS[kind]} for name, (kind, _) in own().items()}
 
 
 def known() -> dict[str, set[str]]:
     """Return every sample that can be scraped, with its labels."""
     samples = {"up": set(OF_PROMETHEUS)}
-    for family in own():
-        for name in families()[family._name]:
-            samples[name] = {*family._labelnames, *OF_PROMETHEUS}
+    for family, (_, labels) in own().items():
+        for name in families()[family]:
+            samples[name] = {*labels, *OF_PROMETHEUS}
     for process in _registry().collect():
         samples.update({sample.name: {*sample.labels, *OF_PROMETHEUS} for sample in process.samples})
     for name, (endings, labels) in TFSERVING.items():

@@ -77,6 +77,32 @@ class TestClients:
             old.say(post(b"12", headers="Expect: 100-continue\r\n").replace(b"HTTP/1.1", b"HTTP/1.0"))
             assert ((answer := await old.hear()).status, answer.json["got"]) == (200, 2)
 
+    @pytest.mark.parametrize("size", [2, HIGH_WATER])
+    def test_nobody_is_answered_who_has_gone(self, size: int) -> None:
+        """The application is cancelled once it has the whole body, even one that stopped the reading."""
+
+        @in_uvloop
+        async def run() -> None:
+            waits, cancelled = asyncio.Event(), asyncio.Event()
+
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                await here.until(lambda: here.in_flight.used == size)
+                assert not (await receive())["more_body"]
+                waits.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    cancelled.set()
+
+            async with house(app) as here, asyncio.timeout(20):
+                caller = await here.caller()
+                caller.say(post(b"1" * size))
+                await waits.wait()
+                caller.writer.transport.abort()
+                await cancelled.wait()
+
+        run()
+
     @in_uvloop
     async def test_no_100_continue_comes_into_an_answer(self) -> None:
         """Who answers first, and reads then, has the connection closed."""

@@ -65,6 +65,8 @@ class Vocabulary(Protocol):
 
 def well_formed(text: str) -> str:
     """Return the text with each lone surrogate as U+FFFD, as WHATWG's USVString has it."""
+    if text.isascii():
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -15,6 +15,8 @@ def unknown_share(vocabulary: Vocabulary, text: str) -> float:
     Punctuation, spaces and the digits 0 to 9 do not count: they are the same in many scripts.
     """
     known = vocabulary.known_places(text)
+    if len(known) == len(text):
+        return 0.0
     telling = [place for place, character in enumerate(text) if _is_telling(character)]
     return sum(place not in known for place in telling) / len(telling) if telling else 0.0
 
@@ -29,15 +31,17 @@ def letters_per_piece(vocabulary: Vocabulary, text: str) -> float | None:
     A known language comes in long pieces, another one in the same letters is spelled. Longer words have four
     letters or more and no digit; None where the text has none of them.
     """
-    words = [word for word in text.split() if _letters(word) >= LEAST_LETTERS and not _has_digit(word)]
+    words = [word for word in text.split() if _is_telling_word(word)]
     if not words:
         return None
     return sum(map(_letters, words)) / max(1, len(vocabulary.encode(" ".join(words))))
 
 
+def _is_telling_word(word: str) -> bool:
+    if word.isalpha():
+        return len(word) >= LEAST_LETTERS
+    return _letters(word) >= LEAST_LETTERS and not any(map(str.isdigit, word))
+
+
 def _letters(word: str) -> int:
-    return sum(map(str.isalpha, word))
-
-
-def _has_digit(word: str) -> bool:
-    return any(map(str.isdigit, word))
+    return len(word) if word.isalpha() else sum(map(str.isalpha, word))

@@ -1,7 +1,8 @@
 """The pieces of a SentencePiece model: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sentencepiece
@@ -24,7 +25,11 @@ class SentencePieces:
         self._processor = _load(model, spec.tokenizer)
         _check_normalization(model, spec)
         self._spec = spec
+        self._ids: Callable[[str], list[int]] = lru_cache(1)(self._processor.encode)  # a text is asked twice
+        special = spec.special_ids
+        self._unknown, self._silent = special.unknown, frozenset({special.pad, special.start, special.end})
         self._starts, self._ends = closing_ids(spec)
+        self._size = int(self._processor.get_piece_size())
 
     @property
     def special_ids(self) -> SpecialIds:
@@ -34,14 +39,14 @@ class SentencePieces:
     @property
     def size(self) -> int:
         """How many pieces there are, special ones included."""
-        return int(self._processor.get_piece_size())
+        return self._size
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the text's pieces, closed by the end id where the manifest says so.
 
         A text of white space alone has no pieces and no end id.
         """
-        return self._closed(self._processor.encode(well_formed(text)))
+        return self._closed(self._ids(well_formed(text)))
 
     def _closed(self, ids: list[int]) -> list[int]:
         return [*self._starts, *ids, *self._ends] if ids else ids
@@ -62,7 +67,7 @@ class SentencePieces:
             ValueError: an id is outside the vocabulary.
         """
         plain = self._plain(ids)
-        if self._spec.special_ids.unknown in plain:
+        if self._unknown in plain:
             return self.decode_words(ids)[0]
         text: str = self._processor.decode(plain)
         return text
@@ -88,7 +93,7 @@ class SentencePieces:
         plain = self._plain(ids)
         mapping = self._processor.decode(plain, out_type="offset_mapping")
         text, begins = mapping["text"], [begin for begin, _ in mapping["offsets"]]
-        if self._spec.special_ids.unknown in plain:
+        if self._unknown in plain:
             text, begins = self._joined(plain, mapping)
         words, owners = group(text, begins)
         following, kept = iter(owners), set(plain)
@@ -97,7 +102,7 @@ class SentencePieces:
     def known_places(self, text: str) -> set[int]:
         """Return the places of the text's characters in pieces that have an id of their own."""
         text, unknown = well_formed(text), self._processor.unk_id()
-        if unknown not in self._processor.encode(text):
+        if unknown not in self._ids(text):
             return set(range(len(text)))
         mapping = self._processor.encode(text, out_type="offset_mapping")
         pieces = zip(mapping["ids"], mapping["offsets"], strict=True)
@@ -106,19 +111,15 @@ class SentencePieces:
     def _joined(self, plain: Sequence[int], mapping: Mapping[str, Any]) -> tuple[str, list[int]]:
         """Return the text and where each piece begins in it, with no spaces around what is unknown."""
         surfaces = [
-            mapping["text"][begin:end].strip()
-            if i == self._spec.special_ids.unknown
-            else mapping["text"][begin:end]
+            mapping["text"][begin:end].strip() if i == self._unknown else mapping["text"][begin:end]
             for i, (begin, end) in zip(plain, mapping["offsets"], strict=True)
         ]
         begins = [0, *itertools.accumulate(map(len, surfaces))]
         return "".join(surfaces), begins[:-1]
 
     def _plain(self, ids: Sequence[int]) -> list[int]:
-        special = self._spec.special_ids
-        silent = (special.pad, special.start, special.end)
-        plain = [int(i) for i in ids if i not in silent]
-        check_ids(plain, self.size)
+        plain = [int(i) for i in ids if i not in self._silent]
+        check_ids(plain, self._size)
         return plain
 
 

@@ -1,0 +1,140 @@
+"""Row j: what a request and a refusal take of the processor, beside a framework's that do nothing.
+
+The backend costs nothing (`free`), and so do keys, limits and the access log of what is answered: they are
+off. Ours and the others' are measured in turns; what counts is the processor time of their whole processes.
+"""
+
+import re
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from tests.bench import empty
+from tests.bench.bench import Bench, Doors
+from tests.bench.clients import HOST, by_grpc, by_rest, http
+from tests.bench.processes import Service, processor_seconds, said, service, started
+from tests.bench.report import Target
+from tests.bench.subject import METHOD, Subject
+
+FREE = (sys.executable, "-m", "tests.bench.free")
+EMPTY = (sys.executable, "-m", "tests.bench.empty")
+CALLERS, TURNS = 64, 8
+WHOLE, FOREVER = 300, "300S"
+"""Seconds that the rows give which keep the queue full; and in the words of a request."""
+RARE = 1e-6
+"""Requests a second of a principal, of which all but the first are refused."""
+HALF_PRICE = {"REST": Target("at most", 2.1), "gRPC": Target("at most", 2.0)}
+REFUSED = Target("at most", 0.15, "value")
+DOORS = ("REST", "gRPC")
+
+
+@dataclass(slots=True)
+class Asked:
+    """One kind of request to one process, and the milliseconds of each, turn by turn."""
+
+    pid: int
+    connect: Callable[[], Doors]
+    requests: Sequence[bytes]
+    is_refused: bool = False
+    took: list[float] = field(default_factory=list)
+
+
+def processor(bench: Bench) -> None:
+    """Row j."""
+    with ExitStack() as stack:
+        core = bench.cores.server
+        nothing = {door: stack.enter_context(_empty(bench, door)) for door in DOORS}
+        texts, events, busy, strict = (
+            stack.enter_context(service(core, subject.root, FREE, **settings))
+            for subject, settings in (
+                (bench.texts, {}),
+                (bench.events, {}),
+                (bench.texts, {"max_queue_cells": 1, "backend_timeout": WHOLE}),
+                (bench.texts, {"principal_requests_per_second": RARE}),
+            )
+        )
+        stack.enter_context(_kept_full(bench, busy))
+        asked = {
+            "a text": _of(bench.texts, texts),
+            "events": _of(bench.events, events),
+            "a refusal: the queue is full": _of(bench.texts, busy, is_refused=True),
+            "a refusal: above the rate": _of(bench.texts, strict, is_refused=True),
+        }
+        _measure(bench, [*nothing.values(), *(one for by_door in asked.values() for one in by_door.values())])
+    for door, reference in nothing.items():
+        at_best = statistics.median(reference.took)
+        bench.add("j", f"{door}, nothing", at_best, "ms", spread=reference.took)
+        for what, by_door in asked.items():
+            took, refused = by_door[door].took, by_door[door].is_refused
+            ratios = [ours / theirs for ours, theirs in zip(took, reference.took, strict=True)]
+            target = REFUSED if refused else HALF_PRICE[door] if what == "a text" else None
+            bench.add(
+                "j",
+                f"{door}, {what}",
+                statistics.median(took),
+                "ms",
+                ("nothing", at_best),
+                spread=ratios,
+                target=target,
+            )
+
+
+def _of(subject: Subject, running: Service, *, is_refused: bool = False) -> dict[str, Asked]:
+    return {
+        "REST": Asked(
+            running.pid,
+            lambda: by_rest(running.rest_port, CALLERS),
+            subject.rest(running.rest_port),
+            is_refused,
+        ),
+        "gRPC": Asked(
+            running.pid,
+            lambda: by_grpc(running.grpc_port, METHOD[subject.task], CALLERS),
+            subject.grpc(),
+            is_refused,
+        ),
+    }
+
+
+@contextmanager
+def _empty(bench: Bench, door: str) -> Iterator[Asked]:
+    """Serve nothing through a door."""
+    with started(bench.cores.server, (*EMPTY, door)) as (process, words):
+        port = int(said(process, words, re.compile(empty.GREETING.format(r"(\d+)")))[1])
+        requests = [http(port, empty.PATH, bench.texts.body([text])) for text in bench.texts.items]
+        if door == "REST":
+            yield Asked(process.pid, lambda: by_rest(port, CALLERS), requests)
+        else:
+            method = METHOD["translation"]
+            yield Asked(process.pid, lambda: by_grpc(port, method, CALLERS), bench.texts.grpc())
+
+
+@contextmanager
+def _kept_full(bench: Bench, busy: Service) -> Iterator[None]:
+    """Have one row take the only slot for ever, and then another one wait."""
+    first, second, *_ = bench.texts.rest(busy.rest_port, timeout=FOREVER)
+    with ExitStack() as stack:
+        for request, sign in ((first, "seqserve_batch_rows_count"), (second, "seqserve_queue_cells")):
+            stack.enter_context(socket.create_connection((HOST, busy.rest_port))).sendall(request)
+            while not busy.metric(sign):
+                time.sleep(0.01)
+        yield
+
+
+def _measure(bench: Bench, all_asked: Sequence[Asked]) -> None:
+    """Measure each kind in each turn; the first turn warms."""
+    for turn in range(-1, TURNS):
+        bench.say(f"(j) processor time, turn {turn + 1} of {TURNS}")
+        for asked in all_asked:
+            seconds = bench.plan.seconds / 8
+            before = processor_seconds(asked.pid)
+            load = bench.closed(asked.connect(), asked.requests, seconds, turn + 1)
+            took = (processor_seconds(asked.pid) - before) / len(load.statuses)
+            if asked.is_refused != (load.failed > len(load.statuses) / 2):
+                raise RuntimeError(f"{load.failed} of {len(load.statuses)} requests failed")
+            if turn >= 0:
+                asked.took.append(took * 1e3)
