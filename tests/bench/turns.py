@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 DRIFT, TRIES = 0.10, 2
 """By how much the slowest probe may exceed the quickest; and how often a row that drifts is measured."""
 PIECES, LOOPS, SIDE = 9, 25_000, 160
