@@ -25,6 +25,8 @@ COMPARED = 16
 """Items whose answers are compared with ours."""
 BUSY = 2
 """Callers who keep a peer busy that answers one request at a time: more would only wait."""
+TURNS = 3
+"""With each peer: there are many."""
 BEST = {1: Target("at least", 0.95), 64: Target("at least", 1.4), 256: Target("at least", 1.4)}
 PLAIN, NO_WORSE = "fastapi_plain", Target("at least", 0.9)
 HOST = "127.0.0.1"
@@ -126,7 +128,7 @@ def _rates(bench: Bench, subject: Subject, version: Path, name: str, title: str)
             if got != wanted:
                 wrong = sum(a != b for a, b in zip(got, wanted, strict=False))
                 bench.add("e", f"{title}: answers that are not ours", float(wrong), f"of {COMPARED}")
-            return bench.turns(_sides(bench, subject, running, name, port))
+            return bench.turns(_sides(bench, subject, running, name, port), TURNS)
     except NotStarted as error:
         return f"did not start: {str(error)[-200:]}"
 
