@@ -1,7 +1,9 @@
 """`make bench`: what the gateway costs, and how near it comes to what the model allows.
 
-One run, one table; every figure is a ratio to something measured in the same run. Callers have one core, all
-that serves has another. Rows:
+One run, one table; every ratio is to something measured in the same run, in turns within seconds of each
+other: its median, with the lowest and the highest turn's. Where the machine's speed changed by more than a
+tenth meanwhile, all sides are measured once more, and marked "drift" if it changed again. Callers have one
+core, all that serves has another. Rows:
 
 a  what a call costs more than the backend's, through each door\n
 b  texts a second by callers, beside the model's own pace (ideal) and a perfect scheduler's (ceiling)\n
@@ -12,15 +14,21 @@ f  the events model, as b and e\n
 g  five times the load that can be done\n
 h  memory and start\n
 i  before a model server\n
-j  processor time of a request and of a refusal, beside an empty endpoint's and an empty method's
+j  processor time of a request and of a refusal, beside an empty endpoint's and an empty method's\n
+k  single texts beside a request of 1,000, and beside another principal's flood\n
+l  another build of this project (--against)
 
 Examples: make bench QUICK=1; make bench BENCH="--only a,b --report docs";
-make bench BENCH="--model ROOT/NAME/1 --texts FILE"
+make bench BENCH="--model ROOT/NAME/1 --texts FILE";
+make bench BENCH="--only l --against ../older/.venv/bin/seqserve".
+An older build may not read the made model's manifest: have it export one that both can read, as by its own
+`make demo`, and give that with --model and --texts.
 """
 
 import asyncio
 import os
 import resource
+import shlex
 import signal
 import sys
 import time
@@ -34,9 +42,9 @@ import typer
 import uvloop
 from rich.console import Console
 
-from tests.bench import against, load, place, processor, report, speed
-from tests.bench.bench import QUICK, Bench, Plan
-from tests.bench.processes import NotStarted, cores, worker
+from tests.bench import against, fair, load, place, processor, report, speed
+from tests.bench.bench import QUICK, Asked, Bench, Plan
+from tests.bench.processes import COMMAND, FIRST_COME, NotStarted, cores, worker
 from tests.bench.subject import CACHE, Subject, made, real
 
 ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
@@ -50,7 +58,11 @@ ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "h": (place.footprint,),
     "i": (place.model_server,),
     "j": (processor.processor,),
+    "k": (fair.fair,),
+    "l": (against.other_build,),
 }
+SLOW = "hi"
+"""Rows that take long to start what they measure."""
 WIDE, FAILED = 180, "failed"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "GRPC_VERBOSITY": "NONE"}
 FIGURES = CACHE.with_suffix(".json")
@@ -62,11 +74,11 @@ console = Console(width=None if sys.stdout.isatty() else WIDE)
 def main(
     quick: Annotated[
         bool,
-        typer.Option(
-            "--quick", help="some minutes, less exact; the peers of the project's own environment only"
-        ),
+        typer.Option("--quick", help="three minutes, less exact; of the peers plain FastAPI only"),
     ] = False,
-    only: Annotated[str, typer.Option(help="rows, with commas between; all if absent")] = ",".join(ROWS),
+    only: Annotated[
+        str | None, typer.Option(help="rows, with commas between; if absent all, or all but h and i if quick")
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="a translation version, ROOT/NAME/NUMBER, in the made one's place; needs --texts"),
@@ -79,13 +91,21 @@ def main(
         str | None,
         typer.Option(metavar="HOST:PORT", help="a TensorFlow Serving that has the version, for row i"),
     ] = None,
+    other: Annotated[
+        str,
+        typer.Option(
+            "--against", metavar="COMMAND", help="another build's seqserve, for row l; words as in a shell"
+        ),
+    ] = "",
     out: Annotated[Path, typer.Option(help="the figures as JSON")] = FIGURES,
     report_to: Annotated[
         Path | None,
         typer.Option("--report", metavar="DIR", help="write performance-table.md and performance.png there"),
     ] = None,
 ) -> None:
-    unknown = [row for row in only.split(",") if row not in ROWS]
+    usual = [row for row in ROWS if not (quick and row in SLOW)]
+    rows = usual if only is None else only.split(",")
+    unknown = [row for row in rows if row not in ROWS]
     if unknown or (model is None) != (texts is None):
         raise typer.BadParameter(
             f"no row {', '.join(unknown)}" if unknown else "--model and --texts go together"
@@ -98,7 +118,7 @@ def main(
     figures = report.machine()
     try:
         chosen = real(model, texts, plain) if model is not None and texts is not None else None
-        figures += _run(QUICK if quick else Plan(), only.split(","), chosen, tfserving)
+        figures += _run(QUICK if quick else Plan(), rows, chosen, tfserving, tuple(shlex.split(other)))
     except NotStarted as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
@@ -112,7 +132,9 @@ def main(
         raise typer.Exit(1)
 
 
-def _run(plan: Plan, rows: list[str], chosen: Subject | None, tfserving: str | None) -> list[report.Figure]:
+def _run(
+    plan: Plan, rows: list[str], chosen: Subject | None, tfserving: str | None, other: tuple[str, ...]
+) -> list[report.Figure]:
     mine = cores()
     with ExitStack() as stack:
         status = stack.enter_context(console.status("the models, made once (a minute or two)"))
@@ -121,8 +143,12 @@ def _run(plan: Plan, rows: list[str], chosen: Subject | None, tfserving: str | N
         model = stack.enter_context(worker(mine.server))
         os.sched_setaffinity(0, {mine.callers})
         loop = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        bench = Bench(plan, mine, texts, events, model, loop, status, tfserving)
+        bench = Bench(plan, mine, texts, events, model, loop, status, stack, tfserving, other)
         asked = [(function, row) for row in rows for function in ROWS[row]]
+        fifo: Asked = texts, FIRST_COME, {}
+        wanted: dict[str, Asked] = {"f": (events, COMMAND, {}), "c": fifo, "d": fifo}
+        status.update("starting")
+        bench.start((texts, COMMAND, {}), *(wanted[row] for row in rows if row in wanted))
         for function in dict.fromkeys(function for function, _ in asked):  # c and d are measured together
             _row(bench, function, dict(reversed(asked))[function])
     return bench.figures

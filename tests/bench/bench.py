@@ -5,27 +5,31 @@ Made by `tests.bench.__main__`; every row is a function of it.
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 from rich.status import Status
 
-from tests.bench import ideal
-from tests.bench.ceiling import Table
-from tests.bench.clients import OK, Ask, Load, by_grpc, by_rest, closed_loop, open_loop
-from tests.bench.processes import Cores, Service
+from tests.bench import turns
+from tests.bench.clients import HOST, OK, Ask, Load, by_grpc, by_rest, closed_loop, open_loop
+from tests.bench.processes import COMMAND, Cores, Service, services
 from tests.bench.report import Figure, Target
 from tests.bench.subject import METHOD, Subject
+from tests.bench.turns import Turns, in_turns
 
 T = TypeVar("T")
 Doors = AbstractAsyncContextManager[list[Ask]]
-CONNECTIONS = 4096
-"""Requests of an open loop that may be under way: past it they wait at the callers."""
+Asked = tuple[Subject, Sequence[str], Mapping[str, object]]
+"""Of a service: what it serves, by which command, with which settings."""
+Key = tuple[Path, tuple[str, ...], tuple[tuple[str, object], ...]]
+"""The same, to look one up by."""
+MANY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,53 +37,22 @@ class Plan:
     """How much is measured.
 
     Args:
-        seconds: of one load; a fifth more goes before it.
-        repeats: of each load, in turns with the ideal.
+        seconds: of a slice of one load; a fifth more goes before it.
+        turns: slices of each side.
         items: different ones that callers send.
-        taxed: calls of each kind, of one caller.
-        tail_seconds: of a load whose 99th percentile is asked.
-        all_peers: every peer, on both versions; else the project's own environment's, on what we ship.
+        tail_seconds: of a slice whose 99th percentile is asked.
+        is_whole: every peer, on both versions, and every load; else plain FastAPI on what we ship.
     """
 
-    seconds: float = 4.0
-    repeats: int = 3
+    seconds: float = 1.6
+    turns: int = 5
     callers: tuple[int, ...] = (1, 8, 64, 256)
     items: int = 512
-    taxed: int = 240
-    tail_seconds: float = 12.0
-    all_peers: bool = True
+    tail_seconds: float = 4.0
+    is_whole: bool = True
 
 
-QUICK = Plan(1.2, 2, (1, 64, 256), 256, 60, 3.0, False)
-
-
-Case = tuple[str, int]
-"""A door, REST or gRPC, and how many callers; 0 callers: one, who sends requests of 64 items."""
-
-
-@dataclass(slots=True)
-class Ours:
-    """What one subject's gateway and model were measured at."""
-
-    table: Table
-    pairs: list[tuple[int, int]]  # steps in and out, of each item
-    answers: list[str]  # to the first items
-    rates: dict[Case, list[float]] = field(default_factory=dict)  # items a second, one a repetition
-    ideals: dict[Case, list[float]] = field(default_factory=dict)  # measured just before each
-    padding: float = 0.0  # cells at 64 callers through REST
-    cells: float = 0.0
-
-    def rate(self, callers: int, door: str = "REST") -> float:
-        """Return the median."""
-        return statistics.median(self.rates[door, callers])
-
-    def ideal(self) -> float:
-        """Return the median."""
-        return statistics.median(rate for rates in self.ideals.values() for rate in rates)
-
-    def of_ideal(self, case: Case) -> list[float]:
-        """Return the ratio of each repetition."""
-        return [rate / best for rate, best in zip(self.rates[case], self.ideals[case], strict=True)]
+QUICK = Plan(0.6, 3, (1, 64), 192, 1.6, False)
 
 
 @dataclass(slots=True)
@@ -93,9 +66,11 @@ class Bench:
     model: ProcessPoolExecutor  # one process on the server's core: the model without a gateway
     loop: asyncio.Runner
     status: Status
+    stack: ExitStack  # ends what is started
     tfserving: str | None = None
-    ours: dict[str, Ours] = field(default_factory=dict)  # by the subject's label
+    other: tuple[str, ...] = ()  # the command of another build
     figures: list[Figure] = field(default_factory=list)
+    _running: dict[Key, Service] = field(default_factory=dict)
 
     def say(self, what: str) -> None:
         """Show what is being done."""
@@ -109,33 +84,116 @@ class Bench:
         unit: str = "",
         reference: tuple[str, float] | None = None,
         *,
+        ratio: float | None = None,
         spread: Sequence[float] = (),
         target: Target | None = None,
+        drifted: bool = False,
     ) -> None:
         """Record a figure, with its ratio to the reference's value, and show it.
 
         Args:
+            ratio: the median of the turns' ratios, where there were turns.
             spread: the repetitions: ratios, or values where there is no reference.
         """
-        ratio = (
-            value / reference[1] if reference and reference[1] and isinstance(value, float | int) else None
-        )
+        if ratio is None and reference and reference[1] and isinstance(value, float | int):
+            ratio = value / reference[1]
         span = (min(spread), max(spread)) if spread else None
-        figure = Figure(row, name, value, unit, reference and reference[0], ratio, span, target)
+        figure = Figure(row, name, value, unit, reference and reference[0], ratio, span, target, drifted)
         self.figures.append(figure)
         shown = f"{value:.4g}" if isinstance(value, float | int) else str(value)
         against = f"  {ratio:.2f} of {figure.reference}" if ratio is not None else ""
         self.status.console.print(
-            f"({row}) {name}: {shown} {unit}{against}", highlight=False, markup=False, soft_wrap=True
+            f"({row}) {name}: {shown} {unit}{against}{'  drift' * drifted}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
+
+    def turns(self, sides: Mapping[str, Callable[[int], T]], count: int | None = None) -> Turns[T]:
+        """Measure sides in turns, the machine's speed probed on the server's core."""
+
+        def told(side: str, measured: Callable[[int], T]) -> Callable[[int], T]:
+            def slice_of(turn: int) -> T:
+                self.say(f"{side}, turn {turn + 1} of {count}")
+                return measured(turn)
+
+            return slice_of
+
+        count = count or self.plan.turns
+        named = {side: told(side, measured) for side, measured in sides.items()}
+        return in_turns(named, count, lambda: self.on_model(turns.probe))
+
+    def compare(
+        self,
+        row: str,
+        name: str,
+        measured: Turns[float],
+        side: str,
+        unit: str,
+        to: str | None = None,
+        *,
+        called: str | None = None,
+        scale: float = 1.0,
+        target: Target | None = None,
+    ) -> None:
+        """Record a side's median, and the median ratio to another side's, turn by turn.
+
+        Args:
+            to: the other side; the figure's spread is the values' where there is none.
+            called: what the reference is called, if not as its side.
+            scale: the reference is so many times the other side.
+        """
+        value = measured.median(side)
+        if to is None:
+            self.add(
+                row, name, value, unit, spread=measured.took[side], target=target, drifted=measured.drifted
+            )
+            return
+        ratios = measured.ratios(side, to, scale)
+        reference = (called or to, scale * measured.median(to))
+        ratio = statistics.median(ratios)
+        self.add(
+            row,
+            name,
+            value,
+            unit,
+            reference,
+            ratio=ratio,
+            spread=ratios,
+            target=target,
+            drifted=measured.drifted,
+        )
+
+    def start(self, *asked: Asked) -> None:
+        """Start services together; each runs until the run ends."""
+        keys = [_key(subject, command, settings) for subject, command, settings in asked]
+        missing = {key: one for key, one in zip(keys, asked, strict=True) if key not in self._running}
+        commands = [(subject.root, command, settings) for subject, command, settings in missing.values()]
+        for (key, (subject, *_)), running in zip(
+            missing.items(), self.stack.enter_context(services(self.cores, commands)), strict=True
+        ):
+            warm = self.closed(self.by_rest(running, MANY), subject.rest(running.rest_port), 0.5)
+            if warm.failed:
+                raise RuntimeError(f"{warm.failed} of {len(warm.statuses)} requests failed")
+            self._running[key] = running
+
+    def service(self, subject: Subject, command: Sequence[str] = COMMAND, **settings: object) -> Service:
+        """Return a running service, started and warmed where it is not there yet."""
+        self.say(f"{subject.label}: starting")
+        self.start((subject, command, settings))
+        return self._running[_key(subject, command, settings)]
 
     def closed(self, doors: Doors, requests: Sequence[bytes], seconds: float, seed: int = 0) -> Load:
         """Measure callers that wait for their answers."""
-        return self._driven(doors, partial(closed_loop, requests=requests, seconds=seconds, seed=seed))
+        return self.driven(doors, partial(closed_loop, requests=requests, seconds=seconds, seed=seed))
 
-    def opened(self, doors: Doors, requests: Sequence[bytes], rate: float, seconds: float) -> Load:
+    def opened(
+        self, doors: Doors, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 0
+    ) -> Load:
         """Measure callers that do not."""
-        return self._driven(doors, partial(open_loop, requests=requests, rate=rate, seconds=seconds))
+        return self.driven(
+            doors, partial(open_loop, requests=requests, rate=rate, seconds=seconds, seed=seed)
+        )
 
     def asked(self, doors: Doors, requests: Sequence[bytes]) -> list[tuple[int, bytes, float]]:
         """Send requests one after another; returns status, answer and seconds of each."""
@@ -148,18 +206,20 @@ class Bench:
                 replies.append((status, answer, perf_counter() - began))
             return replies
 
-        return self._driven(doors, ask_all)
+        return self.driven(doors, ask_all)
 
-    def _driven(self, doors: Doors, drive: Callable[[list[Ask]], Awaitable[T]]) -> T:
+    def driven(self, doors: Doors, drive: Callable[[list[Ask]], Awaitable[T]]) -> T:
+        """Connect callers, and run what drives them."""
+
         async def run() -> T:
             async with doors as asks:
                 return await drive(asks)
 
         return self.loop.run(run())
 
-    def by_rest(self, service: Service, callers: int) -> Doors:
+    def by_rest(self, service: Service, callers: int, addresses: Sequence[str] = (HOST,)) -> Doors:
         """Connect callers to the REST door."""
-        return by_rest(service.rest_port, callers)
+        return by_rest(service.rest_port, callers, addresses)
 
     def by_grpc(self, service: Service, subject: Subject, callers: int) -> Doors:
         """Connect callers to the gRPC door."""
@@ -169,9 +229,9 @@ class Bench:
         """Run a function of `ideal` on the server's core."""
         return self.model.submit(function, *arguments).result()
 
-    def ideal(self, subject: Subject) -> "ideal.Run":
-        """Measure the ideal once."""
-        return self.on_model(ideal.ideal, subject.version, subject.packed)
+
+def _key(subject: Subject, command: Sequence[str], settings: Mapping[str, object]) -> Key:
+    return subject.root, tuple(command), tuple(sorted(settings.items()))
 
 
 def seconds_of(replies: Sequence[tuple[int, bytes, float]]) -> list[float]:

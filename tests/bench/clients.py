@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import cast
+from typing import TypeVar, cast
 
 import grpc
 import httptools
@@ -20,9 +20,11 @@ import numpy as np
 
 Ask = Callable[[bytes], Awaitable[tuple[int, bytes]]]
 """Send a request; return its status (HTTP's, or 200 and 500 for gRPC's OK and others) and the answer."""
+T = TypeVar("T")
 HOST = "127.0.0.1"
 OK = 200
 PATIENCE = 3.0
+HEAD, LITTLE = 1.0, 0.01
 CHANNELS = 4
 """gRPC connections that callers share, as programs do."""
 
@@ -35,12 +37,18 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._transport: asyncio.Transport | None = None
+        self.retry_after = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep for how long whoever was refused is to stay away; the parser calls this."""
+        if name == b"retry-after":
+            self.retry_after = float(value)
 
     def on_body(self, part: bytes) -> None:
         """Keep a part of the answer; the parser calls this."""
@@ -56,9 +64,11 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionResetError("closed by the server"))
 
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
+    async def __call__(self, request: bytes) -> tuple[int, bytes]:
         """Send one request and wait for its answer."""
         assert self._transport is not None
+        if self._transport.is_closing():
+            raise ConnectionResetError("closed by the server")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
@@ -70,12 +80,15 @@ class Connection(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def by_rest(port: int, count: int) -> AsyncIterator[list[Ask]]:
-    """Open a connection for each of so many callers."""
-    loop = asyncio.get_running_loop()
-    opened = [(await loop.create_connection(Connection, HOST, port))[1] for _ in range(count)]
+async def by_rest(port: int, count: int, addresses: Sequence[str] = (HOST,)) -> AsyncIterator[list[Ask]]:
+    """Open a connection for each of so many callers, from loopback addresses in turn: each is a principal."""
+    loop, sources = asyncio.get_running_loop(), itertools.cycle(addresses)
+    opened = [
+        (await loop.create_connection(Connection, HOST, port, local_addr=(next(sources), 0)))[1]
+        for _ in range(count)
+    ]
     try:
-        yield [connection.ask for connection in opened]
+        yield list(opened)
     finally:
         for connection in opened:
             connection.close()
@@ -158,33 +171,75 @@ class Load:
         return np.asarray(seconds[within])
 
 
-async def closed_loop(asks: Sequence[Ask], requests: Sequence[bytes], seconds: float, seed: int = 0) -> Load:
+async def closed_loop(
+    asks: Sequence[Ask], requests: Sequence[bytes], seconds: float, seed: int = 0, comes: float = 0.0
+) -> Load:
     """Let each caller send its next request when it has its answer.
 
     The span begins after a fifth of the seconds and a round of all callers, and has two rounds in it, however
     slow the server is; but it does not wait for that more than `PATIENCE` times as long.
+
+    Args:
+        comes: seconds over which callers come one by one, before the span begins; those who are refused stay
+            away for as long as they are told, and rounds are not waited for. 0: no such thing.
     """
-    order = random.Random(seed).sample(requests, len(requests))
-    following, load, start = itertools.cycle(order), Load(), perf_counter()
+    drawn = random.Random(seed)
+    order, rounds = drawn.sample(requests, len(requests)), 0 if comes else len(asks)
+    following, load = itertools.cycle(order), Load()
+    start = perf_counter() + comes
+    over = asyncio.get_running_loop().create_future()
     load.begun = load.ended = math.inf
 
     def goes_on(now: float) -> bool:
         done, most = len(load.sent), PATIENCE * seconds
-        if load.begun == math.inf and now - start > seconds / 5 and (done >= len(asks) or now - start > most):
+        if load.begun == math.inf and now - start > seconds / 5 and (done >= rounds or now - start > most):
             load.begun = now
         in_span = now - load.begun
-        if in_span > seconds and (done >= 3 * len(asks) or in_span > most):
-            load.ended = min(load.ended, now)
+        if in_span > seconds and (done >= 3 * rounds or in_span > most) and not over.done():
+            load.ended = now
+            over.set_result(None)
         return load.ended == math.inf
 
     async def call(ask: Ask) -> None:
+        await asyncio.sleep(drawn.uniform(0, comes))
         while goes_on(sent := perf_counter()):
             status, _ = await ask(next(following))
             load.add(sent, status)
+            if comes and status != OK:
+                left = start + 1.2 * seconds - perf_counter()  # all may be away when the span ends
+                await asyncio.wait([over], timeout=min(_told(ask), max(left, LITTLE)))
 
     with _uncollected():
         await asyncio.gather(*map(call, asks))
     return load
+
+
+def _told(ask: Ask) -> float:
+    """Return the seconds for which a caller who was refused is to stay away."""
+    return ask.retry_after if isinstance(ask, Connection) else 1.0
+
+
+async def beside(asks: Sequence[Ask], requests: Sequence[bytes], main: Awaitable[T]) -> T:
+    """Wait for something while other callers send, each its next request when it has its answer.
+
+    It begins when they have been there for `HEAD` seconds. Who is refused stays away for as long as is told.
+    """
+    following = itertools.cycle(requests)
+
+    async def call(ask: Ask) -> None:
+        while True:
+            status, _ = await ask(next(following))
+            if status != OK:
+                await asyncio.sleep(_told(ask))
+
+    others = [asyncio.create_task(call(ask)) for ask in asks]
+    try:
+        await asyncio.sleep(HEAD if others else 0)
+        return await main
+    finally:
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 async def open_loop(

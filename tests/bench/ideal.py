@@ -100,6 +100,18 @@ def ideal(folder: Path, items: tuple[str, ...]) -> Run:
     return Run(time.perf_counter() - began, [row.length for row in raw.rows], targets)
 
 
+def requests(folder: Path, items: tuple[str, ...], seconds: float) -> float:
+    """Return rows a second of batches of the 64 items that a request of 64 has: each sorted, in one batch."""
+    raw = _raw(folder, items)
+    groups = [raw.rows[at : at + ROWS] for at in range(0, len(raw.rows) - ROWS + 1, ROWS)]
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        group = sorted(groups[done % len(groups)], key=lambda row: row.length)
+        raw.run(raw.inputs(group))
+        done += 1
+    return done * ROWS / (time.perf_counter() - began)
+
+
 def table(folder: Path, items: tuple[str, ...], targets: Sequence[int]) -> Table:
     """Time batches of so many rows of so many steps: encoding, and one step of decoding.
 

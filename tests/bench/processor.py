@@ -1,17 +1,16 @@
 """Row j: what a request and a refusal take of the processor, beside a framework's that do nothing.
 
 The backend costs nothing (`free`), and so do keys, limits and the access log of what is answered: they are
-off. Ours and the others' are measured in turns; what counts is the processor time of their whole processes.
+off. What counts is the processor time of the whole processes.
 """
 
 import re
 import socket
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tests.bench import empty
 from tests.bench.bench import Bench, Doors
@@ -22,7 +21,7 @@ from tests.bench.subject import METHOD, Subject
 
 FREE = (sys.executable, "-m", "tests.bench.free")
 EMPTY = (sys.executable, "-m", "tests.bench.empty")
-CALLERS, TURNS = 64, 8
+CALLERS = 64
 WHOLE, FOREVER = 300, "300S"
 """Seconds that the rows give which keep the queue full; and in the words of a request."""
 RARE = 1e-6
@@ -34,13 +33,12 @@ DOORS = ("REST", "gRPC")
 
 @dataclass(slots=True)
 class Asked:
-    """One kind of request to one process, and the milliseconds of each, turn by turn."""
+    """One kind of request to one process."""
 
     pid: int
     connect: Callable[[], Doors]
     requests: Sequence[bytes]
     is_refused: bool = False
-    took: list[float] = field(default_factory=list)
 
 
 def processor(bench: Bench) -> None:
@@ -64,23 +62,22 @@ def processor(bench: Bench) -> None:
             "a refusal: the queue is full": _of(bench.texts, busy, is_refused=True),
             "a refusal: above the rate": _of(bench.texts, strict, is_refused=True),
         }
-        _measure(bench, [*nothing.values(), *(one for by_door in asked.values() for one in by_door.values())])
-    for door, reference in nothing.items():
-        at_best = statistics.median(reference.took)
-        bench.add("j", f"{door}, nothing", at_best, "ms", spread=reference.took)
+        kinds = {"nothing": nothing, **asked}
+        sides = {
+            f"{door}, {what}": _taking(bench, by_door[door])
+            for what, by_door in kinds.items()
+            for door in DOORS
+        }
+        for warm in sides.values():
+            warm(0)
+        took = bench.turns(sides)
+    for door in DOORS:
+        at_best = f"{door}, nothing"
+        bench.compare("j", at_best, took, at_best, "ms")
         for what, by_door in asked.items():
-            took, refused = by_door[door].took, by_door[door].is_refused
-            ratios = [ours / theirs for ours, theirs in zip(took, reference.took, strict=True)]
-            target = REFUSED if refused else HALF_PRICE[door] if what == "a text" else None
-            bench.add(
-                "j",
-                f"{door}, {what}",
-                statistics.median(took),
-                "ms",
-                ("nothing", at_best),
-                spread=ratios,
-                target=target,
-            )
+            target = REFUSED if by_door[door].is_refused else HALF_PRICE[door] if what == "a text" else None
+            name = f"{door}, {what}"
+            bench.compare("j", name, took, name, "ms", at_best, called="nothing", target=target)
 
 
 def _of(subject: Subject, running: Service, *, is_refused: bool = False) -> dict[str, Asked]:
@@ -125,16 +122,15 @@ def _kept_full(bench: Bench, busy: Service) -> Iterator[None]:
         yield
 
 
-def _measure(bench: Bench, all_asked: Sequence[Asked]) -> None:
-    """Measure each kind in each turn; the first turn warms."""
-    for turn in range(-1, TURNS):
-        bench.say(f"(j) processor time, turn {turn + 1} of {TURNS}")
-        for asked in all_asked:
-            seconds = bench.plan.seconds / 8
-            before = processor_seconds(asked.pid)
-            load = bench.closed(asked.connect(), asked.requests, seconds, turn + 1)
-            took = (processor_seconds(asked.pid) - before) / len(load.statuses)
-            if asked.is_refused != (load.failed > len(load.statuses) / 2):
-                raise RuntimeError(f"{load.failed} of {len(load.statuses)} requests failed")
-            if turn >= 0:
-                asked.took.append(took * 1e3)
+def _taking(bench: Bench, asked: Asked) -> Callable[[int], float]:
+    """Return what measures the milliseconds of a request."""
+
+    def took(turn: int) -> float:
+        before = processor_seconds(asked.pid)
+        load = bench.closed(asked.connect(), asked.requests, bench.plan.seconds / 4, turn)
+        seconds = (processor_seconds(asked.pid) - before) / len(load.statuses)
+        if asked.is_refused != (load.failed > len(load.statuses) / 2):
+            raise RuntimeError(f"{load.failed} of {len(load.statuses)} requests failed")
+        return seconds * 1e3
+
+    return took

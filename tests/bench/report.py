@@ -46,6 +46,7 @@ class Figure:
     Args:
         reference: what `ratio` is to, measured in the same run.
         spread: lowest and highest ratio (value, where there is no ratio) of the repetitions.
+        drifted: the machine's speed changed meanwhile, and again when it was measured anew.
     """
 
     row: str
@@ -56,6 +57,7 @@ class Figure:
     ratio: float | None = None
     spread: tuple[float, float] | None = None
     target: Target | None = None
+    drifted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the report's file has it; what is not finite is null."""
@@ -125,12 +127,14 @@ def show(figures: Sequence[Figure], console: Console) -> None:
     console.print(table)
 
 
+DRIFTED = "drift"
 HEAD = ("row", "what", "value", "unit", "reference", "ratio", "spread", "target")
 
 
 def _cells(figure: Figure) -> list[str]:
     value = figure.value if isinstance(figure.value, str) else _number(figure.value)
     spread = " to ".join(map(_number, figure.spread)) if figure.spread else ""
+    spread = ", ".join(filter(None, [spread, DRIFTED * figure.drifted]))
     target = str(figure.target) if figure.target else ""
     if figure.target:
         target += " ✓" if figure.target.met(figure) else " missed"
@@ -176,8 +180,9 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
     lines: dict[str, dict[int, float]] = {}
     for figure in (f for f in figures if f.unit == "texts/s" and isinstance(f.value, float)):
         what, _, callers = figure.name.rpartition(", ")
-        drawn_too = figure.row == "b" or (figure.row == "e" and what.endswith(SHIPPED))
-        if drawn_too and what and "caller" in callers and not what.startswith("ours"):
+        by_service = figure.row == "b" and (what == "ceiling" or what.startswith("seqserve by"))
+        by_peer = figure.row == "e" and what.endswith(SHIPPED) and not what.startswith("ours")
+        if by_service or by_peer:
             assert isinstance(figure.value, float)
             lines.setdefault(what.removesuffix(SHIPPED), {})[int(callers.split(" ")[0])] = figure.value
     ideal = next((f.value for f in figures if f.row == "b" and f.name.startswith("ideal")), None)

@@ -74,8 +74,11 @@ class Subject:
 
     def rest(self, port: int, each: int = 1, timeout: str | None = None) -> list[bytes]:
         """Return REST requests of so many items each."""
-        path = f"/v1/models/{self.name}:{VERB[self.task]}"
-        return [http(port, path, self.body(items), timeout) for items in self._groups(each)]
+        return [self.request(port, items, timeout) for items in self._groups(each)]
+
+    def request(self, port: int, items: Sequence[Any], timeout: str | None = None) -> bytes:
+        """Return a REST request of some items."""
+        return http(port, f"/v1/models/{self.name}:{VERB[self.task]}", self.body(items), timeout)
 
     def grpc(self, each: int = 1) -> list[bytes]:
         """Return gRPC requests of so many items each."""

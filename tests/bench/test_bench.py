@@ -1,6 +1,9 @@
 """The benchmark's own arithmetic, its made model, and its report; nothing is measured here."""
 
+import asyncio
+from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -10,9 +13,9 @@ from rich.console import Console
 
 from seqserve.models.networks.translation import Translator
 from seqserve.service.contract.manifest import SpecialIds
-from tests.bench import made
+from tests.bench import clients, made
 from tests.bench.ceiling import SIZES, Table, ceiling_rate, ideal_rate
-from tests.bench.clients import Load
+from tests.bench.clients import Ask, Load, beside, closed_loop
 from tests.bench.report import Figure, Target, markdown, read_json, show, write_json
 
 SPECIAL = SpecialIds()
@@ -113,6 +116,44 @@ def test_a_rate_is_measured_from_bunch_to_bunch() -> None:
     assert load.rate < 10.0
 
 
+def test_who_is_refused_stays_away_but_keeps_no_span_from_its_end() -> None:
+    """Eight callers, of whom one is answered: the others ask when they come, and when the span is to end."""
+    asked: Counter[int] = Counter()
+
+    def caller(number: int) -> Ask:
+        async def ask(_: bytes) -> tuple[int, bytes]:
+            asked[number] += 1
+            await asyncio.sleep(0)
+            return (200 if number == 0 else 429), b""
+
+        return ask
+
+    load = asyncio.run(closed_loop([caller(number) for number in range(8)], [b""], 0.2, comes=0.1))
+    assert max(asked[number] for number in range(1, 8)) * 10 < asked[0]
+    assert load.ended - load.begun >= 0.2
+
+
+def test_others_send_beside_a_load_and_no_longer() -> None:
+    """They are there when it begins, and cancelled when it ends, also where it fails."""
+    under_way: set[bytes] = set()
+
+    async def ask(request: bytes) -> tuple[int, bytes]:
+        under_way.add(request)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            under_way.discard(request)
+        raise AssertionError
+
+    async def load() -> None:
+        assert under_way == {b"a", b"b"}
+        raise RuntimeError("failed")
+
+    with patch.object(clients, "HEAD", 0.0), pytest.raises(RuntimeError, match="failed"):
+        asyncio.run(beside([ask, ask], [b"a", b"b"], load()))
+    assert not under_way
+
+
 def test_the_report_has_every_figure_in_each_form(tmp_path: Path) -> None:
     """JSON is a list of rows with these members; the table and the Markdown show ratio and target."""
     figures = [
@@ -120,18 +161,20 @@ def test_the_report_has_every_figure_in_each_form(tmp_path: Path) -> None:
         Figure(
             "b", "ours, 64 callers", 80.0, "texts/s", "ceiling", 0.8, (0.78, 0.82), Target("at least", 0.8)
         ),
+        Figure("c", "p99", 2.0, "ms", "FIFO's", 1.0, (0.9, 1.2), drifted=True),
         Figure("b", "broken", float("nan"), "texts/s", "ceiling", float("inf")),
     ]
     write_json(figures, tmp_path / "bench.json")
     rows = orjson.loads((tmp_path / "bench.json").read_bytes())
-    members = {"row", "name", "value", "unit", "reference", "ratio", "spread", "target", "met"}
-    assert [set(row) for row in rows] == [members] * 3
+    members = {"row", "name", "value", "unit", "reference", "ratio", "spread", "target", "met", "drifted"}
+    assert [set(row) for row in rows] == [members] * 4
     assert (rows[1]["ratio"], rows[1]["spread"], rows[1]["met"]) == (0.8, [0.78, 0.82], True)
-    assert (rows[2]["value"], rows[2]["ratio"], rows[2]["target"]) == (None, None, None)
+    assert (rows[3]["value"], rows[3]["ratio"], rows[3]["target"]) == (None, None, None)
     assert [figure.name for figure in read_json(tmp_path / "bench.json")] == [f.name for f in figures]
     console = Console(record=True, width=160)
     show(figures, console)
     assert "≥ 0.8" in console.export_text()
+    assert "| c | p99 | 2 | ms | FIFO's | 1 | 0.9 to 1.2, drift |  |" in markdown(figures)
     assert "| b | ours, 64 callers | 80 | texts/s | ceiling | 0.8 | 0.78 to 0.82 | ≥ 0.8 × ✓ |" in markdown(
         figures
     )

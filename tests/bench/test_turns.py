@@ -1,0 +1,73 @@
+"""Sides in turns, on a machine of which the tests say how fast it is; nothing is measured here."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.bench.turns import DRIFT, TRIES, Turns, in_turns
+
+
+class Machine:
+    """A clock that sides and probes move; `speeds` says how slow the machine is at each of them."""
+
+    def __init__(self, speeds: Iterator[float]) -> None:
+        self.did: list[str] = []
+        self._speeds = speeds
+
+    def side(self, name: str, seconds: float) -> Callable[[int], float]:
+        def measured(turn: int) -> float:
+            self.did.append(f"{name}{turn}")
+            return seconds * next(self._speeds)
+
+        return measured
+
+    def probed(self) -> float:
+        self.did.append("probe")
+        return next(self._speeds)
+
+
+def steady(slow: float = 1.0) -> Iterator[float]:
+    while True:
+        yield slow
+
+
+def slowing(by: float) -> Iterator[float]:
+    """Each thing takes longer than the one before."""
+    slow = 1.0
+    while True:
+        yield slow
+        slow *= 1 + by
+
+
+def test_sides_take_turns_with_a_probe_before_and_after_each_slice() -> None:
+    """A B A B, and the turn's number given to each."""
+    machine = Machine(steady())
+    turns = in_turns({"a": machine.side("a", 1), "b": machine.side("b", 2)}, 2, machine.probed)
+    assert machine.did == ["probe", "a0", "probe", "b0", "probe", "a1", "probe", "b1", "probe"]
+    assert (turns.took, turns.drifted) == ({"a": [1, 1], "b": [2, 2]}, False)
+
+
+def test_what_drifts_is_measured_once_more_and_marked_if_it_drifts_again() -> None:
+    """A machine that slows down for good: marked, after all the tries."""
+    machine = Machine(slowing(by=DRIFT / 4))
+    turns = in_turns({"a": machine.side("a", 1), "b": machine.side("b", 2)}, 3, machine.probed)
+    assert turns.drifted
+    assert machine.did.count("a0") == machine.did.count("b2") == TRIES
+    assert turns.ratios("b", "a") == pytest.approx([2.0] * 3, rel=DRIFT)  # all the same: neighbours in time
+
+
+def test_what_drifted_only_at_first_is_told_as_steady() -> None:
+    """One slow moment is forgotten with all that was measured beside it."""
+    speeds = steady()
+    machine = Machine(speed if place != 4 else 1 + 2 * DRIFT for place, speed in enumerate(speeds))
+    turns = in_turns({"a": machine.side("a", 1), "b": machine.side("b", 2)}, 2, machine.probed)
+    assert machine.did.count("a0") == 2
+    assert (turns.took, turns.drifted) == ({"a": [1, 1], "b": [2, 2]}, False)
+
+
+def test_figures_of_slices_keep_their_turns() -> None:
+    """Ratios are of each turn, to so many times the other side; a side that did nothing is no division."""
+    turns = Turns({"a": ["xx", "xxx"], "b": ["x", ""]}, drifted=True).of(len).of(float)
+    assert turns.drifted
+    assert turns.median("a") == 2.5
+    assert turns.ratios("a", "b", scale=0.5) == [4.0, 0.0]
