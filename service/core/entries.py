@@ -47,6 +47,11 @@ def _longest_output(row: Row, key: BatchKey) -> int:
     return decode.default_length or decode.max_length or row.length
 
 
+def late() -> errors.DeadlineExceeded:
+    """Return what is told to those whose deadline came first."""
+    return errors.DeadlineExceeded("the deadline passed before there was an answer")
+
+
 @dataclass(slots=True, eq=False)
 class Caller:
     """One request: its rows, and what has come back.
@@ -81,7 +86,7 @@ class Caller:
         """
         await self._wake.wait()
         if self.late and not self._come:
-            raise errors.DeadlineExceeded("the deadline passed before there was an answer")
+            raise late()
         if not self.late:  # nobody would wake it again
             self._wake.clear()
         come, self._come = self._come, []

@@ -12,6 +12,7 @@ from time import perf_counter
 from seqserve.service import errors
 from seqserve.service.contract.items import Body, FailedItem, Fault, Item
 from seqserve.service.core.catalog import Catalog
+from seqserve.service.core.entries import late
 from seqserve.service.core.items import ItemRunner
 from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.recorder import Recorder
@@ -252,7 +253,7 @@ async def _until(call: Call) -> AsyncIterator[None]:
         async with asyncio.timeout_at(call.deadline):
             yield
     except TimeoutError:
-        raise errors.DeadlineExceeded("the deadline passed before there was an answer") from None
+        raise late() from None
 
 
 def _may_be_gone(outcomes: Sequence[Outcome]) -> bool:

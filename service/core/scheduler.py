@@ -14,7 +14,7 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Backend, Spec
 from seqserve.service.contract.padding import NUMPY_TYPES, Row, pad_batch, padded_length
 from seqserve.service.core.admission import RETRY_SECONDS, Admission
-from seqserve.service.core.entries import BatchKey, Caller, Entry
+from seqserve.service.core.entries import BatchKey, Caller, Entry, late
 from seqserve.service.core.queue import Budget, Queue
 from seqserve.service.core.types import Outputs, Served
 from seqserve.service.metrics import Metrics
@@ -163,8 +163,9 @@ class Scheduler:
             if len(batch) == 1:
                 return _fail(batch, error)
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-                live = [entry for entry in half if entry.is_live(asyncio.get_running_loop().time())]
-                if live:
+                now = asyncio.get_running_loop().time()
+                _fail([entry for entry in half if not entry.is_live(now)], late())
+                if live := [entry for entry in half if entry.is_live(now)]:
                     await self._settle(live)
         except errors.SeqserveError as error:
             _fail(batch, error)

@@ -10,7 +10,9 @@ from hypothesis import example, given, settings, strategies as st
 
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, Tensors
+from seqserve.service.contract.manifest import PREDICT_SIGNATURE
 from seqserve.service.contract.padding import Array
+from seqserve.service.core.entries import BatchKey, Caller, Entry
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.types import BatchOptions, Outputs, Served
 from tests.core.fakes import (
@@ -193,6 +195,24 @@ async def test_who_leaves_while_a_failing_batch_is_halved_is_not_tried_again() -
         got = await ask_all(core, everyone)
     assert [type(answer) for answer in got][::2] == [errors.BackendFailed, asyncio.CancelledError]
     assert [batch.rows for batch in core.backend.batches] == [4, 2, 1, 1, 1]
+
+
+async def test_whose_time_ends_with_a_failing_batch_is_told_so() -> None:
+    """At that very instant, before its own timer has told it; the row beside it is tried again."""
+    async with running() as core:
+        key = BatchKey(SERVED, PREDICT_SIGNATURE, BOOSTS[0])
+        now = asyncio.get_running_loop().time()
+        callers = [Caller(key, now), Caller(key, NEVER), Caller(key, NEVER)]
+        batch = [
+            Entry(caller, 0, row([value]), now, 1)
+            for caller, value in zip(callers, (1.0, 2.0, POISON), strict=True)
+        ]
+        await core.scheduler._answer(batch)
+        assert [type(entry.outcome) for entry in batch][::2] == [
+            errors.DeadlineExceeded,
+            errors.BackendFailed,
+        ]
+        assert isinstance(batch[1].outcome, Mapping)
 
 
 @pytest.mark.parametrize(
