@@ -128,6 +128,13 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
         yield kept
 
 
+def edit(file: Path, text: str) -> None:
+    """Write a file aside and put it in place: the keeper, which always looks, would tell of half a file."""
+    aside = file.with_name("aside")
+    aside.write_text(text)
+    aside.replace(file)
+
+
 def test_a_restart_survives_what_would_end_it(kept: Kept, tmp_path: Path) -> None:
     """A version cut short, a model without a version, a label that points nowhere: the good versions answer.
 
@@ -141,13 +148,13 @@ def test_a_restart_survives_what_would_end_it(kept: Kept, tmp_path: Path) -> Non
     shorten(root / "two" / "2")
     (root / "late").mkdir()
     models = {"good": TWO + label("stable", 9), "two": TWO, "late": TWO}
-    file.write_text(config(root, models))
+    edit(file, config(root, models))
     with model_server() as client:
         assert [client.number(model=model) for model in ("good", "two")] == [2, 1]
         assert refusal(lambda: client.number(model="late")).code() is StatusCode.NOT_FOUND
         assert kept.reported() == ["LABEL_NOWHERE", "NO_VERSION", "VERSION_UNREADABLE"]
         models["good"] = TWO + label("stable", 1)
-        file.write_text(config(root, models))
+        edit(file, config(root, models))
         answers(client, 1, model="good", label="stable")
         write_version(root / "late", 1)
         answers(client, 1, model="late")
