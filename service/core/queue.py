@@ -182,7 +182,7 @@ class Queue:
 
     def append(self, entry: Entry) -> None:
         """Take a row in, of a request that there is room for."""
-        line = self.line(entry.key.served.model)
+        line = self._lines.setdefault(entry.key.served.model, Line())
         if not line.size:  # what was away has not saved up turns
             line.used = max(line.used, self._used)
         line.add(entry, next(self._numbers))
@@ -190,8 +190,8 @@ class Queue:
         self.cells += entry.cells
 
     def line(self, model: str) -> Line:
-        """Return those who wait for a model."""
-        return self._lines.setdefault(model, Line())
+        """Return those who wait for a model, whether or not there is one of that name."""
+        return self._lines.get(model) or Line()
 
     def take(self, now: float) -> list[Entry]:
         """Remove and return the next batch; empty if nobody waits any more."""

@@ -302,3 +302,10 @@ async def test_a_row_alone_may_be_larger_than_a_batch() -> None:
     queue = Queue(Budget(rows=4, cells=8, queue_cells=999))
     huge, small = (asked(queue, KEYS[0], [length]).entries for length in (16, 1))
     assert [queue.take(0.0), queue.take(0.0)] in ([huge, small], [small, huge])
+
+
+async def test_a_name_that_a_caller_made_up_is_not_kept() -> None:
+    """A door asks for room before anybody looks whether there is such a model."""
+    queue = Queue(Budget(4, 99, 99))
+    assert [queue.line(str(number)).size for number in range(100)] == [0] * 100
+    assert not queue._lines
