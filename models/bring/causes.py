@@ -6,6 +6,7 @@ A cause is another reading of the contract. It is tried by the model itself, out
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -160,10 +161,12 @@ def _of_padding(manifest: Manifest, cases: Sequence[Expected]) -> Iterator[Cause
         for side in ("left", "right") if length >= longest else ():
             yield Cause(
                 f'buckets = [{length}], padding = "{side}" (training\'s rows had one length)',
-                lambda given, length=length, side=side: given.model_copy(  # type: ignore[misc]
-                    update={"buckets": (length,), "padding": side}
-                ),
+                partial(_padded, length=length, side=side),
             )
+
+
+def _padded(given: Manifest, length: int, side: str) -> Manifest:
+    return given.model_copy(update={"buckets": (length,), "padding": side})
 
 
 def _of_categories(name: str, feature: Categories) -> Iterator[Cause]:

@@ -170,6 +170,10 @@ class Load:
         within = (sent >= self.begun) & (sent <= self.ended) & (statuses == status)
         return np.asarray(seconds[within])
 
+    def percentile_ms(self, percent: float) -> float:
+        """Return within how many ms so many percent of the requests were answered."""
+        return float(np.percentile(self.latencies(), percent)) * 1e3
+
 
 async def closed_loop(
     asks: Sequence[Ask], requests: Sequence[bytes], seconds: float, seed: int = 0, comes: float = 0.0

@@ -2,8 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-
-import numpy as np
+from operator import methodcaller
 
 from tests.bench.bench import Bench
 from tests.bench.clients import HOST, Ask, Load, beside, by_rest, closed_loop
@@ -51,7 +50,7 @@ def fair(bench: Bench) -> None:
     }
     loads = bench.turns(sides)
     for q in (50, 99):
-        told = loads.of(lambda load, q=q: float(np.percentile(load.latencies(), q)) * 1e3)  # type: ignore[misc]
+        told = loads.of(methodcaller("percentile_ms", q))
         bench.compare("k", f"singles, {ALONE}, p{q}", told, ALONE, "ms")
         for name in (THOUSAND, FLOOD):
             target = LITTLE_MORE if q == 99 else None

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import methodcaller
 from time import perf_counter
 
 import numpy as np
@@ -101,7 +102,7 @@ def _compare(bench: Bench, name: str, sides: dict[str, Service], rate: float) ->
     loads = bench.turns({f"{side}, {name}": opened(running) for side, running in sides.items()})
     ours, fifo = loads.took
     for q, title, target in ((50, "p50", None), (99, "p99", NEAR_FIFO), (100, "longest wait", None)):
-        told = loads.of(lambda load, q=q: float(np.percentile(load.latencies(), q)) * 1e3)  # type: ignore[misc]
+        told = loads.of(methodcaller("percentile_ms", q))
         bench.compare("c", f"{title} at {name}", told, ours, "ms", fifo, called="FIFO's", target=target)
     if failed := sum(load.failed for load in loads.took[ours]):
         bench.add("c", f"failed at {name}", failed, "texts")
