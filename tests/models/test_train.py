@@ -1,6 +1,7 @@
 """Training: resumable, reproducible, and blind to padding."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from rich.console import Console
+from typer.testing import CliRunner
 
-from seqserve.models.config import ConfigInvalid, load_config, read_config
+from seqserve.models.cli import app, training
+from seqserve.models.config import CONFIGS, ConfigInvalid, load_config, read_config
 from seqserve.models.data.cases import read_log
 from seqserve.models.data.texts import read_pairs
 from seqserve.models.recipes import recipe_for
@@ -212,3 +215,18 @@ def changed(path: str, value: Any) -> None:
     *section, field = path.split(".")
     (table[section[0]] if section else table)[field] = value
     read_config(table, "changed")
+
+
+@pytest.mark.slow
+def test_the_demo_fails_with_the_model_that_is_trained_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that one's process says is shown, and its status is the command's."""
+    for name in ("demo_translation", "unheard_of"):
+        shutil.copy(CONFIGS / "demo_events.toml", tmp_path / f"{name}.toml")
+    monkeypatch.setattr(training, "CONFIGS", tmp_path)
+    monkeypatch.setattr(training, "DEMO", ("demo_translation", "unheard_of"))
+    monkeypatch.setattr(training, "train_model", lambda *_, **__: tmp_path)
+    run = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert run.exit_code == 1
+    assert "unheard_of is no TOML file" in run.output
