@@ -32,7 +32,11 @@ def check_graph(saved: Any) -> None:
         graph = _Graph(meta)
         for scope, nodes in graph.nodes.items():
             for node in nodes.values():
-                if why := graph.why_not(scope, node):
+                try:
+                    why = graph.why_not(scope, node)
+                except RecursionError:
+                    why = "takes a file's name that is made in too many steps to be followed"
+                if why:
                     where = f" of function {_shown(scope)}" if scope else ""
                     raise UnsafeOp(f"node {_shown(node.name)}{where} is a {node.op}: it {why}")
 
@@ -181,37 +185,38 @@ class _Graph:
             return True
         return node.op == "AssignVariableOp" and self._is_own(scope, node.input[1])
 
-    def _origins(self, scope: str, value: str, seen: set[tuple[str, str]] | None = None) -> Iterator[_Origin]:
+    def _origins(self, scope: str, value: str) -> Iterator[_Origin]:
         """Yield the nodes that a value may come from, through functions and what passes it on unchanged."""
-        seen = set() if seen is None else seen
-        if (scope, value) in seen:
-            return
-        seen.add((scope, value))
-        name = value.partition(":")[0]
-        node = self.nodes[scope].get(name)
-        if not scope and _tensor(value) in self._fed:
-            yield _Origin()
-        elif node is None:
-            yield from self._given(scope, name, seen)
-        elif node.op == "Identity":
-            yield from self._origins(scope, node.input[0], seen)
-        else:
-            yield _Origin(scope, node)
+        seen: set[tuple[str, str]] = set()
+        left = [(scope, value)]
+        while left:
+            scope, value = place = left.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            name = value.partition(":")[0]
+            node = self.nodes[scope].get(name)
+            if not scope and _tensor(value) in self._fed:
+                yield _Origin()
+            elif node is None:
+                given = self._given(scope, name)
+                left += given
+                if not given:
+                    yield _Origin()
+            elif node.op == "Identity":
+                left.append((scope, node.input[0]))
+            else:
+                yield _Origin(scope, node)
 
-    def _given(self, function: str, argument: str, seen: set[tuple[str, str]]) -> Iterator[_Origin]:
-        """Yield the nodes that a function's argument may come from, at every place where it is called."""
+    def _given(self, function: str, argument: str) -> list[tuple[str, str]]:
+        """Return where an argument comes from, as scope and value a call; none if it cannot be told."""
         arguments = self._functions[function].signature.input_arg if function else ()
         has_lists = any(each.number_attr or each.type_list_attr for each in arguments)
         place = next((n for n, each in enumerate(arguments) if each.name == argument), None)
         calls = self._calls.get(self._group(function), []) if function else []
-        if place is None or has_lists or not calls:
-            yield _Origin()
-            return
-        for call in calls:
-            if place < len(call.inputs):
-                yield from self._origins(call.scope, call.inputs[place], seen)
-            else:
-                yield _Origin()
+        if place is None or has_lists or any(place >= len(call.inputs) for call in calls):
+            return []
+        return [(call.scope, call.inputs[place]) for call in calls]
 
 
 def _by_name(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +242,9 @@ def test_the_way_to_an_own_file_cannot_be_bent(harmless: SavedModel) -> None:
             check_graph(bent)
 
 
-def tower(meta: Any, op: str, name: str, base: str) -> str:
-    """Add six values, each made of the one before, twice; return the last."""
-    for level in range(6):
+def tower(meta: Any, op: str, name: str, base: str, levels: int = 6) -> str:
+    """Add values, each made of the one before, twice; return the last."""
+    for level in range(levels):
         first = ["given"] if op == "Select" else []
         meta.graph_def.node.add(name=f"{name}{level}", op=op, input=[*first, base, base])
         base = f"{name}{level}"
@@ -276,6 +277,20 @@ def test_names_made_of_one_another_are_asked_about_once_each(
         with pytest.raises(UnsafeOp, match="node 'read' is a ReadFile"):
             check_graph(harmless)
     assert asked < 1000
+
+
+@pytest.mark.parametrize(
+    ("op", "why"), [("Identity", ""), ("Pack", "node 'read' is a ReadFile: .* in too many steps")]
+)
+def test_a_name_is_followed_as_far_as_it_goes_or_the_graph_is_refused(
+    harmless: SavedModel, op: str, why: str
+) -> None:
+    """However many nodes pass it on; where each makes a new one of the last, to some depth."""
+    meta = harmless.meta_graphs[0]
+    asset = meta.asset_file_def[0].tensor_info.name
+    meta.graph_def.node.add(name="read", op="ReadFile", input=[tower(meta, op, "high", asset, 3000)])
+    with pytest.raises(UnsafeOp, match=why) if why else nullcontext():
+        check_graph(harmless)
 
 
 SOUNDS_LIKE_FILES = re.compile(
