@@ -21,7 +21,7 @@ from seqserve.models.check.pipeline import Pipeline, name_and_version, pipeline
 from seqserve.models.config import ConfigInvalid, in_short
 from seqserve.models.draft import Draft, tensor_spec
 from seqserve.service import errors
-from seqserve.service.contract.digest import check_digests, file_hashes
+from seqserve.service.contract.digest import check_digests, file_hashes, version_files
 from seqserve.service.contract.manifest import FILE_NAME, MANIFEST_SIGNATURE, Example, Manifest
 from seqserve.service.contract.manifest_file import dump_manifest
 from seqserve.service.contract.padding import pad_batch
@@ -111,6 +111,8 @@ def publish(source: Path, root: Path, version: int | None = None) -> Path:
     with _aside(target, ".publish-") as aside:
         copy = aside / target.name
         try:
+            for _ in version_files(source):  # refuses what lies too deep to be copied
+                pass
             shutil.copytree(source, copy)
         except OSError as error:
             first = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror

@@ -106,6 +106,9 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyt
     assert publish(source, root) == root / "shop" / "1"
     with pytest.raises(ConfigInvalid, match=r"shop/9 does not exist: MODEL/NUMBER is expected"):
         publish(source.with_name("9"), root)
+    (source / "/".join("d" * 900)).mkdir(parents=True)
+    with pytest.raises(errors.FileChanged, match="folders lie too deep"):
+        publish(source, root)
 
 
 def _failing(number: int) -> Callable[..., None]:
