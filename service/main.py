@@ -29,6 +29,8 @@ from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.queue import Budget
 from seqserve.service.core.readiness import Readiness
 from seqserve.service.core.scheduler import Scheduler
+from seqserve.service.core.sessions.sessions import Bounds, Sessions
+from seqserve.service.core.sessions.store import MemoryStore, Store
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.descriptors import OPS_CONNECTIONS
@@ -88,7 +90,8 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     readiness = Readiness(backend, settings.ready_models, settings.ready_grace_seconds)
     catalog = Catalog(backend, runner, metrics, settings.device, readiness=readiness)
     limits = make_limits(settings)
-    gateway = Gateway(catalog, runner, metrics, settings.max_items, limits=limits)
+    sessions = Sessions(catalog, runner, make_store(settings, metrics), metrics, session_bounds(settings))
+    gateway = Gateway(catalog, runner, metrics, settings.max_items, limits=limits, sessions=sessions)
     tls = Tls.of(settings, metrics.registry)
     entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
     in_flight = BytesInFlight(settings.body_bytes_in_flight, Memory.of_glibc().left)
@@ -126,6 +129,16 @@ def make_limits(settings: Settings) -> Limits:
         settings.principal_cells,
     )
     return Limits(shares)
+
+
+def session_bounds(settings: Settings) -> Bounds:
+    """Return what a session may be."""
+    return Bounds(settings.session_seconds, settings.session_replay_events, settings.session_bytes)
+
+
+def make_store(settings: Settings, metrics: Metrics) -> Store:
+    """Return where sessions are kept."""
+    return MemoryStore(settings.session_memory_bytes, settings.session_seconds, metrics)
 
 
 def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[], int] = cores) -> Backend:

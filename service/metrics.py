@@ -114,6 +114,16 @@ class Metrics:
         )
 
         self.rest_connections = self._gauge("rest_connections", "Open REST connections.", ()).labels()
+        self.sessions = self._gauge("sessions", "Sessions in this process's memory.", ()).labels()
+        self.session_bytes = self._gauge("session_bytes", "Bytes that they take.", ()).labels()
+        self.sessions_dropped = self._counter(
+            "sessions_dropped", "Sessions that the memory forgot: for their age, or for room.", ("why",)
+        )
+        self.session_moves = self._counter(
+            "session_moves",
+            "Sessions that met another version: moved to it, kept theirs, or expired.",
+            ("outcome",),
+        )
 
     def of(self, family: Family[S], *labels: str) -> S:
         """Return the family's series of these labels.

@@ -14,6 +14,7 @@ TABLE: dict[Code, tuple[int, grpc.StatusCode]] = {
     Code.PERMISSION_DENIED: (403, grpc.StatusCode.PERMISSION_DENIED),
     Code.NOT_FOUND: (404, grpc.StatusCode.NOT_FOUND),
     Code.FAILED_PRECONDITION: (400, grpc.StatusCode.FAILED_PRECONDITION),
+    Code.ABORTED: (409, grpc.StatusCode.ABORTED),
     Code.RESOURCE_EXHAUSTED: (429, grpc.StatusCode.RESOURCE_EXHAUSTED),
     Code.DEADLINE_EXCEEDED: (504, grpc.StatusCode.DEADLINE_EXCEEDED),
     Code.UNAVAILABLE: (503, grpc.StatusCode.UNAVAILABLE),

@@ -233,6 +233,21 @@ def natural_values(feature: Feature, encoded: Array) -> Array:
     return np.expm1(times) if feature.transform == "log1p" else times
 
 
+def plain_values(feature: Feature, values: Any) -> Any:
+    """Return values a step, which an encoder has taken, as JSON has them; of timestamps, whole microseconds.
+
+    Returns:
+        Labels; numbers, rows of them where the feature is wider; or `{"timestamps": [...]}`.
+    """
+    if isinstance(feature, Categories):
+        return [_label(value, step) for step, value in enumerate(_column(values))]
+    if isinstance(values, Mapping):
+        return {"timestamps": _instants(values["timestamps"]).tolist()}
+    width = feature.width if isinstance(feature, Numbers) else 1
+    table = _table(values, width)
+    return table.tolist() if width > 1 else table[:, 0].tolist()
+
+
 # --- elapsed time ---------------------------------------------------------------------------------
 
 

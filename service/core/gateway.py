@@ -4,8 +4,8 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,11 +13,13 @@ from seqserve.service import errors
 from seqserve.service.contract.items import Body, FailedItem, Fault, Item
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.entries import late
-from seqserve.service.core.items import ItemRunner
+from seqserve.service.core.items import Admission, ItemRunner
 from seqserve.service.core.limits import Limits, Shares
-from seqserve.service.core.recorder import Recorder
+from seqserve.service.core.recorder import Record, Recorder
+from seqserve.service.core.sessions.session import Session
+from seqserve.service.core.sessions.sessions import Append, Appended, Sessions, in_memory
 from seqserve.service.core.standing import VersionReport
-from seqserve.service.core.tasks import Tasks
+from seqserve.service.core.tasks import SEQUENCE, Tasks
 from seqserve.service.core.types import (
     NOBODY,
     Answered,
@@ -54,12 +56,14 @@ class Gateway:
         clock: Callable[[], float] = perf_counter,
         *,
         limits: Limits | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._limits = limits if limits is not None else Limits(Shares())
         self._catalog = catalog
         self._runner = runner
         self._recorder = Recorder(metrics, catalog.__contains__, clock)
         self._max_items = max_items
+        self._sessions = sessions or in_memory(catalog, runner, metrics)
         self._open = _Open()
         self._leaving = False
         self._draining = False
@@ -106,14 +110,14 @@ class Gateway:
             QueueFull: the queue has no room, or no time, for one more row, taken to be as long as the others.
         """
         if not call.principal.may(task.verb, ref.name):
-            with self._recorder.request(task, ref, call):
+            with self._recorder.request(task.verb, ref, call):
                 self._permit(task, ref, call)
         if self._draining:
             return  # `answer` says so
         try:
             self._runner.check_room(ref.name, call.deadline, call.principal.name)
         except errors.QueueFull as error:
-            self._recorder.refused(task, ref, call, error)
+            self._recorder.refused(task.verb, ref, call, error)
             raise
 
     async def answer(self, task: Task, ref: ModelRef, asked: Asked, call: Call) -> Answered:
@@ -122,7 +126,7 @@ class Gateway:
         Raises:
             SeqserveError: the request is at fault, no version can answer it, or every item failed.
         """
-        with self._open, self._recorder.request(task, ref, call) as record:
+        with self._open, self._recorder.request(task.verb, ref, call) as record:
             call.visit.items = asked.count
             self._permit(task, ref, call)
             served = await self._find(task, ref, call)
@@ -144,6 +148,45 @@ class Gateway:
             items = _settled(task.body_member, outcomes)
             return Answered(served.model, served.version, served.digest, items)
 
+    async def create_session(self, ref: ModelRef, call: Call) -> Session:
+        """Make a live sequence of a model, before any event.
+
+        Raises:
+            WrongTask, StepUnsupported; SessionsUnavailable; what looking the model up raises.
+        """
+        with self._asking("create_session", ref, call) as record:
+            served = await self._find(SEQUENCE, ref, call)
+            record.version(served.model, served.version)
+            return await self._sessions.create(served, ref, call)
+
+    async def append(self, ref: ModelRef, id: str, asked: Append, call: Call) -> Appended:
+        """Append events to a session, and answer after the last of them.
+
+        Raises:
+            SeqserveError: see `Sessions.append`. Where it is not known whether anything was appended, the
+                same append again will tell.
+        """
+        with self._asking("append", ref, call) as record:
+            call.visit.items = 1
+            try:
+                appended = await self._sessions.append(ref, id, asked, call, self._admission(call))
+            except SeqserveError as error:
+                record.items([error])
+                raise
+            record.version(ref.name, appended.session.version)
+            record.items([appended.prediction])
+            return appended
+
+    async def session(self, ref: ModelRef, id: str, call: Call) -> Session:
+        """Return a session; raises SessionNotFound, SessionsUnavailable."""
+        with self._asking("get_session", ref, call):
+            return await self._sessions.get(ref, id, call)
+
+    async def delete_session(self, ref: ModelRef, id: str, call: Call) -> None:
+        """Forget a session; raises SessionNotFound, SessionsUnavailable."""
+        with self._asking("delete_session", ref, call):
+            await self._sessions.delete(ref, id, call)
+
     async def drain(self, seconds: float) -> None:
         """Take no new request, and wait up to `seconds` for those that are open."""
         self._draining = True
@@ -152,6 +195,20 @@ class Gateway:
                 await self._open.none()
         except TimeoutError:
             pass  # the transports cancel what is left
+
+    @contextmanager
+    def _asking(self, verb: str, ref: ModelRef, call: Call) -> Iterator[Record]:
+        """Answer something about sessions: a context, counted; who may predict may do that.
+
+        Raises:
+            PermissionDenied, Draining; ModelNotFound.
+        """
+        with self._open, self._recorder.request(verb, ref, call) as record:
+            self._permit(SEQUENCE, ref, call)
+            if self._draining:
+                raise _draining()
+            self._catalog.versions(ref.name)
+            yield record
 
     def _permit(self, task: Task, ref: ModelRef, call: Call) -> None:
         """Refuse what the caller may not ask, before anything is looked up; raises PermissionDenied."""
@@ -171,11 +228,17 @@ class Gateway:
         return served
 
     async def _run(self, served: Served, body: Body, call: Call, paid: int = 0) -> list[Outcome]:
+        admission = self._admission(call, paid)
+        return await self._runner.run(served, body, call.deadline, admission, call.principal.name)
+
+    def _admission(self, call: Call, paid: int = 0) -> Admission:
+        """Return what takes a request's cells of its principal's share, and writes them down."""
+
         def admission(cells: int) -> AbstractContextManager[None]:
             call.visit.cells = cells
             return self._limits.computing(call.principal.name, cells, paid)
 
-        return await self._runner.run(served, body, call.deadline, admission, call.principal.name)
+        return admission
 
     def _converted(self, task: Task, asked: Asked) -> Body:
         """Convert a request that is not too long.

@@ -5,16 +5,18 @@ will serve it.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 from seqserve.service.contract.items import Body
+from seqserve.service.contract.manifest import STEP_SIGNATURE
+from seqserve.service.contract.padding import Row
 from seqserve.service.core.entries import BatchKey, Entry, cells_of
 from seqserve.service.core.limits import ANY_NUMBER
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.turns import Turn
-from seqserve.service.core.types import Encoded, Outcome, Plan, Served
+from seqserve.service.core.types import Encoded, Outcome, Outputs, Plan, Served
 from seqserve.service.errors import (
     DeadlineExceeded,
     RequestTooCostly,
@@ -86,6 +88,40 @@ class ItemRunner:
             except DeadlineExceeded as error:
                 return [error.at() if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def advance(
+        self,
+        served: Served,
+        events: Sequence[Row],
+        state: Outputs,
+        deadline: float,
+        admission: Admission,
+        principal: str,
+    ) -> Outputs:
+        """Take a recurrent model through events, one after the other, each in a batch with whatever fits.
+
+        Args:
+            events: at least one, each the inputs of `step` but for its state.
+            state: what it starts from, by name.
+
+        Returns:
+            The outputs after the last event, the new state among them.
+
+        Raises:
+            RequestTooCostly; RateLimited, QueueFull, Draining; DeadlineExceeded; what the backend raises.
+        """
+        if len(events) > self._most:
+            raise _too_costly(len(events), len(events), len(events), self._most)
+        key = BatchKey(served, STEP_SIGNATURE, ())
+        with admission(len(events)), self._scheduler.calling(key, deadline, principal) as caller:
+            for place, event in enumerate(events):
+                self._scheduler.submit(caller, {place: Row({**state, **event.inputs}, 1)}, [1])
+                (entry,) = await caller.settled()
+                if isinstance(entry.outcome, SeqserveError):
+                    raise entry.outcome
+                assert entry.outcome is not None  # that is what settled means
+                state = entry.outcome
+        return state
 
     def check_room(self, model: str, deadline: float, principal: str = "") -> None:
         """Raise QueueFull if one more row, taken to be as long as the others, would be refused."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from seqserve.service import errors
-from seqserve.service.core.types import Call, ModelRef, Outcome, Task
+from seqserve.service.core.types import Call, ModelRef, Outcome
 from seqserve.service.errors import OK, SeqserveError
 from seqserve.service.metrics import NONE, OTHER, Metrics
 
@@ -34,16 +34,20 @@ class Recorder:
         self._is_known = is_known
         self._clock = clock
 
-    def request(self, task: Task, ref: ModelRef, call: Call) -> "Record":
-        """Return the record of a request that begins; it is a context, to be left when the request ends."""
+    def request(self, verb: str, ref: ModelRef, call: Call) -> "Record":
+        """Return the record of a request that begins; it is a context, to be left when the request ends.
+
+        Args:
+            verb: what is asked of the model, out of a closed set.
+        """
         model = ref.name if self._is_known(ref.name) else OTHER
         call.visit.model = model
-        return Record(self._metrics, task, call, (model, NONE), self._clock)
+        return Record(self._metrics, verb, call, (model, NONE), self._clock)
 
-    def refused(self, task: Task, ref: ModelRef, call: Call, error: SeqserveError) -> None:
+    def refused(self, verb: str, ref: ModelRef, call: Call, error: SeqserveError) -> None:
         """Count a request that was refused on arrival, before it was read."""
         self._metrics.of(self._metrics.rejected, error.reason).inc()
-        self.request(task, ref, call).end(error.code.value, error.reason)
+        self.request(verb, ref, call).end(error.code.value, error.reason)
 
 
 class Record:
@@ -52,13 +56,13 @@ class Record:
     def __init__(
         self,
         metrics: Metrics,
-        task: Task,
+        verb: str,
         call: Call,
         labels: tuple[str, str],
         clock: Callable[[], float],
     ) -> None:
         self._metrics = metrics
-        self._task = task
+        self._verb = verb
         self._call = call
         self._labels = labels  # of the model and the version
         self._clock = clock
@@ -95,11 +99,11 @@ class Record:
         """Count and time the request."""
         metrics, seconds = self._metrics, self._clock() - self._started
         metrics.of(metrics.requests, *self._outcome_labels(code, reason)).inc()
-        times = metrics.of(metrics.request_seconds, *self._labels, self._task.verb, self._call.transport)
+        times = metrics.of(metrics.request_seconds, *self._labels, self._verb, self._call.transport)
         times.observe(seconds)
 
     def _outcome_labels(self, code: str, reason: str) -> tuple[str, ...]:
-        return (*self._labels, self._task.verb, self._call.transport, code, reason)
+        return (*self._labels, self._verb, self._call.transport, code, reason)
 
 
 def ending(error: BaseException | None, is_late: bool = False) -> tuple[str, str]:

@@ -8,6 +8,7 @@ Raised everywhere below the transports; turned into HTTP and gRPC by `service.st
       ├── PermissionDenied     the caller is known, and may not do this
       ├── NotFound             no such model, version, label or route
       ├── FailedPrecondition   the model is there but cannot do this, or was refused
+      ├── Aborted              made for another state of a session; look at it and decide
       ├── ResourceExhausted    too much is queued; come back later
       ├── DeadlineExceeded     the caller's time is up
       ├── Unavailable          nothing to answer with now; retry
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seqserve.service.errors.base import (
+    Aborted as Aborted,
     Code as Code,
     FailedPrecondition as FailedPrecondition,
     Internal as Internal,
@@ -281,6 +283,45 @@ class PadCollision(InvalidArgument):
     """A real step looks exactly like padding to the model, which would drop it."""
 
     reason = "PAD_COLLISION"
+
+
+# --- both doors: sessions ------------------------------------------------------------------------
+
+
+class SessionNotFound(NotFound):
+    """There is no such session of this caller; one that was deleted, or not used for too long, is none."""
+
+    reason = "SESSION_NOT_FOUND"
+
+
+class SessionExpired(FailedPrecondition):
+    """The session's model version is gone, and the session cannot move to another one."""
+
+    reason = "SESSION_EXPIRED"
+
+
+class StepUnsupported(FailedPrecondition):
+    """The model cannot be taken from event to event, so that it has no sessions; the message says why."""
+
+    reason = "STEP_UNSUPPORTED"
+
+
+class EventGap(Aborted):
+    """The first event's number is beyond the session's next one; those between are missing."""
+
+    reason = "EVENT_GAP"
+
+
+class EventConflict(Aborted):
+    """The session has other events at these numbers."""
+
+    reason = "EVENT_CONFLICT"
+
+
+class SessionsUnavailable(Unavailable):
+    """The store of sessions cannot be reached; an append may be sent again, with the same number."""
+
+    reason = "SESSIONS_UNAVAILABLE"
 
 
 # --- both doors: the service --------------------------------------------------------------------

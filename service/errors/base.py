@@ -23,6 +23,7 @@ class Code(StrEnum):
     PERMISSION_DENIED = "PERMISSION_DENIED"
     NOT_FOUND = "NOT_FOUND"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    ABORTED = "ABORTED"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     UNAVAILABLE = "UNAVAILABLE"
@@ -106,6 +107,12 @@ class FailedPrecondition(SeqserveError):
     """What the request names exists but cannot serve it."""
 
     code = Code.FAILED_PRECONDITION
+
+
+class Aborted(SeqserveError):
+    """The request was made for another state of things than there is now."""
+
+    code = Code.ABORTED
 
 
 class ResourceExhausted(SeqserveError):

@@ -157,6 +157,16 @@ class Settings(BaseSettings):
         description="batches run at once; absent: 2 at each address of TensorFlow Serving (one computes, one "
         "is prepared), or for models in this process one for each of its cores, 2 on a GPU",
     )
+    session_seconds: Seconds = Field(
+        604_800.0, description="seconds after which a session is forgotten that nothing was appended to"
+    )
+    session_memory_bytes: Count = Field(
+        256 * 2**20, description="most bytes of all sessions in this process's memory"
+    )
+    session_bytes: Count = Field(2**20, description="most bytes of one session: its events and its state")
+    session_replay_events: Count = Field(
+        256, description="most events of a session that moves to a new version, which replays them"
+    )
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
     ready_models: Literal["all", "one"] = Field(
         "all", description="how many of the models must have been callable once before this is ready"
@@ -228,6 +238,7 @@ THEMES = {
     "grpc_message_bytes": "gRPC calls and messages",
     "default_timeout": "Timeouts",
     "max_message_bytes": "Requests, batches and the queue",
+    "session_seconds": "Sessions",
     "poll_seconds": "New versions, readiness",
     "lame_duck_seconds": "Stopping, logs",
 }

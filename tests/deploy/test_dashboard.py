@@ -135,6 +135,10 @@ def test_every_metric_of_ours_is_on_the_board_or_not_worth_a_panel() -> None:
         "seqserve_batch_cells",
         "seqserve_models_listed",
         "seqserve_rest_connections",
+        "seqserve_session_bytes",
+        "seqserve_session_moves",
+        "seqserve_sessions",
+        "seqserve_sessions_dropped",
         "seqserve_tls_certificate_expiry_timestamp_seconds",
     }
 
