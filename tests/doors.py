@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import httpx
+import pytest
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2
 from prometheus_client import CollectorRegistry
@@ -21,11 +22,18 @@ from seqserve.service.contract.padding import Array, Row as Encoded
 from seqserve.service.core.entries import BatchKey, Caller, Entry
 from seqserve.service.core.limits import Shares
 from seqserve.service.core.standing import Standing
-from seqserve.service.errors import SeqserveError
+from seqserve.service.errors import SeqserveError, SessionsUnavailable
 from seqserve.service.main import Running, make_backend, running
 from seqserve.service.metrics import Metrics
 from seqserve.service.settings import Settings
-from seqserve.v1 import sequence_pb2, sequence_pb2_grpc, translation_pb2, translation_pb2_grpc
+from seqserve.v1 import (
+    sequence_pb2,
+    sequence_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+    translation_pb2,
+    translation_pb2_grpc,
+)
 from tests.reasons import reason_of as reason_of
 from tests.tfserving.reload import ModelServer, config_file
 
@@ -72,6 +80,8 @@ class Both:
 
     async def by_rest(self, row: "Row") -> Any:
         """Return a problem's reason and code, or the answer."""
+        if row.verb == "append":
+            return await appended_by_rest(self, row)
         place = f"/versions/{row.version}" if row.version is not None else ""
         place = f"/labels/{row.label}" if row.label is not None else place
         headers = self.naming(row) | ({"Grpc-Timeout": row.timeout} if row.timeout else {})
@@ -92,6 +102,8 @@ class Both:
                 return prune({"translations": [as_rest(r, "translation") for r in answer.results]}), who(
                     answer
                 )
+            if row.verb == "append":
+                return await appended_by_grpc(self, row)
             predict = sequence_pb2_grpc.SequenceServiceStub(self.channel).Predict
             answer = await predict(predict_message(row), timeout=row.seconds, metadata=metadata)
             items = [as_rest(result, "prediction") for result in answer.results]
@@ -104,7 +116,8 @@ class Both:
 class Row:
     """One request. `reason`: what both doors must say; None where both must answer.
 
-    `key`: who asks; empty: nobody; None: who the other rows are of.
+    `key`: who asks; empty: nobody; None: who the other rows are of. Of a row that appends, `before`: the
+    events that the session has; `session`: its id; None: one that is made first.
     """
 
     verb: str
@@ -116,9 +129,11 @@ class Row:
     timeout: str | None = None
     key: str | None = None
     state: Callable[[Both], None] = field(default=lambda both: None)
+    before: dict[str, Any] | None = None
+    session: str | None = None
 
     def __post_init__(self) -> None:
-        self.model = self.model or {"translate": "en-de", "predict": "shop"}[self.verb]
+        self.model = self.model or {"translate": "en-de", "predict": "shop", "append": "shop"}[self.verb]
 
     @property
     def seconds(self) -> float:
@@ -136,6 +151,12 @@ def predict(reason: str | None = None, *, sequences: Any = (SHOP,), **options: A
     """A row that predicts; arguments that a Row has are its own, the rest options."""
     own = {key: options.pop(key) for key in list(options) if key in Row.__dataclass_fields__}
     return Row("predict", {"sequences": list(sequences), **options}, reason, **own)
+
+
+def append(reason: str | None = None, *, sequence: Any = SHOP, first_event: int = 0, **options: Any) -> Row:
+    """A row that appends to a new session; arguments that a Row has are its own, the rest options."""
+    own = {key: options.pop(key) for key in list(options) if key in Row.__dataclass_fields__}
+    return Row("append", {"first_event": first_event, "sequence": sequence, **options}, reason, **own)
 
 
 def failing(error: SeqserveError) -> Callable[[Both], None]:
@@ -168,6 +189,15 @@ def thrifty(both: Both) -> None:
     both.started.gateway._runner._most = 1
 
 
+def storeless(both: Both) -> None:
+    """Let the store of sessions be out of reach."""
+
+    async def put(*_: Any) -> bool:
+        raise SessionsUnavailable("as asked")
+
+    both.started.gateway._sessions._store.put = put  # type: ignore[method-assign]
+
+
 def full(both: Both) -> None:
     """Leave no room in the queues: a row waits in each, and no batch is due."""
     scheduler = both.started.gateway._runner._scheduler
@@ -189,6 +219,7 @@ def reset(both: Both) -> None:
     both.started.gateway._limits._shares = Shares()
     both.started.gateway._runner._most = 10_000
     both.started.gateway._draining = False
+    vars(both.started.gateway._sessions._store).pop("put", None)
     both.backend.fault = None
     if both.backend.gate is not None:
         both.backend.gate.set()
@@ -252,6 +283,79 @@ def predict_message(row: Row) -> sequence_pb2.PredictRequest:
         for name, values in sequence.items():
             write_feature(added.features[name], values)
     return request
+
+
+def append_message(row: Row, body: dict[str, Any], session: str) -> session_pb2.AppendRequest:
+    """Write a REST body as the message that asks the same of a session."""
+    options = {key: value for key, value in body.items() if key != "sequence"}
+    request = session_pb2.AppendRequest(model=selector(row), session_id=session, **options)
+    for name, values in body["sequence"].items():
+        write_feature(request.sequence.features[name], values)
+    return request
+
+
+async def appended_by_rest(both: Both, row: Row) -> Any:
+    """Make a session, and append to it; return a problem's reason and code, or the answer."""
+    place = f"/versions/{row.version}" if row.version is not None else ""
+    place = f"/labels/{row.label}" if row.label is not None else place
+    url, id, headers = f"/v1/models/{row.model}{place}/sessions", row.session, both.naming(row)
+    bodies = [row.body] if row.before is None else [{"first_event": 0, "sequence": row.before}, row.body]
+    content: dict[str, Any] = {}
+    if id is None:
+        response = await both.rest.post(url, headers=headers)
+        content = response.json()
+        id = content["session"]["id"] if response.status_code == 200 else ""
+    for body in bodies if id else ():
+        response = await both.rest.post(f"{url}/{id}:append", json=body, headers=headers)
+        content = response.json()
+    if response.status_code != 200:
+        return content["reason"], content["code"]
+    shown = (await both.rest.get(f"{url}/{id}", headers=headers)).json()["session"]
+    assert shown == content["session"]
+    answer = {"prediction": content["prediction"], "next_event": content["session"]["next_event"]}
+    return prune(answer), content["session"]["model"]
+
+
+async def appended_by_grpc(both: Both, row: Row) -> Any:
+    """Do the same by messages, the last one in a stream."""
+    stub: Any = session_pb2_grpc.SessionServiceStub(both.channel)
+    metadata, id = tuple(both.naming(row).items()), row.session
+    if id is None:
+        request = session_pb2.CreateSessionRequest(model=selector(row))
+        id = (await stub.CreateSession(request, metadata=metadata)).session.id
+    if row.before is not None:
+        before = append_message(row, {"first_event": 0, "sequence": row.before}, id)
+        await stub.Append(before, metadata=metadata)
+    last = append_message(row, row.body, id)
+    streamed = await streamed_append(stub, last, metadata)
+    if streamed.WhichOneof("outcome") == "error":
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Append(last, metadata=metadata, timeout=20)
+        info = error_details_pb2.ErrorInfo()
+        assert streamed.error.details[0].Unpack(info)
+        assert (info.reason, streamed.error.code) == (reason_of(caught.value), caught.value.code().value[0])
+        raise caught.value
+    answer = await stub.Append(last, metadata=metadata, timeout=20)
+    assert streamed.appended.session == answer.session
+    shown = await stub.GetSession(
+        session_pb2.GetSessionRequest(model=selector(row), session_id=id), metadata=metadata
+    )
+    assert shown.session == answer.session
+    item = MessageToDict(
+        answer.prediction, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    item["heads"] = {name: head_as_rest(kind) for name, kind in item["heads"].items()}
+    return prune({"prediction": item, "next_event": answer.session.next_event}), who(answer.session)
+
+
+async def streamed_append(
+    stub: Any, request: session_pb2.AppendRequest, metadata: Any
+) -> session_pb2.AppendStreamResponse:
+    """Append by a stream of one, and return what came."""
+    asked = iter([session_pb2.AppendStreamRequest(append=request)])
+    (answer,) = [answer async for answer in stub.AppendStream(asked, metadata=metadata, timeout=20)]
+    assert answer.request == 0
+    return answer  # type: ignore[no-any-return]
 
 
 def selector(row: Row) -> dict[str, Any]:

@@ -58,6 +58,15 @@ class PredictBody(Body):
     seed: int | None = Field(None, description="for models that draw at random; theirs if absent")
 
 
+class AppendBody(Body):
+    """Events for a session: those that follow the ones it has, or again those that it may have."""
+
+    first_event: int = Field(description="the number of the first of them, counted from 0")
+    sequence: dict[str, Any] = Field(description="the events: by feature, as a sequence of PredictBody")
+    top_k: int = Field(1, description="how many labels `top` lists, best first")
+    heads: list[str] | None = Field(None, description="which heads to answer; all if absent; at most 1000")
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """What became of one item; each task has a class of its own."""

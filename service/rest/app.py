@@ -20,6 +20,7 @@ from seqserve.service.rest.handlers import JSON, Handlers
 from seqserve.service.rest.outside import outside
 from seqserve.service.rest.pages import page_routes
 from seqserve.service.rest.routes import Route, Routes
+from seqserve.service.rest.sessions import Sessions, session_routes
 from seqserve.service.settings import Settings
 
 MODELS = "/v1/models"
@@ -44,7 +45,8 @@ def create_app(
     """
     in_flight = in_flight or BytesInFlight(settings.body_bytes_in_flight)
     handlers = Handlers(gateway, metrics.registry, settings, in_flight)
-    routes = [*_asking(handlers, gateway.tasks), *_looking(handlers), *_probing(handlers)]
+    sessions = _sessions(gateway, settings, in_flight)
+    routes = [*_asking(handlers, gateway.tasks), *sessions, *_looking(handlers), *_probing(handlers)]
     if settings.ops_port is None:
         routes += _operating(handlers)
         routes += _describing(routes, gateway.tasks, settings)
@@ -54,9 +56,11 @@ def create_app(
 
 def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance) -> ASGIApp:
     """Return what operators may have a port of their own for: health, metrics and pages, open to anybody."""
-    handlers = Handlers(gateway, metrics.registry, settings, BytesInFlight(settings.body_bytes_in_flight))
+    in_flight = BytesInFlight(settings.body_bytes_in_flight)
+    handlers = Handlers(gateway, metrics.registry, settings, in_flight)
     own = [*_probing(handlers), *_operating(handlers)]
-    told = [*_asking(handlers, gateway.tasks), *_looking(handlers), *own]
+    sessions = _sessions(gateway, settings, in_flight)
+    told = [*_asking(handlers, gateway.tasks), *sessions, *_looking(handlers), *own]
     return _edge([*own, *_describing(told, gateway.tasks, settings)], settings, entrance, None)
 
 
@@ -77,6 +81,11 @@ def _asking(handlers: Handlers, tasks: Tasks) -> list[Route]:
         for place in PLACES
         for task in tasks.values()
     ]
+
+
+def _sessions(gateway: Gateway, settings: Settings, in_flight: BytesInFlight) -> list[Route]:
+    places = tuple(f"{MODELS}{place}" for place in PLACES)
+    return session_routes(Sessions(gateway, settings, in_flight), places)
 
 
 def _looking(handlers: Handlers) -> list[Route]:

@@ -7,7 +7,7 @@ one, in turns with other requests.
 import re
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -21,6 +21,7 @@ from seqserve.service.errors import Violation
 from seqserve.service.rest.codings import coding, decoded
 from seqserve.service.rest.outline import MOST_MEMBERS, Bounds, Items, Marks, look, outline
 
+B = TypeVar("B", bound=Body)
 SMALL = 64 * 1024
 """Bytes of a body that is read at once: a millisecond or two, whatever is in them."""
 MOST_FAULTS = 20
@@ -52,8 +53,36 @@ async def read_asked(request: Request, task: Task, bounds: Bounds, became: Calla
     return _asked_of(_table(data), task)
 
 
-async def read_json(request: Request, limit: int, became: Callable[[int], None]) -> bytes:
+async def read_body(
+    request: Request, kind: type[B], limit: int, setting: str, became: Callable[[int], None]
+) -> B:
+    """Read a small body of a kind.
+
+    Args:
+        limit: bytes, decompressed, that `setting` allows.
+        became: see `read_asked`.
+
+    Raises:
+        UnsupportedMediaType, BodyTooLarge, MalformedJson: see `read_asked`.
+    """
+    return _checked(_table(await read_json(request, limit, became, setting)), kind)
+
+
+def has_body(request: Request) -> bool:
+    """Tell whether a request comes with a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in request.scope["headers"]
+    )
+
+
+async def read_json(
+    request: Request, limit: int, became: Callable[[int], None], setting: str = "max_message_bytes"
+) -> bytes:
     """Read a body's JSON, decompressed, without a byte order mark.
+
+    Args:
+        setting: that the limit is of.
 
     Raises:
         UnsupportedMediaType, BodyTooLarge, MalformedJson: see `read_asked`.
@@ -64,11 +93,15 @@ async def read_json(request: Request, limit: int, became: Callable[[int], None])
     declared = headers.get(b"content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         message = f"the body has {declared} bytes, more than the limit of {limit}"
-        raise errors.BodyTooLarge(message, limit="max_message_bytes")
-    if name is None:
-        data = await _as_it_comes(request, limit)
-    else:
-        data = await _gathered(decoded(request.stream(), name), limit, became)
+        raise errors.BodyTooLarge(message, limit=setting)
+    try:
+        if name is None:
+            data = await _as_it_comes(request, limit)
+        else:
+            data = await _gathered(decoded(request.stream(), name), limit, became)
+    except _TooLarge:
+        message = f"the body has more bytes than the limit of {limit}"
+        raise errors.BodyTooLarge(message, limit=setting) from None
     if b"\0" in data[:4] or data.startswith(OTHER_MARKS):  # which no JSON in UTF-8 has
         raise errors.MalformedJson("the body looks like UTF-16 or UTF-32; JSON in UTF-8 is wanted")
     return data.removeprefix(MARK)
@@ -96,10 +129,13 @@ async def _gathered(parts: AsyncIterator[bytes], limit: int, became: Callable[[i
     return bytes(data)
 
 
+class _TooLarge(Exception):
+    """More bytes came than may."""
+
+
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        message = f"the body has more bytes than the limit of {limit}"
-        raise errors.BodyTooLarge(message, limit="max_message_bytes")
+        raise _TooLarge
 
 
 def _check_type(given: str) -> None:
@@ -178,7 +214,7 @@ def _with_items(table: dict[str, Any], task: Task, items: Items) -> Body:
     return _checked({**table, task.body_member: []}, task.body).model_copy(update={task.body_member: items})
 
 
-def _checked(table: dict[str, Any], kind: type[Body]) -> Body:
+def _checked(table: dict[str, Any], kind: type[B]) -> B:
     """Check an object to be a body of `kind`.
 
     Raises:

@@ -64,7 +64,7 @@ class Handlers:
 
     async def answer(self, task: Task, request: Request, call: Call) -> Response:
         """Answer the items of a request's body."""
-        ref = _ref(request)
+        ref = model_ref(request)
         self._gateway.check_room(task, ref, call)
         held = self._in_flight.hold()
         try:
@@ -88,7 +88,8 @@ def as_json(content: Any) -> Response:
     return Response(orjson.dumps(content), media_type=JSON)
 
 
-def _ref(request: Request) -> ModelRef:
+def model_ref(request: Request) -> ModelRef:
+    """Return the model that a path names; raises VersionNotFound where its version is no number."""
     given = request.path_params
     version = given.get("version")
     if version is None:

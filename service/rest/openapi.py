@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from seqserve.service import errors
-from seqserve.service.contract.items import FailedItem
+from seqserve.service.contract.items import AppendBody, FailedItem, Prediction
 from seqserve.service.core.tasks import Tasks
 from seqserve.service.core.types import Task
 from seqserve.service.rest.problems import MEDIA_TYPE, SCHEMA
@@ -33,6 +33,7 @@ SCHEMES = {
 IN_PATHS = {
     "model": {"description": "the model's name", "schema": {"type": "string"}},
     "version": {"description": "the number of one of its versions", "schema": {"type": "integer"}},
+    "session": {"description": "the session's id", "schema": {"type": "string"}},
     "label": {"description": "a label that stands for one of its versions", "schema": {"type": "string"}},
 }
 HEADERS = [
@@ -48,12 +49,43 @@ ANYWHERE = (400, 408, 431, 503)
 """Statuses that any path may answer with; the others below, those that ask a model or tell of it."""
 ABOUT_MODELS = (*ANYWHERE, 401, 403, 404, 429)
 ASKING = (*ABOUT_MODELS, 413, 415, 500, 504)
+TOLD = (*ASKING, 409)
 SECONDS = {"schema": {"type": "integer"}, "description": "seconds after which to try again"}
 HEADERS_OF: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "how to say who calls"}},
     415: {"Accept-Encoding": {"schema": {"type": "string"}, "description": "encodings that are read"}},
     429: {"Retry-After": SECONDS},
     503: {"Retry-After": SECONDS},
+}
+
+
+MODEL = {
+    "type": "object",
+    "description": "who answered",
+    "properties": {"name": {"type": "string"}, "version": {"type": "integer"}, "digest": {"type": "string"}},
+}
+SESSION_REF, PREDICTION_REF = {"$ref": f"{REF}Session"}, {"$ref": f"{REF}Prediction"}
+SESSIONS: dict[str, Any] = {
+    "Session": {
+        "type": "object",
+        "required": ["id", "model", "next_event", "expires"],
+        "properties": {
+            "id": {"type": "string"},
+            "model": MODEL,
+            "next_event": {"type": "integer", "description": "how many events there have been"},
+            "expires": {
+                "type": "string",
+                "format": "date-time",
+                "description": "when it may be forgotten, unless something is appended before",
+            },
+        },
+    },
+    "SessionAnswer": {"type": "object", "required": ["session"], "properties": {"session": SESSION_REF}},
+    "AppendAnswer": {
+        "type": "object",
+        "required": ["session", "prediction"],
+        "properties": {"session": SESSION_REF, "prediction": PREDICTION_REF},
+    },
 }
 
 
@@ -101,7 +133,7 @@ def responses() -> dict[str, Any]:
         str(status): _problem(
             f"{HTTPStatus(status).phrase}: {', '.join(reasons[status])}", HEADERS_OF.get(status)
         )
-        for status in ASKING
+        for status in TOLD
     }
 
 
@@ -119,6 +151,45 @@ def asking(task: Task) -> Operation:
     )
 
 
+def _about_sessions(
+    name: str, summary: str, description: str, answer: str | None, said: str, **others: Any
+) -> Operation:
+    statuses = TOLD if others else (*ABOUT_MODELS, 504)
+    answered = _answer(answer, said, statuses)
+    return _operation(name, "sessions", summary, description, answered, parameters=HEADERS, **others)
+
+
+CREATE_SESSION = _about_sessions(
+    "create_session",
+    "Make a session",
+    "Make a live sequence of a model, before any event. With a version in the path it stays on that one, "
+    "with a label it follows the label, without either it moves to each new version.",
+    "SessionAnswer",
+    "The session.",
+)
+APPEND = _about_sessions(
+    "append",
+    "Append events to a session",
+    "Append events, all or none, and answer after the last of them as `:predict` does on the whole history. "
+    "The same events at the same number have the same answer: an append may be sent again.",
+    "AppendAnswer",
+    "The session as it is now, and the prediction.",
+    requestBody={
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": f"{REF}AppendBody"},
+                "example": {"first_event": 0, "sequence": {"event": ["visit"], "minutes": [0]}, "top_k": 3},
+            }
+        },
+    },
+)
+GET_SESSION = _about_sessions(
+    "get_session", "Show a session", "Return a session as it is now.", "SessionAnswer", "The session."
+)
+DELETE_SESSION = _about_sessions(
+    "delete_session", "Forget a session", "Forget a session.", None, "It is forgotten."
+)
 LIST_MODELS = _operation(
     "list_models",
     "models",
@@ -207,16 +278,16 @@ def _written(method: str, path: str, operation: Operation) -> dict[str, Any]:
 def schemas(tasks: Tasks) -> dict[str, Any]:
     """Return the components that the operations refer to."""
     template = REF + "{model}"
-    bodies = [(task.body, "validation") for task in tasks.values()]
+    bodies = [(kind, "validation") for kind in (*(task.body for task in tasks.values()), AppendBody)]
     _, defined = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
     components: dict[str, Any] = dict(defined["$defs"])
-    for kind in (*(task.item for task in tasks.values()), FailedItem):
+    for kind in (*(task.item for task in tasks.values()), Prediction, FailedItem):
         schema = TypeAdapter(kind).json_schema(ref_template=template, mode="serialization")
         components |= {**schema.pop("$defs", {}), kind.__name__: schema}
     answers = {
         _answer_name(task): _list_of(task.answer_member, task.item.__name__) for task in tasks.values()
     }
-    return {**components, **answers, "Problem": SCHEMA}
+    return {**components, **answers, **SESSIONS, "Problem": SCHEMA}
 
 
 def _answer_name(task: Task) -> str:
@@ -224,15 +295,6 @@ def _answer_name(task: Task) -> str:
 
 
 def _list_of(member: str, item: str) -> dict[str, Any]:
-    model = {
-        "type": "object",
-        "description": "who answered",
-        "properties": {
-            "name": {"type": "string"},
-            "version": {"type": "integer"},
-            "digest": {"type": "string"},
-        },
-    }
     either = [{"$ref": REF + item}, {"$ref": REF + "FailedItem"}]
     items = {"type": "array", "items": {"anyOf": either}}
-    return {"type": "object", "required": ["model", member], "properties": {"model": model, member: items}}
+    return {"type": "object", "required": ["model", member], "properties": {"model": MODEL, member: items}}

@@ -16,10 +16,12 @@ from seqserve.service.contract import items
 from seqserve.service.contract.items import FailedItem, PredictBody, Sampling, TranslateBody
 from seqserve.service.contract.late import Late
 from seqserve.service.contract.padding import Array
+from seqserve.service.core.sessions.session import Session
+from seqserve.service.core.sessions.sessions import Append, Appended
 from seqserve.service.core.types import Answered, ModelRef
 from seqserve.service.errors import Path
 from seqserve.service.rpc.faults import dotted, item_status
-from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
+from seqserve.v1 import model_pb2, sequence_pb2, session_pb2, translation_pb2
 
 OPTIONS = {
     **dict.fromkeys(translation_pb2.DecodeOptions.DESCRIPTOR.fields_by_name, "options"),
@@ -53,6 +55,13 @@ def predict_body(request: sequence_pb2.PredictRequest) -> PredictBody:
     given = {name: value for name, value in _present(request).items() if name in ("top_k", "seed")}
     given["sequences"] = [_Features(sequence.features) for sequence in request.sequences]
     return PredictBody.model_construct(heads=list(request.heads) or None, **given)
+
+
+def append_of(request: session_pb2.AppendRequest) -> Append:
+    """Return what is asked of a session."""
+    given = {name: value for name, value in _present(request).items() if name == "top_k"}
+    options = {"heads": list(request.heads) or None, **given}
+    return Append(request.first_event, _Features(request.sequence.features), options)
 
 
 def _present(message: Message) -> dict[str, Any]:
@@ -139,6 +148,19 @@ def predict_field(path: Path) -> str:
     return dotted(path)
 
 
+def append_field(path: Path) -> str:
+    """Return a path as a field of an AppendRequest: `sequence.features["minutes"].values[2]`."""
+    match path:
+        case ("sequence", str(feature), *rest):
+            return f"sequence.features[{json.dumps(feature, ensure_ascii=False)}]" + _inside(rest)
+    return dotted(path)
+
+
+def append_stream_field(path: Path) -> str:
+    """Return a path as a field of an AppendStreamRequest."""
+    return f"append.{append_field(path)}"
+
+
 def _inside(rest: Sequence[str | int]) -> str:
     names = [part for part in rest if isinstance(part, str)]
     return "".join([*(f".{name}" for name in names), *(f".values[{n}]" for n in rest if isinstance(n, int))])
@@ -171,6 +193,24 @@ def predict_response(answered: Answered) -> sequence_pb2.PredictResponse:
 
 def _version(answered: Answered) -> model_pb2.ModelVersion:
     return model_pb2.ModelVersion(name=answered.model, version=answered.version, digest=answered.digest)
+
+
+def append_response(appended: Appended) -> session_pb2.AppendResponse:
+    """Return a session as it is now, and the prediction."""
+    return session_pb2.AppendResponse(
+        session=session_message(appended.session), prediction=_prediction(appended.prediction)
+    )
+
+
+def session_message(session: Session) -> session_pb2.Session:
+    """Return a session, without what is in it."""
+    shown = session_pb2.Session(
+        id=session.id,
+        model=model_pb2.ModelVersion(name=session.ref.name, version=session.version, digest=session.digest),
+        next_event=session.next_event,
+    )
+    shown.expires.FromMilliseconds(round(session.expires * 1000))
+    return shown
 
 
 def _translation(item: items.Translation) -> translation_pb2.Translation:

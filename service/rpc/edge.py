@@ -13,7 +13,15 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +42,7 @@ from seqserve.service.rpc.accepting import Answer, Metadata, Unary
 from seqserve.service.rpc.calls import Calls, Context
 from seqserve.service.rpc.faults import Field, call_status, dotted
 from seqserve.service.rpc.reading import Reader
+from seqserve.service.rpc.streaming import Exchanges, Stream, Streams, Taken
 from seqserve.service.rpc.wire import check_fields
 from seqserve.service.settings import Settings
 from seqserve.service.status import grpc_status
@@ -97,12 +106,16 @@ class Edge:
         self._default_timeout = settings.default_timeout
         self._max_timeout = settings.max_timeout
         self._most_fields = settings.grpc_fields
+        self._streams = Streams(settings.grpc_append_streams)
         self._asks_for_certificates = settings.tls_client_ca is not None
 
     def around(self, name: str, handler: Any) -> Any:
         """Return what answers a method with the edge round it: of ours what `accepting` takes, or grpc's."""
         if isinstance(handler, Method):
             return self._answering(name, handler)
+        if isinstance(handler, Stream):
+            exchange = partial(self._exchange, name, handler)
+            return grpc.stream_stream_rpc_method_handler(self._streaming(name, exchange))
         if isinstance(handler, Watch):
             return grpc.stream_stream_rpc_method_handler(self._streaming(name, partial(self._watch, handler)))
         return grpc.stream_stream_rpc_method_handler(
@@ -153,6 +166,37 @@ class Edge:
         del raw
         await watch.tell(subject, context)
 
+    async def _exchange(self, name: str, stream: Stream, _: Any, context: Context, call: Call) -> None:
+        """Let each request of a call in by itself, and answer it."""
+        metadata = _metadata(context)
+
+        async def take(raw: bytes) -> Taken:
+            held = self._reader.hold()
+            try:
+                held.add(len(raw))
+                request: Any = await self._parsed(stream.request, raw, call)
+            except SeqserveError as error:
+                return Taken(held, error, held.release)
+            return Taken(stream.about(request), request, held.release)
+
+        async def respond(place: int, request: Any, before: asyncio.Task[None] | None) -> bytes:
+            try:
+                with self._crossing(name, context, metadata, is_part=True) as own:
+                    if isinstance(request, SeqserveError):
+                        raise request
+                    own.visit.bytes_in = request.ByteSize()
+                    if before is not None:
+                        await asyncio.wait({before})
+                    response = stream.answered(place, await stream.answer(request, own))
+                    packed = response.SerializeToString()
+                    own.visit.bytes_out = len(packed)
+                    return packed
+            except Exception as error:
+                return stream.failed(place, call_status(_ours(error), stream.field)).SerializeToString()
+
+        with self._streams.one():
+            await Exchanges(context, take, respond).run()
+
     async def _parsed(self, kind: type[Message], raw: bytes, call: Call) -> Message:
         call.visit.bytes_in = len(raw)
         await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
@@ -163,25 +207,32 @@ class Edge:
 
     @contextmanager
     def _crossing(
-        self, name: str, context: Context, metadata: Metadata, *, ends: bool = True
+        self,
+        name: str,
+        context: Context,
+        metadata: Metadata,
+        *,
+        ends: bool = True,
+        is_part: bool = False,
     ) -> Iterator[Call]:
         """Take a call in, and out again: a context, in which its method runs.
 
         Args:
             ends: that the method ends by itself, with an answer.
+            is_part: it is one of many requests of a call, whose own deadline may be far.
         """
         certificate = _certificate(context) if self._asks_for_certificates else ""
         credentials = _credentials(metadata, _address(context.peer()), certificate)
-        deadline = partial(self._deadline, context)
+        deadline = partial(self._deadline, context, self._default_timeout if is_part else self._max_timeout)
         is_open = name.startswith(HEALTH)
         with self._entrance.crossing(credentials, TRANSPORT, deadline, REQUEST_ID.get(), is_open) as call:
             call.visit.method = name
             self._calls.begin(ends=ends)
             yield call
 
-    def _deadline(self, context: Context) -> float:
+    def _deadline(self, context: Context, most: float) -> float:
         remaining = context.time_remaining()
-        timeout = self._default_timeout if remaining is None else min(remaining, self._max_timeout)
+        timeout = self._default_timeout if remaining is None else min(remaining, most)
         return asyncio.get_running_loop().time() + timeout
 
 
@@ -229,10 +280,15 @@ def _identify(context: Context) -> tuple[Metadata, Metadata]:
     Returns:
         The call's metadata, and what the caller is to be sent as initial metadata.
     """
-    metadata: Metadata = context.invocation_metadata() or ()  # type: ignore[assignment]  # a tuple of them
+    metadata = _metadata(context)
     echoed = request_id(str(dict(metadata).get(REQUEST_ID_KEY, "")))
     REQUEST_ID.set(echoed)
     return metadata, ((REQUEST_ID_KEY, echoed),)
+
+
+def _metadata(context: Context) -> Metadata:
+    metadata: Metadata = context.invocation_metadata() or ()  # type: ignore[assignment]  # a tuple of them
+    return metadata
 
 
 async def _pass(behaviour: Behaviour, requests: AsyncIterable[Any], context: Context, _: Call) -> None:

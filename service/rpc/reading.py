@@ -33,6 +33,10 @@ class Reader:
         self._largest = largest
         self._seconds = seconds
 
+    def hold(self) -> Held:
+        """Return what counts the bytes of a request that has come whole; it must be released."""
+        return self._in_flight.hold()
+
     @asynccontextmanager
     async def request(self, context: Context) -> AsyncIterator[bytes]:
         """Read a call's request: a context, in which its bytes are held.

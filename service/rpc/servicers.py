@@ -12,12 +12,14 @@ from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.types import Asked, Call, Task
 from seqserve.service.rpc import convert, describe
 from seqserve.service.rpc.edge import Method
+from seqserve.service.rpc.sessions import SERVICE as SESSION, Sessions
+from seqserve.service.rpc.streaming import Stream
 from seqserve.service.rpc.tasks import Rpc, Rpcs
 from seqserve.v1 import model_pb2
 
 MODEL = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
-Services = dict[str, dict[str, Method]]
+Services = dict[str, dict[str, Method | Stream]]
 """Methods by the service's full name and their own."""
 
 
@@ -34,6 +36,7 @@ def services(gateway: Gateway, rpcs: Rpcs) -> Services:
         "ListModels": Method(model_pb2.ListModelsRequest, servicers.list_models),
         "GetModel": Method(model_pb2.GetModelRequest, servicers.get_model),
     }
+    methods[SESSION] = Sessions(gateway).methods
     return methods
 
 

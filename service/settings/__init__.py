@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     grpc_connections: Count = Field(4096, description="most open gRPC connections")
     grpc_calls: Count = Field(4096, description="most open gRPC calls")
     grpc_streams: Count = Field(4096, description="most open calls of one gRPC connection")
+    grpc_append_streams: Count = Field(
+        32, description="most open streams of appends; each may hold a message that has not come whole"
+    )
     max_metadata_bytes: Count = Field(16_384, description="most bytes of a gRPC call's metadata")
     grpc_age_seconds: Rate = Field(
         0, description="seconds after which a gRPC connection is renewed; 0: never"
@@ -167,6 +170,7 @@ class Settings(BaseSettings):
     session_replay_events: Count = Field(
         256, description="most events of a session that moves to a new version, which replays them"
     )
+    max_append_bytes: Count = Field(65_536, description="largest REST body of an append, decompressed")
     poll_seconds: Seconds = Field(1.0, description="seconds between looks for new or removed versions")
     ready_models: Literal["all", "one"] = Field(
         "all", description="how many of the models must have been callable once before this is ready"

@@ -19,12 +19,12 @@ from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.errors import SeqserveError
 from seqserve.service.rest.app import create_app
 from seqserve.service.rpc.calls import Calls
-from seqserve.service.rpc.edge import DETAILS_KEY, Edge
+from seqserve.service.rpc.edge import DETAILS_KEY, Edge, Method
 from seqserve.service.rpc.reading import Reader
 from seqserve.service.rpc.servicers import services
 from seqserve.service.rpc.tasks import RPCS
 from seqserve.service.settings import Settings
-from seqserve.v1 import model_pb2, sequence_pb2, translation_pb2
+from seqserve.v1 import model_pb2, sequence_pb2, session_pb2, translation_pb2
 from tests.core import fakes
 from tests.edge.fakes import open_entrance
 from tests.fuzz import inputs, world
@@ -41,6 +41,16 @@ PATHS = (
     "/v1/models/{m}/versions/1:{v}",
     "/v1/models/{m}/labels/x:{v}",
     "/v1/models/{m}",
+)
+APPEND = session_pb2.AppendRequest(
+    model={"name": "visits"},
+    session_id=inputs.SESSION,
+    sequence={
+        "features": {
+            "event": {"strings": {"values": ["visit"]}},
+            "minutes": {"numbers": {"values": [2]}},
+        }
+    },
 )
 HONEST: dict[str, tuple[Message, ...]] = {
     "Translate": (
@@ -68,6 +78,13 @@ HONEST: dict[str, tuple[Message, ...]] = {
             ],
         ),
     ),
+    "CreateSession": (session_pb2.CreateSessionRequest(model={"name": "visits"}),),
+    "Append": (APPEND,),
+    "AppendStream": (session_pb2.AppendStreamRequest(append=APPEND),),
+    "GetSession": (
+        session_pb2.GetSessionRequest(model={"name": "visits", "version": 1}, session_id=inputs.SESSION),
+    ),
+    "DeleteSession": (session_pb2.DeleteSessionRequest(model={"name": "visits"}, session_id="x" * 22),),
     "GetModel": (model_pb2.GetModelRequest(name="echo"),),
     "ListModels": (model_pb2.ListModelsRequest(),),
 }
@@ -102,6 +119,7 @@ async def trials(findings: Findings) -> AsyncIterator[dict[str, Trial]]:
     async with fakes.running(world.answer) as core:
         core.backend.published = world.backend().published
         await core.catalog.refresh()
+        await world.live(core.gateway)
         doors = _Doors(core, findings)
         yield {"rest": doors.rest, "grpc": doors.grpc, "manifest": doors.manifest}
 
@@ -119,6 +137,7 @@ class _Doors:
             name: edge.around(f"/{service}/{name}", method)
             for service, methods in services(core.gateway, RPCS).items()
             for name, method in methods.items()
+            if isinstance(method, Method)
         }
         self._manifests = world.manifests()
 
@@ -126,7 +145,10 @@ class _Doors:
         """Call the application; beside it, now and then, a polite call, which must be answered rightly."""
         self._backend.batches.clear()
         model, verb, body = inputs.body(random)
-        path = random.choice(PATHS).format(m=model if random.random() < 0.97 else "n/o\x00", v=verb)
+        named = model if random.random() < 0.97 else "n/o\x00"
+        path = random.choice(PATHS).format(m=named, v=verb)
+        if verb.startswith("/"):
+            path = inputs.asked_at(named, verb)
         headers = [(b"content-type", b"application/json")]
         for _ in range(random.randrange(3) if random.random() < 0.3 else 0):
             given = random.choice(inputs.WORDS).encode()
@@ -187,7 +209,7 @@ class _Doors:
     async def grpc(self, random: Random) -> None:
         """Call a method as grpc does, with bytes."""
         self._backend.batches.clear()
-        name = random.choice(("Translate", "Predict", "Predict", "Predict", "GetModel", "ListModels"))
+        name = random.choice((*self._methods, "Predict", "Predict", "Append"))
         raw = inputs.message(random.choice(HONEST[name]), random)
         metadata = (("x-request-id", random.choice(inputs.WORDS)),) if random.random() < 0.2 else ()
         answer = await asyncio.create_task(self._methods[name](Context(raw, metadata)))

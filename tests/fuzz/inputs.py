@@ -11,6 +11,8 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+SESSION = "fuzzed-live-sequence-1"
+"""The id of a session that there is, of `visits`."""
 BODIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("echo", "translate", {"texts": ["two dogs run"], "beam_size": 2, "n_best": 2, "alignment": True}),
     ("echo", "translate", {"texts": ["a cat", "dogs"], "sampling": {"seed": 3}, "tokens": True}),
@@ -36,8 +38,13 @@ BODIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ]
         },
     ),
+    (
+        "visits",
+        f"/sessions/{SESSION}:append",
+        {"first_event": 0, "sequence": {"event": ["visit", 7], "minutes": [0, 2.5]}, "top_k": 2},
+    ),
 )
-"""Honest requests: model, verb and body."""
+"""Honest requests: model, verb and body; a verb that begins with a slash is the rest of the path."""
 
 NUMBERS: tuple[Any, ...] = (
     0,
@@ -95,6 +102,11 @@ def body(random: Random) -> tuple[str, str, bytes]:
     if random.random() < 0.15:
         data = _with_literal(data, random)
     return model, verb, mutated(data, random) if random.random() < 0.3 else data
+
+
+def asked_at(model: str, verb: str) -> str:
+    """Return the path that a body is for."""
+    return f"/v1/models/{model}{'' if verb.startswith('/') else ':'}{verb}"
 
 
 def _changed(value: Any, random: Random) -> Any:
@@ -193,7 +205,7 @@ def _scalar(field: FieldDescriptor, random: Random) -> Any:
         case kinds.CPPTYPE_STRING if field.type == kinds.TYPE_BYTES:
             return random.randbytes(random.randrange(9))
         case kinds.CPPTYPE_STRING:
-            return random.choice((*WORDS, "total", "x", "echo", "totals", "tickets"))
+            return random.choice((*WORDS, "total", "x", "echo", "totals", "tickets", "visits", SESSION))
         case kinds.CPPTYPE_BOOL:
             return random.random() < 0.5
         case kinds.CPPTYPE_DOUBLE | kinds.CPPTYPE_FLOAT:

@@ -26,6 +26,10 @@ SERVICES = {
     "Predict": "seqserve.v1.SequenceService",
     "GetModel": "seqserve.v1.ModelService",
     "ListModels": "seqserve.v1.ModelService",
+    **dict.fromkeys(
+        ("CreateSession", "Append", "GetSession", "DeleteSession", "AppendStream"),
+        "seqserve.v1.SessionService",
+    ),
 }
 HEADERS = (
     b"Connection: keep-alive",
@@ -121,7 +125,7 @@ class _Sender:
 
     async def grpc(self, random: Random) -> None:
         """Call a method with bytes and metadata."""
-        name = random.choice(("Translate", "Predict", "Predict", "GetModel", "ListModels"))
+        name = random.choice((*SERVICES, "Append", *("Predict",) * 5))
         path = f"/{SERVICES[name]}/{name}"
         if random.random() < 0.02:
             path = random.choice(("/a/b", "/seqserve.v1.SequenceService/None", f"{path}x"))
@@ -183,12 +187,13 @@ def _request(random: Random) -> bytes:
         (b"POST", b"POST", b"POST", b"POST", b"GET", b"HEAD", b"OPTIONS", b"PUT", b"po st")
     )
     path = random.choice(
-        (f"/v1/models/{model}:{verb}",) * 5
+        (inputs.asked_at(model, verb),) * 5
         + (
             "/healthz",
             "/metrics",
             "/docs",
             "/v1/models",
+            f"/v1/models/visits/sessions/{inputs.SESSION}",
             "/%00%ff",
             "*",
             "http://x/healthz",

@@ -13,11 +13,15 @@ import sentencepiece
 
 from seqserve.service.backend.base import Spec, Tensors
 from seqserve.service.contract.padding import Array
+from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.types import Call, ModelRef, Principal
 from seqserve.service.main import Running, running
 from seqserve.service.settings import Settings
 from tests.core.fakes import FakeBackend, as_files, echo, sequence_manifest, totals, translation_manifest
+from tests.core.sessions.fakes import visits, visits_manifest
+from tests.fuzz.inputs import SESSION
 
-ECHO, TOTALS, TICKETS = "echo", "totals", "tickets"
+ECHO, TOTALS, TICKETS, VISITS = "echo", "totals", "tickets", "visits"
 LABELS = ["Assign", "Wait", "7"]
 
 
@@ -108,15 +112,16 @@ def pieces() -> bytes:
     return model.getvalue()
 
 
-FUNCTIONS = {ECHO: beams, TOTALS: totals, TICKETS: tickets}
+FUNCTIONS = {ECHO: beams, TOTALS: totals, TICKETS: tickets, VISITS: visits}
 
 
 def backend() -> FakeBackend:
-    """Return a backend with the three models."""
+    """Return a backend with the four models."""
     made = FakeBackend(answer)
     made.put(ECHO, 1, as_files(translation_manifest(), **{"en.model": pieces()}))
     made.put(TOTALS, 1, as_files(sequence_manifest()))
     made.put(TICKETS, 1, as_files(tickets_manifest()))
+    made.put(VISITS, 1, as_files(visits_manifest()))
     return made
 
 
@@ -125,11 +130,19 @@ async def service(**settings: Any) -> AsyncIterator[Running]:
     """Run both doors on free ports of the loopback address."""
     made = backend()
     async with running(Settings(rest_port=0, grpc_port=0, poll_seconds=600, **settings), made) as started:
+        await live(started.gateway)
         forgetting = asyncio.create_task(_forget(made))
         try:
             yield started
         finally:
             forgetting.cancel()
+
+
+async def live(gateway: Gateway) -> None:
+    """Make the session that inputs are for, by its own id."""
+    asked = Call("rest", asyncio.get_running_loop().time() + 60, principal=Principal("127.0.0.1"))
+    made = await gateway.create_session(ModelRef(VISITS), asked)
+    await gateway._sessions._put(made.later(id=SESSION), None)
 
 
 async def _forget(made: FakeBackend) -> None:
@@ -141,4 +154,5 @@ async def _forget(made: FakeBackend) -> None:
 
 def manifests() -> list[bytes]:
     """Return the manifests, as the files they are."""
-    return [json.dumps(m).encode() for m in (translation_manifest(), sequence_manifest(), tickets_manifest())]
+    tables = (translation_manifest(), sequence_manifest(), tickets_manifest(), visits_manifest())
+    return [json.dumps(table).encode() for table in tables]

@@ -9,7 +9,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ class Append:
     """
 
     first_event: int
-    features: dict[str, Any]
+    features: Mapping[str, Any]
     options: dict[str, Any]
 
 
