@@ -70,7 +70,7 @@ proto: setup  ## generate the message code and stubs beside the .proto files
 
 lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs uv)
 	$(PIN) --all-extras -o requirements/dev.txt pyproject.toml
-	$(PIN) --constraint requirements/dev.txt -o requirements/gateway.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --extra redis -o requirements/gateway.txt pyproject.toml
 	$(PIN) --constraint requirements/dev.txt --extra models -o requirements/models.txt pyproject.toml
 	grep -E '^(keras|numpy|sentencepiece|tensorflow)==' requirements/dev.txt | tr -d '\\' | \
 	    $(PIN) -o requirements/bench.txt requirements/bench.in -

@@ -90,7 +90,8 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     readiness = Readiness(backend, settings.ready_models, settings.ready_grace_seconds)
     catalog = Catalog(backend, runner, metrics, settings.device, readiness=readiness)
     limits = make_limits(settings)
-    sessions = Sessions(catalog, runner, make_store(settings, metrics), metrics, session_bounds(settings))
+    store = make_store(settings, metrics)
+    sessions = Sessions(catalog, runner, store, metrics, session_bounds(settings))
     gateway = Gateway(catalog, runner, metrics, settings.max_items, limits=limits, sessions=sessions)
     tls = Tls.of(settings, metrics.registry)
     entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
@@ -107,7 +108,8 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     ops = create_ops_app(gateway, metrics, settings, entrance)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
-        _closing(backend),
+        _closing(backend, "the backend"),
+        _closing(store, "the store of sessions"),
         _ops(ops, settings, metrics, entrance, in_flight) as ops_port,
         _rest(rest_server) as (rest, rest_port),
         _rpc(gateway, catalog, settings, entrance, in_flight, tls) as (rpc, grpc_port),
@@ -137,8 +139,20 @@ def session_bounds(settings: Settings) -> Bounds:
 
 
 def make_store(settings: Settings, metrics: Metrics) -> Store:
-    """Return where sessions are kept."""
+    """Return where sessions are kept; raises SettingsUnusable where what the settings name cannot be used."""
+    if settings.sessions:
+        with naming("sessions", settings.sessions):
+            password = _pem("sessions_password_file", settings.sessions_password_file) or b""
+            return _redis(settings.sessions, settings.session_seconds, password.decode().strip())
     return MemoryStore(settings.session_memory_bytes, settings.session_seconds, metrics)
+
+
+def _redis(url: str, seconds: float, password: str) -> Store:
+    try:
+        from seqserve.service.core.sessions.redis_store import RedisStore
+    except ModuleNotFoundError as error:
+        raise ValueError("needs an extra: pip install 'seqserve[redis]'") from error
+    return RedisStore(url, seconds, password)
 
 
 def make_backend(settings: Settings, metrics: Metrics, count_cores: Callable[[], int] = cores) -> Backend:
@@ -180,11 +194,11 @@ def _pem(field: str, path: Path | None) -> bytes | None:
 
 
 @asynccontextmanager
-async def _closing(backend: Backend) -> AsyncIterator[None]:
+async def _closing(part: Backend | Store, name: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await within(backend.close(), "the backend")
+        await within(part.close(), name)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ prints this table.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -160,6 +161,14 @@ class Settings(BaseSettings):
         description="batches run at once; absent: 2 at each address of TensorFlow Serving (one computes, one "
         "is prepared), or for models in this process one for each of its cores, 2 on a GPU",
     )
+    sessions: str = Field(
+        "",
+        description="redis://… or rediss://… (TLS) of the Redis that keeps sessions, for several gateways; "
+        "empty: this process's memory does",
+    )
+    sessions_password_file: Path | None = Field(
+        None, description="file that holds the password of that Redis, instead of the URL"
+    )
     session_seconds: Seconds = Field(
         604_800.0, description="seconds after which a session is forgotten that nothing was appended to"
     )
@@ -242,7 +251,7 @@ THEMES = {
     "grpc_message_bytes": "gRPC calls and messages",
     "default_timeout": "Timeouts",
     "max_message_bytes": "Requests, batches and the queue",
-    "session_seconds": "Sessions",
+    "sessions": "Sessions",
     "poll_seconds": "New versions, readiness",
     "lame_duck_seconds": "Stopping, logs",
 }
@@ -290,8 +299,13 @@ def _told(fault: ErrorDetails, options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _line(source: str, value: object, why: str) -> str:
-    shown = "" if value is None else f"={str(value)[:LONGEST_VALUE]}"
+    shown = "" if value is None else f"={_without_password(str(value))[:LONGEST_VALUE]}"
     return f"{source}{shown}: {why}"
+
+
+def _without_password(value: str) -> str:
+    """Return a value as it may be shown: of a URL, without who logs in."""
+    return re.sub(r"(?<=://)[^/]*@", "…@", value)
 
 
 def _source(field: str, options: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from seqserve.service.settings import Settings
 
 ROOT_PATH = re.compile(r"(/[^/?#\s]+)+")
+REDIS = re.compile(r"(rediss?|unix)://.")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
@@ -23,7 +24,7 @@ class Wrong(NamedTuple):
 
 def wrong(settings: "Settings") -> list[Wrong]:
     """Return every setting that contradicts another, has no usable form, or opens the door by accident."""
-    rules = (_model_server, _tokens, _certificates, _ports, _proxies, _browsers, _public)
+    rules = (_model_server, _sessions, _tokens, _certificates, _ports, _proxies, _browsers, _public)
     return [found for rule in rules for found in rule(settings)]
 
 
@@ -49,6 +50,12 @@ def _model_server(settings: "Settings") -> Iterator[Wrong]:
             yield Wrong("tfserving", f"{address!r} is not HOST:PORT with a port of 1 to 65535")
     yield from _together(settings, "tfserving_cert", "tfserving_key")
     yield from _needs(settings, "tfserving_cert", "tfserving_ca")
+
+
+def _sessions(settings: "Settings") -> Iterator[Wrong]:
+    if settings.sessions and not REDIS.match(settings.sessions):
+        yield Wrong("sessions", "redis://HOST:PORT or rediss://HOST:PORT (TLS) is wanted")
+    yield from _needs(settings, "sessions_password_file", "sessions")
 
 
 def _tokens(settings: "Settings") -> Iterator[Wrong]:

@@ -344,6 +344,7 @@ async def test_reflection_lists_every_service_and_knows_the_messages(start: Any)
     assert {service.name for service in listed.list_services_response.service} == {
         "seqserve.v1.TranslationService",
         "seqserve.v1.SequenceService",
+        "seqserve.v1.SessionService",
         "seqserve.v1.ModelService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
