@@ -1,9 +1,9 @@
 """`make chaos`: what may befall a gateway, done to it under load of both doors, and what came of it.
 
 Gateways are stopped and killed at random moments and replaced behind a balancer; their model server is
-killed, paused, slowed, spoilt; their root, disk, descriptors and clock fail them. With --soak the same mixed
-load goes on for a time, with faults, and memory, descriptors, threads and waits are watched. Ends with 1
-where something was not as wanted.
+killed, paused, slowed, spoilt; sessions live through kills and a swap; their root, disk, descriptors and
+clock fail them. With --soak the same mixed load goes on for a time, with faults, and memory, descriptors,
+threads and waits are watched. Ends with 1 where something was not as wanted.
 
 Examples: make chaos; make chaos SHORT=1; make chaos SOAK=600; make chaos CHAOS="--only clock --seed 7"
 """
@@ -26,8 +26,9 @@ from rich.table import Table
 
 from tests.bench.processes import NotStarted, cores
 from tests.chaos import faults, stops
+from tests.chaos.sessions import live_sessions
 from tests.chaos.soak import soak
-from tests.chaos.world import Finding, World
+from tests.chaos.world import MODEL, Finding, World
 
 WIDE = 200
 SECONDS = 900.0
@@ -44,6 +45,7 @@ def parts(rounds: int) -> dict[str, Part]:
         "sigterm": lambda world: stops.sigterms(world, rounds),
         "sigkill": stops.sigkills,
         "rolling": stops.rolling_update,
+        "sessions": lambda world: _live_sessions(world, rounds),
         "server": faults.model_server,
         "root": faults.root_removed,
         "places": faults.hostile_places,
@@ -100,6 +102,18 @@ def _root(folder: Path) -> Path:
     (folder / "root").mkdir()
     console.print("the model, trained once", style="dim")
     return provide(folder / "root", wanted(EVENTS, write_log(folder / "shop.csv", {})))
+
+
+async def _live_sessions(world: World, rounds: int) -> list[Finding]:
+    """Let sessions live, and another version come: of the same model, trained on other labels."""
+    from tests.conftest import EVENTS, write_log
+    from tests.trained import provide, wanted
+
+    other = world.root.parent / "other"
+    other.mkdir()
+    log = write_log(other / "shop.csv", {"pay": "a_payment"})
+    successor = await asyncio.to_thread(provide, other, wanted(EVENTS, log))
+    return await live_sessions(world, successor / MODEL / "1", 10 * rounds, max(2, rounds // 10))
 
 
 def _show(findings: list[Finding]) -> None:

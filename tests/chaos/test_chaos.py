@@ -1,5 +1,6 @@
 """The least part of `make chaos`: gateways stopped and replaced under load lose nothing; and what judges."""
 
+import shutil
 from pathlib import Path
 from random import Random
 
@@ -9,7 +10,9 @@ from rich.console import Console
 from tests.bench.processes import cores
 from tests.chaos import stops
 from tests.chaos.callers import Made, counted, in_turns
+from tests.chaos.sessions import live_sessions
 from tests.chaos.world import Finding, World
+from tests.redis_store.server import PROGRAM
 
 ROUNDS = 10
 
@@ -37,6 +40,12 @@ async def test_sigterm_under_load_loses_no_call_of_either_door(world: World) -> 
 
 async def test_a_rolling_update_loses_nothing(world: World) -> None:
     assert bad(await stops.rolling_update(world)) == []
+
+
+@pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="needs redis-server, which .ci/run installs")
+async def test_live_sessions_lose_and_double_nothing(world: World, successor: Path) -> None:
+    """Two gateways over one Redis; one is killed, and a version swapped in."""
+    assert bad(await live_sessions(world, successor / "shop" / "1", sessions=50, kills=1)) == []
 
 
 @pytest.mark.parametrize("lost", [0, 1])
