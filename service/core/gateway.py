@@ -4,8 +4,8 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -154,7 +154,7 @@ class Gateway:
         Raises:
             WrongTask, StepUnsupported; SessionsUnavailable; what looking the model up raises.
         """
-        with self._asking("create_session", ref, call) as record:
+        async with self._asking("create_session", ref, call) as record:
             served = await self._find(SEQUENCE, ref, call)
             record.version(served.model, served.version)
             return await self._sessions.create(served, ref, call)
@@ -166,7 +166,7 @@ class Gateway:
             SeqserveError: see `Sessions.append`. Where it is not known whether anything was appended, the
                 same append again will tell.
         """
-        with self._asking("append", ref, call) as record:
+        async with self._asking("append", ref, call) as record:
             call.visit.items = 1
             try:
                 appended = await self._sessions.append(ref, id, asked, call, self._admission(call))
@@ -179,12 +179,12 @@ class Gateway:
 
     async def session(self, ref: ModelRef, id: str, call: Call) -> Session:
         """Return a session; raises SessionNotFound, SessionsUnavailable."""
-        with self._asking("get_session", ref, call):
+        async with self._asking("get_session", ref, call):
             return await self._sessions.get(ref, id, call)
 
     async def delete_session(self, ref: ModelRef, id: str, call: Call) -> None:
         """Forget a session; raises SessionNotFound, SessionsUnavailable."""
-        with self._asking("delete_session", ref, call):
+        async with self._asking("delete_session", ref, call):
             await self._sessions.delete(ref, id, call)
 
     async def drain(self, seconds: float) -> None:
@@ -196,19 +196,20 @@ class Gateway:
         except TimeoutError:
             pass  # the transports cancel what is left
 
-    @contextmanager
-    def _asking(self, verb: str, ref: ModelRef, call: Call) -> Iterator[Record]:
+    @asynccontextmanager
+    async def _asking(self, verb: str, ref: ModelRef, call: Call) -> AsyncIterator[Record]:
         """Answer something about sessions: a context, counted; who may predict may do that.
 
         Raises:
-            PermissionDenied, Draining; ModelNotFound.
+            PermissionDenied, Draining; ModelNotFound; DeadlineExceeded.
         """
         with self._open, self._recorder.request(verb, ref, call) as record:
             self._permit(SEQUENCE, ref, call)
             if self._draining:
                 raise _draining()
             self._catalog.versions(ref.name)
-            yield record
+            async with _until(call):
+                yield record
 
     def _permit(self, task: Task, ref: ModelRef, call: Call) -> None:
         """Refuse what the caller may not ask, before anything is looked up; raises PermissionDenied."""

@@ -12,6 +12,7 @@ from seqserve.service.contract.items import AppendBody, Body, answer_as_json
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.sessions.session import Session
 from seqserve.service.core.sessions.sessions import Append
+from seqserve.service.core.sessions.steps import Options
 from seqserve.service.core.tasks import SEQUENCE
 from seqserve.service.core.types import Call
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
@@ -49,7 +50,7 @@ class Sessions:
         ref = model_ref(request)
         self._gateway.check_room(SEQUENCE, ref, call)
         body = await self._read(AppendBody, request, call)
-        options = {"top_k": body.top_k, "heads": body.heads}
+        options = Options(body.top_k, None if body.heads is None else tuple(body.heads))
         asked = Append(body.first_event, body.sequence, options)
         appended = await self._gateway.append(ref, request.path_params["session"], asked, call)
         return _answer(appended.session, prediction=answer_as_json(appended.prediction))

@@ -18,6 +18,7 @@ from seqserve.service.contract.late import Late
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.sessions.session import Session
 from seqserve.service.core.sessions.sessions import Append, Appended
+from seqserve.service.core.sessions.steps import Options
 from seqserve.service.core.types import Answered, ModelRef
 from seqserve.service.errors import Path
 from seqserve.service.rpc.faults import dotted, item_status
@@ -60,7 +61,7 @@ def predict_body(request: sequence_pb2.PredictRequest) -> PredictBody:
 def append_of(request: session_pb2.AppendRequest) -> Append:
     """Return what is asked of a session."""
     given = {name: value for name, value in _present(request).items() if name == "top_k"}
-    options = {"heads": list(request.heads) or None, **given}
+    options = Options(heads=tuple(request.heads) or None, **given)
     return Append(request.first_event, _Features(request.sequence.features), options)
 
 

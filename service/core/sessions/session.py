@@ -1,5 +1,6 @@
 """A session as a value, and as the bytes that a store keeps."""
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,8 @@ FORMAT = 1
 """Of the bytes: what another release wrote in another form is not read."""
 HEAD = struct.Struct("<BI")
 """The format, and the bytes of the JSON that follows; after that come the arrays."""
-TYPES = {"bool": np.bool_, "int32": np.int32, "int64": np.int64, "float32": np.float32}
+TYPES = {name: np.dtype(name) for name in ("bool", "int32", "int64", "float32")}
+NAMES = {kind: name for name, kind in TYPES.items()}
 
 
 class OtherFormat(ValueError):
@@ -60,7 +62,7 @@ class Session:
 
 def pack(session: Session) -> bytes:
     """Return a session as bytes."""
-    arrays = {name: np.ascontiguousarray(value) for name, value in session.outputs.items()}
+    arrays = session.outputs
     content = {
         "id": session.id,
         "ref": [session.ref.name, session.ref.version, session.ref.label],
@@ -70,7 +72,7 @@ def pack(session: Session) -> bytes:
         "events": session.events,
         "details": [[one.warning, one.feature, one.step, one.value] for one in session.details],
         "expires": session.expires,
-        "arrays": [[name, value.dtype.name, value.shape] for name, value in arrays.items()],
+        "arrays": [[name, NAMES[value.dtype], value.shape] for name, value in arrays.items()],
     }
     head = orjson.dumps(content)
     return b"".join([HEAD.pack(FORMAT, len(head)), head, *(value.tobytes() for value in arrays.values())])
@@ -101,7 +103,7 @@ def unpack(data: bytes) -> Session:
 def _arrays(described: list[Any], data: bytes, at: int) -> Mapping[str, Array]:
     arrays = {}
     for name, kind, shape in described:
-        dtype, size = np.dtype(TYPES[kind]), int(np.prod(shape, dtype=np.int64))
+        dtype, size = TYPES[kind], math.prod(shape)
         arrays[name] = np.frombuffer(data, dtype, size, at).reshape(shape)
         at += size * dtype.itemsize
     return arrays

@@ -5,29 +5,27 @@ next event is still the one that was read. So two gateways cannot both append, a
 the store. Whoever comes second finds its events there, and has their answer, or others, and is told.
 """
 
-import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from seqserve.service import errors
 from seqserve.service.contract.events import Events, count, features_of, joined, part
-from seqserve.service.contract.items import PredictBody, Prediction
+from seqserve.service.contract.features import Encoded
+from seqserve.service.contract.items import Prediction
 from seqserve.service.contract.padding import Row
 from seqserve.service.core.catalog import Catalog
-from seqserve.service.core.entries import late
 from seqserve.service.core.items import Admission, ItemRunner
 from seqserve.service.core.sessions.session import OtherFormat, Session, pack, unpack
-from seqserve.service.core.sessions.steps import Details, Stepper, Steppers, Steps
+from seqserve.service.core.sessions.steps import Details, Options, Stepper, Steppers, Steps
 from seqserve.service.core.sessions.store import Kept, MemoryStore, Store
 from seqserve.service.core.types import Call, ModelRef, Outputs, Served
 from seqserve.service.errors import SeqserveError
 from seqserve.service.metrics import Metrics
 
-T = TypeVar("T")
 ID = re.compile(r"[A-Za-z0-9_-]{22}")
 ID_BYTES = 16
 ATTEMPTS = 4
@@ -59,12 +57,11 @@ class Append:
     Args:
         first_event: the number of the first of them, counted from 0.
         features: the events, as `SequenceEncoder.encode` takes a sequence.
-        options: `top_k` and `heads` as `PredictBody` has them; those that are absent are left out.
     """
 
     first_event: int
     features: Mapping[str, Any]
-    options: dict[str, Any]
+    options: Options = Options()  # noqa: RUF009  # it is frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class Sessions:
         runner: ItemRunner,
         store: Store,
         metrics: Metrics,
-        bounds: Bounds = Bounds(),  # it is frozen
+        bounds: Bounds = Bounds(),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._catalog = catalog
@@ -126,7 +123,7 @@ class Sessions:
             stepper.start(),
             expires=self._clock() + self._bounds.seconds,
         )
-        await self._within(call, self._put(session, None))
+        await self._put(session, None)
         return session
 
     async def get(self, ref: ModelRef, id: str, call: Call) -> Session:
@@ -137,7 +134,7 @@ class Sessions:
         """
         if not ID.fullmatch(id):
             raise _not_found(id)
-        kept = await self._within(call, self._store.get(id))
+        kept = await self._store.get(id)
         if kept is None:
             raise _not_found(id)
         try:
@@ -155,7 +152,7 @@ class Sessions:
             SessionNotFound; SessionsUnavailable.
         """
         await self.get(ref, id, call)
-        await self._within(call, self._store.delete(id))
+        await self._store.delete(id)
 
     async def append(
         self, ref: ModelRef, id: str, asked: Append, call: Call, admission: Admission
@@ -176,7 +173,7 @@ class Sessions:
             try:
                 appended = await self._appended(session, asked, call, admission)
             except errors.VersionNotFound:  # the backend had it no more
-                await self._within(call, self._catalog.renew(session.ref.name))
+                await self._catalog.renew(session.ref.name)
                 continue
             if appended is not None:
                 return appended
@@ -187,25 +184,26 @@ class Sessions:
         self, session: Session, asked: Append, call: Call, admission: Admission
     ) -> Appended | None:
         """Append, or return None where another call has changed the session meanwhile."""
-        if asked.first_event > session.next_event:
-            there = f"session {session.id} has {session.next_event} events"
+        there_are = session.next_event
+        if asked.first_event > there_are:
+            there = f"session {session.id} has {there_are} events"
             raise errors.EventGap(f"{there}; first_event is {asked.first_event}", path=("first_event",))
-        own, current = await self._versions(session, call)
+        own, current = await self._versions(session)
         stepper = self._stepper(session, own, current)
-        body: PredictBody = PredictBody.model_construct(sequences=[], **asked.options)
-        plan = stepper.plan(body)
+        plan = stepper.plan(asked.options)
         try:
-            events = stepper.read(asked.features)
+            events, encoded = stepper.read(asked.features)
             end = asked.first_event + count(events)
             new = _new(session, asked.first_event, events)
-            if end <= session.next_event:
-                return await self._again(session, end, own or current, body, call, admission)
-            way = self._way(session, new, own, current)
+            if end <= there_are:
+                return await self._again(session, end, own or current, asked.options, call, admission)
+            whole = encoded if new is events and own is not None else None
+            way = self._way(session, new, whole, own, current)
             together = joined(session.events, new)
         except errors.InvalidArgument as error:
             raise error.at("sequence") from None
         if way.stepper is not stepper:
-            plan = way.stepper.plan(body)
+            plan = way.stepper.plan(asked.options)
         outputs = await self._runner.advance(
             way.served, way.rows, way.outputs, call.deadline, admission, call.principal.name
         )
@@ -218,14 +216,14 @@ class Sessions:
             details=way.details,
             expires=self._clock() + self._bounds.seconds,
         )
-        is_kept = await self._within(call, self._put(after, session.next_event))
+        is_kept = await self._put(after, there_are)
         return Appended(after, prediction) if is_kept else None
 
-    async def _versions(self, session: Session, call: Call) -> tuple[Served | None, Served | None]:
+    async def _versions(self, session: Session) -> tuple[Served | None, Served | None]:
         """Return the version whose state a session has, and the one that it is to have; None: it is gone."""
         own = current = None
         try:
-            current = await self._within(call, self._catalog.resolve(session.ref))
+            current = await self._catalog.resolve(session.ref)
             if _is_state_of(session, current):
                 return current, current
         except (errors.VersionNotFound, errors.LabelNotFound):
@@ -252,7 +250,7 @@ class Sessions:
         session: Session,
         end: int,
         served: Served | None,
-        body: PredictBody,
+        options: Options,
         call: Call,
         admission: Admission,
     ) -> Appended:
@@ -260,19 +258,29 @@ class Sessions:
         assert served is not None  # else it has expired
         if end == session.next_event and _is_state_of(session, served):
             stepper = self._steppers.of(served)
-            prediction = stepper.decode(stepper.plan(body), session.details, session.outputs)
+            prediction = stepper.decode(stepper.plan(options), session.details, session.outputs)
             return Appended(session, prediction)
-        so_far = body.model_copy(update={"sequences": [features_of(part(session.events, 0, end))]})
+        so_far = options.body([features_of(part(session.events, 0, end))])
         (outcome,) = await self._runner.run(served, so_far, call.deadline, admission, call.principal.name)
         if isinstance(outcome, errors.InvalidArgument):
             raise self._expired(session) from outcome
         if isinstance(outcome, SeqserveError):
             raise outcome
         assert isinstance(outcome, Prediction)
-        return Appended(session, outcome)
+        return Appended(session.later(version=served.version, digest=served.digest), outcome)
 
-    def _way(self, session: Session, new: Events, own: Served | None, current: Served | None) -> _Way:
+    def _way(
+        self,
+        session: Session,
+        new: Events,
+        encoded: Encoded | None,
+        own: Served | None,
+        current: Served | None,
+    ) -> _Way:
         """Return how a session goes on: by its own version, or by another where it can move to that.
+
+        Args:
+            encoded: the new events, as its own version has read them.
 
         Raises:
             SessionExpired; InvalidArgument with a path inside the new events.
@@ -286,7 +294,7 @@ class Sessions:
         if own is None:
             raise self._expired(session)
         stepper = self._steppers.of(own)
-        steps = stepper.steps(session.events, new)
+        steps = stepper.steps(session.events, new, encoded)
         details = stepper.merged((*session.details, *steps.details))
         return _Way(own, stepper, session.outputs, steps.rows, details)
 
@@ -322,15 +330,6 @@ class Sessions:
             message = f"the session would take {len(data)} bytes, more than the limit of {self._bounds.data}"
             raise errors.SequenceTooLong(message, path=("sequence",), limit="session_bytes")
         return await self._store.put(session.id, session.principal, Kept(session.next_event, data), expected)
-
-    @staticmethod
-    async def _within(call: Call, work: Awaitable[T]) -> T:
-        """Wait for something while the call may take; raises DeadlineExceeded."""
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                return await work
-        except TimeoutError:
-            raise late() from None
 
 
 def in_memory(catalog: Catalog, runner: ItemRunner, metrics: Metrics, bounds: Bounds = Bounds()) -> Sessions:

@@ -1,6 +1,6 @@
 """How a version is taken from event to event: events to inputs of `step`, its outputs to answers."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,9 +34,24 @@ from seqserve.service.contract.values import MOST_DETAILS
 from seqserve.service.core.predict import PredictCodec, PredictPlan
 from seqserve.service.core.types import Encoded as EncodedItem, Outputs, Served
 
+MOST_PLANS = 64
+"""Plans that are kept of one version: callers choose the options."""
 WARNINGS = (UNSEEN_EVENT_TYPE, OUT_OF_RANGE)
 """In the order in which `SequenceEncoder.encode` has them."""
 Details = tuple[WarningDetail, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an answer is to have, as `PredictBody` has it."""
+
+    top_k: int = 1
+    heads: tuple[str, ...] | None = None
+
+    def body(self, sequences: list[dict[str, Any]]) -> PredictBody:
+        """Return a body that asks for it."""
+        heads = None if self.heads is None else list(self.heads)
+        return PredictBody.model_construct(sequences=sequences, top_k=self.top_k, heads=heads, seed=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,7 @@ class Stepper:
         self._manifest = manifest
         self._codec = codec
         self._encoder = SequenceEncoder(manifest, PREDICT_SIGNATURE)
+        self._plans: dict[Options, PredictPlan] = {}
         self._signature = manifest.signatures[STEP_SIGNATURE]
         self._longest = manifest.limits.sequence_steps or manifest.buckets[-1]
 
@@ -73,17 +89,28 @@ class Stepper:
         shapes = self._signature.state or {}
         return {name: np.zeros(shape[-1], np.float32) for name, shape in shapes.items()}
 
-    def plan(self, body: PredictBody) -> PredictPlan:
+    def plan(self, options: Options) -> PredictPlan:
         """Check what an answer is to have; raises InvalidArgument with a path inside the body."""
-        return self._codec.plan(body)
+        if options not in self._plans:
+            if len(self._plans) == MOST_PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[options] = self._codec.plan(options.body([]))
+        return self._plans[options]
 
-    def read(self, features: Mapping[str, Any]) -> Events:
-        """Return a caller's events in their plain form; raises InvalidArgument with a path inside them."""
-        self._encoder.encode(features)
-        return plain_events(features, self._manifest)
+    def read(self, features: Mapping[str, Any]) -> tuple[Events, Encoded]:
+        """Return a caller's events in their plain form, and encoded as if there were none before.
 
-    def steps(self, before: Events, events: Events) -> Steps:
+        Raises:
+            InvalidArgument, with a path inside them.
+        """
+        encoded = self._encoder.encode(features)
+        return plain_events(features, self._manifest), encoded
+
+    def steps(self, before: Events, events: Events, encoded: Encoded | None = None) -> Steps:
         """Encode events that follow others.
+
+        Args:
+            encoded: what `read` has made of them.
 
         Raises:
             InvalidArgument, with a path inside `events`; SequenceTooLong: they and those before are too many.
@@ -92,7 +119,7 @@ class Stepper:
         if first + added > self._longest:
             message = f"{first} events and {added} more are more than the model's limit of {self._longest}"
             raise errors.SequenceTooLong(message)
-        encoded, skipped = self._encoder.encode(features_of(events)), 0
+        encoded, skipped = encoded or self._encoder.encode(features_of(events)), 0
         if first and has_timestamps(events):  # what the first of them becomes depends on the one before
             encoded, skipped = self._after(joined(part(before, first - 1), events)), 1
         details = tuple(_at(detail, first - skipped) for detail in encoded.details)
@@ -102,13 +129,15 @@ class Stepper:
     def decode(self, plan: PredictPlan, details: Details, outputs: Outputs) -> Prediction:
         """Return the answer after the last event; raises BackendFailed."""
         shown: list[WarningDetail] = []
-        for warning in WARNINGS:
+        for warning in WARNINGS if details else ():
             shown += [detail for detail in details if detail.warning == warning][:MOST_DETAILS]
         source = Encoded(Row({}, 1), tuple(shown))
         return plan.decode(EncodedItem(source.row, source, source.warnings), outputs)
 
-    def merged(self, details: Iterable[WarningDetail]) -> Details:
+    def merged(self, details: Details) -> Details:
         """Return the first steps of each warning and feature, ordered as those of a whole sequence."""
+        if not details:
+            return ()
         names, kept = list(self._manifest.features), dict[tuple[int, int], list[WarningDetail]]()
         for detail in details:
             place = WARNINGS.index(detail.warning), names.index(detail.feature)

@@ -12,6 +12,7 @@ from seqserve.service.contract.manifest import PREDICT_SIGNATURE, STEP_SIGNATURE
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.sessions.session import Session
 from seqserve.service.core.sessions.sessions import Append, Appended
+from seqserve.service.core.sessions.steps import Options
 from seqserve.service.core.types import Call, ModelRef, Principal
 from tests.core.fakes import Core, as_files, call, running, sequence_manifest
 
@@ -135,7 +136,7 @@ async def append(
     core: Core, session: Session, first: int, features: dict[str, Any], who: Principal = ALICE, **options: Any
 ) -> Appended:
     """Append events."""
-    return await core.gateway.append(VISITS, session.id, Append(first, features, options), by(who))
+    return await core.gateway.append(VISITS, session.id, Append(first, features, Options(**options)), by(who))
 
 
 async def predicted(core: Core, features: dict[str, Any], version: int | None = None) -> dict[str, Any]:

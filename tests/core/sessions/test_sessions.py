@@ -103,7 +103,7 @@ REFUSED: list[tuple[int, dict[str, Any], dict[str, Any], str, tuple[Any, ...]]] 
     (0, events("visit", "pay", "pay", minutes=[1, 2, 3]), {}, "EVENT_CONFLICT", ("first_event",)),
     (-1, events("visit"), {}, "OPTION_OUT_OF_RANGE", ("first_event",)),
     (2, events("visit"), {"top_k": 0}, "OPTION_OUT_OF_RANGE", ("top_k",)),
-    (2, events("visit"), {"heads": ["nope"]}, "UNKNOWN_HEAD", ("heads", 0)),
+    (2, events("visit"), {"heads": ("nope",)}, "UNKNOWN_HEAD", ("heads", 0)),
     (2, events(), {}, "EMPTY_SEQUENCE", ("sequence", "event")),
     (2, {"event": ["visit"]}, {}, "MISSING_FEATURE", ("sequence", "minutes")),
     (2, events("visit", minutes=[-1]), {}, "NEGATIVE_ELAPSED", ("sequence", "minutes", 0)),
@@ -224,6 +224,10 @@ async def test_a_session_that_cannot_move_stays_until_its_version_goes(why: str)
                 continue  # which the new version can answer
             with pytest.raises(errors.SessionExpired):
                 await append(core, session, number, events(label))
+        if why == "too long":
+            again = await append(core, session, 2, events("search"))
+            assert again.session.version == 2
+            same(again, await predicted(core, events("visit", "pay", "search"), 2))
         assert (await core.gateway.session(VISITS, session.id, by())).next_event == 3
 
 
