@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 from prometheus_client import CollectorRegistry
 
-from seqserve.service.main import make_backend
+from seqserve.service.main import make_backend, make_store
 from seqserve.service.metrics import Metrics
 from seqserve.service.settings import THEMES, Settings, SettingsUnusable, read_settings
 from seqserve.service.settings.environment import sort_out, variable
@@ -125,6 +125,22 @@ def test_a_value_that_does_not_do_is_told_with_its_variable_or_option(
         "did you mean SEQSERVE_MAX_ITEMS?",
     ):
         assert named in str(caught.value)
+
+
+def test_the_password_of_a_url_is_not_told() -> None:
+    with pytest.raises(SettingsUnusable) as caught:
+        read_settings({"sessions": "http://:s3cret@redis:6379"})
+    settings, _ = read_settings({"sessions": "redis://me:s3cret@redis:port"})
+    with pytest.raises(SettingsUnusable) as another:
+        make_store(settings, Metrics(CollectorRegistry()))
+    for told in (str(caught.value), str(another.value)):
+        assert "s3cret" not in told
+        assert "@redis" in told
+
+
+def test_a_password_without_a_redis_is_told() -> None:
+    with pytest.raises(SettingsUnusable, match="needs SEQSERVE_SESSIONS beside it"):
+        read_settings({"sessions_password_file": Path("word")})
 
 
 TLS = {"tls_cert": "c.pem", "tls_key": "k.pem"}
