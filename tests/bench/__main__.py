@@ -16,7 +16,8 @@ h  memory and start\n
 i  before a model server\n
 j  processor time of a request and of a refusal, beside an empty endpoint's and an empty method's\n
 k  single texts beside a request of 1,000, and beside another principal's flood\n
-l  another build of this project (--against)
+l  another build of this project (--against)\n
+m  appends to live sessions, in memory and in Redis, beside the same events by `:predict`
 
 Examples: make bench QUICK=1; make bench BENCH="--only a,b --report docs";
 make bench BENCH="--model ROOT/NAME/1 --texts FILE";
@@ -42,7 +43,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from tests.bench import against, fair, load, place, processor, report, speed
+from tests.bench import against, fair, live, load, place, processor, report, speed
 from tests.bench.bench import QUICK, Asked, Bench, Plan
 from tests.bench.processes import COMMAND, FIRST_COME, NotStarted, cores, worker
 from tests.bench.subject import CACHE, Subject, made, real
@@ -60,6 +61,7 @@ ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "j": (processor.processor,),
     "k": (fair.fair,),
     "l": (against.other_build,),
+    "m": (live.live,),
 }
 SLOW = "hi"
 """Rows that take long to start what they measure."""
