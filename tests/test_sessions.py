@@ -1,14 +1,18 @@
 """Sessions at both doors: streams, limits, bodies, the access log. What they answer: tests/test_parity.py."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from seqserve.service.core.limits import Shares
+from seqserve.service.edge.key_file import add
+from seqserve.service.edge.keys import new_key
 from seqserve.v1 import session_pb2
-from tests.doors import reset
+from tests.doors import Both, reset
+from tests.edge.fakes import key_line
 from tests.edge.test_access_log import Lines, lines as lines  # a fixture
 from tests.reasons import reason_of
 from tests.rest.test_edge import Gate
@@ -91,6 +95,60 @@ async def test_a_caller_who_leaves_a_stream_leaves_nothing() -> None:
             await both.started.gateway._open.none()
         reset(both)
         assert (await both.rest.get(f"{PATH}/{session}")).json()["session"]["next_event"] == 0
+
+
+ROUTES = (("POST", ""), ("POST", "/{id}:append"), ("GET", "/{id}"), ("DELETE", "/{id}"))
+APPEND = {"first_event": 0, "sequence": {"event": ["visit"], "minutes": [0]}}
+
+
+async def test_every_route_and_method_asks_who_calls(tmp_path: Path) -> None:
+    """Who may predict may; another's session is none; a key without that scope, or none, may nothing."""
+    keys = {"ann": new_key(), "ben": new_key(), "tim": new_key()}
+    scopes = {"ann": "predict:visits", "ben": "predict:*", "tim": "translate:visits"}
+    for name, key in keys.items():
+        add(tmp_path / "keys", key_line(name, key, scopes[name]))
+    wanted = {"": ("UNAUTHENTICATED",) * 4, "tim": ("PERMISSION_DENIED",) * 4}
+    wanted |= {"ben": ("", *("SESSION_NOT_FOUND",) * 3), "ann": ("",) * 4}
+    async with visiting(keys=tmp_path / "keys") as both:
+        for who, reasons in wanted.items():
+            naming = {"x-api-key": keys[who]} if who else {}
+            id = await made(both, {"x-api-key": keys["ann"]})
+            got = [
+                (
+                    await both.rest.request(
+                        m, PATH + at.format(id=id), json=APPEND if ":" in at else None, headers=naming
+                    )
+                )
+                for m, at in ROUTES
+            ]
+            assert tuple(answer.json().get("reason", "") for answer in got) == reasons
+            id = await made(both, {"x-api-key": keys["ann"]})
+            assert await by_grpc(both, id, tuple(naming.items())) == reasons
+
+
+async def by_grpc(both: Both, id: str, metadata: Any) -> tuple[str, ...]:
+    """Call each method of one request, and return the reasons; a stream of one append says the same."""
+    calls, model = stub(both), {"name": "visits"}
+    asked = (
+        (calls.CreateSession, session_pb2.CreateSessionRequest(model=model)),
+        (calls.Append, message(id, 0, "visit")),
+        (calls.GetSession, session_pb2.GetSessionRequest(model=model, session_id=id)),
+        (calls.DeleteSession, session_pb2.DeleteSessionRequest(model=model, session_id=id)),
+    )
+    reasons = [await outcome(call(request, metadata=metadata, timeout=20)) for call, request in asked]
+    streaming = calls.AppendStream(streamed(message(id, 0, "visit")), metadata=metadata, timeout=20)
+    streamed_one = await outcome(streaming.read())
+    assert streamed_one == (reasons[1] if reasons[1] == "UNAUTHENTICATED" else "")
+    return tuple(reasons)
+
+
+async def outcome(call: Any) -> str:
+    """Return the reason of a call that failed; else nothing."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return reason_of(error)
+    return ""
 
 
 async def test_bodies_of_sessions(lines: Lines) -> None:
