@@ -11,9 +11,9 @@ from seqserve.service import errors
 from seqserve.service.contract.items import answer_as_json
 from seqserve.service.core.golden import first_difference
 from seqserve.service.core.limits import Shares
-from seqserve.service.core.sessions.sessions import Appended, Bounds, in_memory
-from seqserve.service.core.types import ModelRef
-from tests.core.fakes import Core, as_files, series
+from seqserve.service.core.sessions.sessions import Append, Appended, Bounds, in_memory
+from seqserve.service.core.types import Call, ModelRef
+from tests.core.fakes import Core, as_files, call, series
 from tests.core.sessions.fakes import (
     ALICE,
     BOB,
@@ -142,6 +142,35 @@ async def test_a_failing_model_changes_nothing() -> None:
         core.backend.function = function
         appended = await append(core, session, 0, events("visit"))
         assert appended.session.next_event == 1
+
+
+@pytest.mark.parametrize("slow", ["model", "store"])
+async def test_an_append_ends_at_its_deadline_and_may_be_sent_again(slow: str) -> None:
+    """Where the store was slow, it may have been kept by then: the same append has its answer."""
+    async with live() as core:
+        session = await create(core)
+        store = core.gateway._sessions._store
+        put, gate = store.put, asyncio.Event()
+
+        async def late(*given: Any) -> bool:
+            kept = await put(*given)
+            await gate.wait()
+            return kept
+
+        if slow == "store":
+            store.put = late  # type: ignore[method-assign]
+        else:
+            core.backend.gates[1] = gate
+        asked = call(1.0)
+        asked = Call(asked.transport, asked.deadline, principal=ALICE)
+        with pytest.raises(errors.DeadlineExceeded):
+            await core.gateway.append(VISITS, session.id, Append(0, events("visit")), asked)
+        gate.set()
+        kept = await core.gateway.session(VISITS, session.id, by())
+        assert kept.next_event == (slow == "store")
+        assert (await append(core, session, 0, events("visit"))).session.next_event == 1
+    counted = series(core.metrics, "requests_total")
+    assert counted["visits", "_none", "append", "rest", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"] == 1
 
 
 async def test_a_session_is_its_makers_and_is_found_where_it_was_made() -> None:
