@@ -10,11 +10,12 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from random import getrandbits
+from time import time
 from traceback import walk_tb
 from typing import Any
 
@@ -68,6 +69,20 @@ class JsonFormatter(logging.Formatter):
             return json.dumps(line, default=_shown)
 
 
+class Told(logging.LogRecord):
+    """A record whose fields say all, the request's id among them, and stay as they are.
+
+    So the thread that writes its line makes it too, of many at a time, which takes less.
+
+    Args:
+        like: what it has beside the fields and the time: to make that anew takes as long as a line.
+    """
+
+    def __init__(self, like: logging.LogRecord, fields: Mapping[str, Any]) -> None:
+        created = time()
+        vars(self).update(vars(like), created=created, msecs=created % 1 * 1000, fields=fields)
+
+
 class LineHandler(logging.Handler):
     """Hands lines to a thread that writes them; at most `MOST_LINES` wait, later ones are dropped.
 
@@ -80,7 +95,7 @@ class LineHandler(logging.Handler):
         super().__init__()
         self.dropped = 0
         self._descriptor = descriptor
-        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._lines: SimpleQueue[bytes | Told] = SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="logs", daemon=True)
         self._thread.start()
@@ -91,7 +106,7 @@ class LineHandler(logging.Handler):
             self.dropped += 1
             return
         try:
-            self._lines.put(self.format(record).encode() + b"\n")
+            self._lines.put(record if isinstance(record, Told) else self._line(record))
         except Exception:  # a message that does not go with its arguments; it must not end who logs it
             self.dropped += 1
 
@@ -102,6 +117,12 @@ class LineHandler(logging.Handler):
         self._thread.join(CLOSING_SECONDS)
         super().close()
 
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode() + b"\n"
+
+    def _written(self, waiting: bytes | Told) -> bytes:
+        return self._line(waiting) if isinstance(waiting, Told) else waiting
+
     def _write_all(self) -> None:
         """Write what has come, and then what comes within `GATHERING_SECONDS`, together."""
         while not self._closing.is_set() or not self._lines.empty():
@@ -110,7 +131,7 @@ class LineHandler(logging.Handler):
             while len(lines) < MOST_TOGETHER and not self._lines.empty():
                 lines.append(self._lines.get())
             try:
-                _write(self._descriptor, b"".join(lines))
+                _write(self._descriptor, b"".join(map(self._written, lines)))
             except OSError:  # nobody can read it any more
                 self.dropped += sum(map(bool, lines))
 

@@ -89,14 +89,12 @@ class Entrance:
         if arrival.id:
             visit = call.visit if call is not None else Visit()
             seconds = self._clock() - arrival.began
-            self._access_log.write(visit, code, reason, seconds, **self._who(arrival))
-
-    def _who(self, arrival: "_Arrival") -> dict[str, str]:
-        """Return what the access log has of a caller: the address where that is all that is known."""
-        who = {"request_id": arrival.id, "transport": arrival.transport}
-        if arrival.principal is None:
-            return {**who, "address": self._recognizer.address(arrival.credentials)}
-        return {**who, "principal": arrival.principal.name}
+            who = (
+                {"principal": arrival.principal.name}
+                if arrival.principal is not None
+                else {"address": self._recognizer.address(arrival.credentials)}
+            )
+            self._access_log.write(visit, code, reason, seconds, arrival.id, arrival.transport, **who)
 
 
 @dataclass(slots=True)
