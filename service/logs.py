@@ -13,9 +13,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from queue import SimpleQueue
 from random import getrandbits
-from time import time
 from traceback import walk_tb
 from typing import Any
 
@@ -52,15 +52,19 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": f"{_second(int(record.created))}.{int(record.created % 1 * 1000):03d}+00:00",
             "level": record.levelname,
             "logger": record.name,
             "message": _message(record),
         }
         if given := REQUEST_ID.get():
             line["request_id"] = given
-        for name, value in getattr(record, "fields", {}).items():
-            line[name] = _cut(value, LONGEST_FIELD) if isinstance(value, str) else value
+        fields = getattr(record, "fields", {})
+        line |= fields
+        for name in [
+            name for name, value in fields.items() if isinstance(value, str) and len(value) > LONGEST_FIELD
+        ]:
+            line[name] = _cut(fields[name], LONGEST_FIELD)
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = "\n".join(_told(record.exc_info[1]))
         try:
@@ -75,11 +79,11 @@ class Told(logging.LogRecord):
     So the thread that writes its line makes it too, of many at a time, which takes less.
 
     Args:
-        like: what it has beside the fields and the time: to make that anew takes as long as a line.
+        like: what it has beside: to make that anew takes as long as a line.
+        created: seconds since 1970.
     """
 
-    def __init__(self, like: logging.LogRecord, fields: Mapping[str, Any]) -> None:
-        created = time()
+    def __init__(self, like: logging.LogRecord, created: float, fields: Mapping[str, Any]) -> None:
         vars(self).update(vars(like), created=created, msecs=created % 1 * 1000, fields=fields)
 
 
@@ -167,6 +171,12 @@ def _write(descriptor: int, line: bytes) -> None:
             left = left[os.write(descriptor, left) :]
         except BlockingIOError:  # another program that has the same file open wants it so
             select.select([], [descriptor], [])
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    """Return a time as ISO 8601 has it, in UTC: many lines share one."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _message(record: logging.LogRecord) -> str:

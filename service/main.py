@@ -90,7 +90,8 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     limits = make_limits(settings)
     gateway = Gateway(catalog, runner, metrics, settings.max_items, limits=limits)
     tls = Tls.of(settings, metrics.registry)
-    entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
+    access_log = AccessLog(settings.access_log)
+    entrance = Entrance(Recognizer.of(settings), limits, access_log, metrics)
     in_flight = BytesInFlight(settings.body_bytes_in_flight, Memory.of_glibc().left)
     rest_server = RestServer(
         create_app(gateway, metrics, settings, entrance, in_flight),
@@ -104,6 +105,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     ops = create_ops_app(gateway, metrics, settings, entrance)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
+        _flushed(access_log),
         _closing(backend),
         _ops(ops, settings, metrics, entrance, in_flight) as ops_port,
         _rest(rest_server) as (rest, rest_port),
@@ -164,6 +166,14 @@ def _tls(settings: Settings) -> BackendTls | None:
 def _pem(field: str, path: Path | None) -> bytes | None:
     with naming(field, path):
         return None if path is None else read_file(path)
+
+
+@asynccontextmanager
+async def _flushed(access_log: AccessLog) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        access_log.flush()
 
 
 @asynccontextmanager

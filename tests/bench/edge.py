@@ -36,7 +36,7 @@ from seqserve.service.rest.app import create_app
 from seqserve.service.settings import Settings
 from tests.core.fakes import BUDGET, FakeBackend, as_files, sequence_manifest, totals
 
-TURNS, REQUESTS, QUIET = 100, 50, 10
+TURNS, REQUESTS, QUIET = 40, 200, 8
 """Turns, what is asked in each, and how many are compared, the quickest: the machine is not quiet."""
 PATH = "/v1/models/totals:predict"
 BODY = orjson.dumps({"sequences": [{"x": [1, 2, 3]}], "heads": ["total"]})

@@ -116,4 +116,5 @@ async def test_successes_and_probes_are_silent_unless_asked_for(both: Both, line
     await ask(both, predict(), "fine")
     await both.rest.get("/healthz")
     await both.rest.get("/metrics")
-    assert await lines.next(0) == []
+    await both.rest.get("/nothing", headers={"X-Request-Id": "failed"})
+    assert [line["request_id"] for line in await lines.next(1)] == ["failed"]

@@ -28,7 +28,8 @@ class Door:
         caplog.set_level(logging.INFO, "seqserve")
         self._caplog = caplog
         self.metrics = Metrics(CollectorRegistry())
-        self._entrance = Entrance(_Named(), Limits(Shares(**shares)), AccessLog(share), self.metrics)
+        self._log = AccessLog(share)
+        self._entrance = Entrance(_Named(), Limits(Shares(**shares)), self._log, self.metrics)
 
     @contextmanager
     def call(
@@ -40,6 +41,7 @@ class Door:
             yield call
 
     def lines(self) -> list[dict[str, Any]]:
+        self._log.flush()
         return [vars(record)["fields"] for record in self._caplog.records]
 
 
