@@ -49,6 +49,8 @@ HEALTH = "/grpc.health.v1.Health/"
 DETAILS_KEY = "grpc-status-details-bin"
 MOST_FOREIGN_BYTES = 65_536
 """Of a request to a method that is not ours, reflection's: nobody counts what they hold."""
+LARGE = 64 * 1024
+"""Bytes of a request from which on parsing it is a turn of its own."""
 
 Behaviour = Callable[..., Any]
 Refusal = tuple[grpc.StatusCode, str, Metadata]
@@ -157,9 +159,12 @@ class Edge:
         call.visit.bytes_in = len(raw)
         await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
         try:
-            return kind.FromString(raw)
+            request = kind.FromString(raw)
         except DecodeError as error:
             raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
+        if len(raw) > LARGE:
+            await asyncio.sleep(0)  # parsing was a turn
+        return request
 
     @contextmanager
     def _crossing(

@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     )
     grpc_message_bytes: Count = Field(4 * 2**20, description="largest gRPC request, in bytes")
     grpc_fields: Count = Field(
-        524_288, description="most fields (texts, labels, timestamps, ...) of a gRPC request"
+        262_144, description="most fields (texts, labels, timestamps, ...) of a gRPC request"
     )
     grpc_connections: Count = Field(4096, description="most open gRPC connections")
     grpc_calls: Count = Field(4096, description="most open gRPC calls")
