@@ -1,6 +1,7 @@
 """Turns on the event loop: what takes long for one request is done in short ones, between those of others."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
@@ -23,3 +24,40 @@ class Turn:
         """Let the others have their turn, and begin a new one."""
         await asyncio.sleep(0)
         self._began = self._clock()
+
+
+class Turnstile:
+    """Lets tasks begin, in the order in which they come, no more than a few in a turn of the event loop.
+
+    Else whatever comes at once is all begun in one turn, and nobody else is heard until it ends.
+
+    Args:
+        most: how many a turn.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Return when the running task may begin."""
+        loop = asyncio.get_running_loop()
+        if self._left == self._most:
+            loop.call_soon(self._turn)
+        if self._left:
+            self._left -= 1
+            return
+        waiting = loop.create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    def _turn(self) -> None:
+        """Begin a turn: those who wait come first."""
+        self._left = self._most
+        while self._waiting and self._left:
+            waiting = self._waiting.popleft()
+            if not waiting.done():  # else its task has been cancelled
+                waiting.set_result(None)
+                self._left -= 1
+        if self._left < self._most:
+            asyncio.get_running_loop().call_soon(self._turn)

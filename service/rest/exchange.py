@@ -22,6 +22,8 @@ HIGH_WATER = 16 * 1024
 """Bytes of a body that wait for the application; from there on, no more is read."""
 PASSED_OVER = 64 * 1024
 """Bytes of a body that nobody wants which are read all the same, so that the connection can be kept."""
+PROMPT = ("/healthz", "/readyz")
+"""Paths that wait for no turn: who asks must not take a flood for a death."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -164,6 +166,8 @@ class Exchange:
         """Have the application answer; it is cancelled where its caller goes before it has begun to."""
         self._task = asyncio.current_task()
         try:
+            if self.scope["path"] not in PROMPT:
+                await self._shared.turnstile.enter()
             await app(self.scope, self.receive, self.send)
             if not self.is_answered and not self._is_gone:
                 raise RuntimeError("the application returned without an answer")
