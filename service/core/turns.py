@@ -3,10 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 
 TURN_SECONDS = 0.002
 """How long one request's work goes on before the event loop sees to the others."""
+
+BEGINNING_SECONDS = 0.016
+"""How long in one turn tasks are begun one after the other: more would be heard as a pause."""
 
 
 class Turn:
@@ -27,24 +30,31 @@ class Turn:
 
 
 class Turnstile:
-    """Lets tasks begin, in the order in which they come, no more than a few in a turn of the event loop.
+    """Lets tasks begin, in the order in which they come, in a turn of the event loop as many as have time.
 
     Else whatever comes at once is all begun in one turn, and nobody else is heard until it ends.
 
     Args:
-        most: how many a turn.
+        most: how many begin in a turn whatever they take, and at most of those that had to wait.
+        seconds: of the processor, for which others begin in a turn in which nobody waits.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(
+        self, most: int, seconds: float = BEGINNING_SECONDS, clock: Callable[[], float] = thread_time
+    ) -> None:
         self._most = self._left = most
+        self._seconds = seconds
+        self._clock = clock
+        self._began: float | None = None  # the turn in which somebody has begun
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
         """Return when the running task may begin."""
         loop = asyncio.get_running_loop()
-        if self._left == self._most:
+        if self._began is None:
+            self._began, self._left = self._clock(), self._most
             loop.call_soon(self._turn)
-        if self._left:
+        if not self._waiting and (self._left > 0 or self._clock() - self._began < self._seconds):
             self._left -= 1
             return
         waiting = loop.create_future()
@@ -53,11 +63,13 @@ class Turnstile:
 
     def _turn(self) -> None:
         """Begin a turn: those who wait come first."""
-        self._left = self._most
+        if not self._waiting:
+            self._began = None
+            return
+        self._began, self._left = self._clock(), self._most
         while self._waiting and self._left:
             waiting = self._waiting.popleft()
             if not waiting.done():  # else its task has been cancelled
                 waiting.set_result(None)
                 self._left -= 1
-        if self._left < self._most:
-            asyncio.get_running_loop().call_soon(self._turn)
+        asyncio.get_running_loop().call_soon(self._turn)

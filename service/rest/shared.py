@@ -21,8 +21,8 @@ bodies delay others by a thousand times this."""
 
 
 MOST_BEGUN = 16
-"""Requests that are begun in one turn of the event loop; each takes half a millisecond until it waits or is
-refused, and a probe is answered between those of a flood."""
+"""Requests that are begun in one turn of the event loop, more only where they take little: one takes half a
+millisecond until it waits or is refused, and a probe is answered between those of a flood."""
 
 
 class Open(Protocol):

@@ -1,6 +1,7 @@
 """Turns on the event loop: a few tasks begin in each, in order, and everybody else is heard in between."""
 
 import asyncio
+import itertools
 from collections import Counter
 
 from hypothesis import given, strategies as st
@@ -16,7 +17,7 @@ def test_no_more_than_a_few_begin_in_a_turn_and_none_is_passed_over(
     began: list[tuple[int, int]] = []  # the turn and the task
 
     async def run() -> None:
-        turnstile, turn = Turnstile(most), 0
+        turnstile, turn = Turnstile(most, clock=itertools.count().__next__), 0  # each takes long
 
         async def task(number: int) -> None:
             await turnstile.enter()
@@ -39,3 +40,11 @@ def test_no_more_than_a_few_begin_in_a_turn_and_none_is_passed_over(
     assert all(count <= most for count in by_turn.values())
     left = len(through) - by_turn[0]
     assert len(by_turn.keys() - {0}) == -(-left // most)  # and no turn is lost
+
+
+async def test_those_that_take_little_begin_in_one_turn() -> None:
+    turnstile = Turnstile(2, clock=lambda: 0.0)
+    running = [asyncio.create_task(turnstile.enter()) for _ in range(50)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert all(one.done() for one in running)

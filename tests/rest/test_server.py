@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from starlette.types import Receive, Scope, Send
 
+from seqserve.service.core.turns import Turnstile
 from seqserve.service.rest.exchange import HIGH_WATER
 from seqserve.service.rest.shared import MOST_BEGUN
 from tests.rest.wire import GET, OFFER, chunked, house, in_uvloop, post, reason
@@ -82,6 +83,7 @@ class TestClients:
     async def test_a_probe_is_answered_between_the_requests_of_a_flood(self) -> None:
         """Most of those that came before it in the same turn come after it."""
         async with house() as here:
+            here.server._shared.turnstile = Turnstile(MOST_BEGUN, seconds=0.0)  # each takes long
             flood = [await here.caller() for _ in range(5 * MOST_BEGUN)]
             prober = await here.caller()
             for caller in flood:
