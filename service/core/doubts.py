@@ -23,7 +23,7 @@ import numpy as np
 
 from seqserve.service.contract.padding import Array
 from seqserve.service.contract.vocabulary.base import Vocabulary, Words
-from seqserve.service.contract.vocabulary.familiar import letters_per_piece, unknown_share
+from seqserve.service.contract.vocabulary.familiar import is_spelled, unknown_share
 from seqserve.service.core.alignment import membership, word_means
 
 HIGH_UNKNOWN, REPETITION, LOW_COVERAGE = "HIGH_UNKNOWN", "REPETITION", "LOW_COVERAGE"
@@ -72,8 +72,7 @@ def is_strange(vocabulary: Vocabulary, text: str, pieces: int, profile: Mapping[
         return True
     usual = profile.get("letters_per_piece")
     if usual is not None:
-        letters = letters_per_piece(vocabulary, text)
-        return letters is not None and letters < usual["p1"]
+        return is_spelled(vocabulary, text, pieces, usual["p1"])
     usual = profile.get("pieces_per_word")
     return bool(usual and pieces / max(1, len(text.split())) > UNUSUAL * usual)
 
@@ -96,13 +95,13 @@ class Run(NamedTuple):
 
 def runs(row: Sequence[Hashable], copies: int = 2) -> Iterator[Run]:
     """Find what stands at least `copies` times in a row, of any period."""
-    places: dict[Hashable, list[int]] = {each: [] for each, n in Counter(row).items() if n >= copies}
-    if not places:
-        return
+    if len(row) - len(set(row)) < copies - 1:
+        return  # nothing stands so often
+    places: dict[Hashable, list[int]] = {}
     for place, each in enumerate(row):
-        if each in places:
-            places[each].append(place)
-    periods = _periods(list(places.values()), len(row), copies)
+        places.setdefault(each, []).append(place)
+    often = [each for each in places.values() if len(each) >= copies]
+    periods = _periods(often, len(row), copies) if often else ()
     if not periods:
         return
     numbers = {each: number for number, each in enumerate(dict.fromkeys(row))}
@@ -146,14 +145,17 @@ def says_twice(weights: Array, target: Words) -> bool:
     return False
 
 
-def goes_round(source: Sequence[int], target: Sequence[int]) -> bool:
+def goes_round(source: Callable[[], Sequence[int]], target: Sequence[int]) -> bool:
     """Say whether pieces are repeated again and again, more often than any in the source are.
 
     Within a word too, and wherever the attention is: a loop may well wander.
+
+    Args:
+        source: returns the text's; it is asked only where the target's are.
     """
     loops = (run for run in runs(target, LEAST_COPIES) if run.length + run.period >= LEAST_PIECES)
     most = max((run.copies for run in loops), default=1)
-    return most > 1 and most > max((run.copies for run in runs(source)), default=1)
+    return most > 1 and most > max((run.copies for run in runs(source())), default=1)
 
 
 # --- coverage -----------------------------------------------------------------------------------

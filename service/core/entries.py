@@ -2,14 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from seqserve.service import errors
 from seqserve.service.contract.padding import Row, padded_length
 from seqserve.service.core.types import BatchOptions, Outputs, Served
 
 
-@dataclass(frozen=True, slots=True)
-class BatchKey:
+class BatchKey(NamedTuple):
     """Rows with equal keys may share a batch. `served` is compared by identity: one version's rows."""
 
     served: Served

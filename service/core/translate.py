@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from operator import attrgetter
 from typing import NamedTuple
@@ -136,8 +135,7 @@ def _given(asked: _Asked) -> dict[str, Given]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class TranslatePlan:
+class TranslatePlan(NamedTuple):
     """A checked request to a translation model."""
 
     manifest: Manifest
@@ -231,20 +229,18 @@ class TranslatePlan:
 
     def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
         """Return the warnings about the output; words are worked out only where one is possible."""
-        text, source_ids = encoded.source, encoded.row.inputs[self.source].tolist()
         weights, profile = best.weights, self.manifest.profile or {}
-        words = partial(self.text.source_words, text)
-        warned = {
-            TRUNCATED: self.target.special_ids.end not in (None, best.ids[-1]),
-            REPETITION: goes_round(source_ids, best.ids)
-            or (
-                weights is not None
-                and any(runs(best.text.split()))
-                and says_twice(weights, self._target(best))
-            ),
-            LOW_COVERAGE: weights is not None and leaves_out(text, words, weights, profile),
-        }
-        return tuple(name for name, is_so in warned.items() if is_so)
+        warned = []
+        if self.target.special_ids.end not in (None, best.ids[-1]):
+            warned.append(TRUNCATED)
+        if goes_round(encoded.row.inputs[self.source].tolist, best.ids) or (
+            weights is not None and any(runs(best.text.split())) and says_twice(weights, self._target(best))
+        ):
+            warned.append(REPETITION)
+        words = partial(self.text.source_words, encoded.source)
+        if weights is not None and leaves_out(encoded.source, words, weights, profile):
+            warned.append(LOW_COVERAGE)
+        return tuple(warned)
 
     def _words(self, encoded: Encoded, best: "_Hypothesis") -> WordsAnswer:
         """Return source words, target words and alignment; None for what was not asked for."""
@@ -259,8 +255,7 @@ class TranslatePlan:
         return best.replaced or self.target.decode_words(best.ids)[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Hypothesis:
+class _Hypothesis(NamedTuple):
     """One decoded output; unknown words are replaced already."""
 
     ids: list[int]

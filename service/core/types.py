@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from seqserve.service.contract.items import Body, Item
 from seqserve.service.contract.manifest import Manifest
@@ -109,8 +109,7 @@ class Asked:
     convert: Callable[[], Body]
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An item as a row, with what its codec needs again to decode the answer."""
 
     row: Row

@@ -98,7 +98,7 @@ def test_nothing_stands_twice_where_all_differ(row: list[int]) -> None:
 def test_a_loop_is_more_copies_than_the_source_has(
     source: list[int], target: list[int], wanted: bool
 ) -> None:
-    assert goes_round(source, target) is wanted
+    assert goes_round(lambda: source, target) is wanted
 
 
 def leaves(text: str, places: Sequence[int], **profile: float) -> bool:
