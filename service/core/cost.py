@@ -53,15 +53,19 @@ class Cost:
         """Return what a batch of rows will take; 0 while nothing is known."""
         return float(self._seconds(lengths)[-1])
 
-    def best(self, lengths: Sequence[int], least: int = 1, most_seconds: float = math.inf) -> int:
+    def best(
+        self, lengths: Sequence[int], least: int = 1, most_seconds: float = math.inf, is_whole: bool = False
+    ) -> int:
         """Return how many of the rows, in the order given, to run together: all, while nothing is known.
 
         As few as come near the most steps a second, so that the others need not wait for more. Each
-        `TRIAL`-th time it is another number.
+        `TRIAL`-th time it is another number. A request that is alone leaves whole, unless two batches are
+        quicker: its last rows would have nobody to go with.
 
         Args:
             least: so many of them may go together, whatever they take.
             most_seconds: what more of them may take together.
+            is_whole: they are a whole request, and nobody else waits.
         """
         if not self.weights.any():
             return len(lengths)
@@ -71,8 +75,14 @@ class Cost:
         best = int(np.argmax(pace >= (1 - SLACK) * pace.max())) + 1
         self._chosen += 1
         if self._chosen % TRIAL:
-            return best
+            return len(lengths) if is_whole and not self._pays_in_two(lengths, best) else best
         return 2 * best if 2 * best <= len(pace) else (best + 1) // 2
+
+    def _pays_in_two(self, lengths: Sequence[int], first: int) -> bool:
+        """Tell whether rows take less time if the first of them leave before the others."""
+        if first == len(lengths):
+            return False
+        return self.seconds(lengths[:first]) + self.seconds(lengths[first:]) < self.seconds(lengths)
 
     def _seconds(self, lengths: Sequence[int]) -> Array:
         """Return what each number of the rows would take."""

@@ -228,7 +228,9 @@ class Queue:
         is_single = lead.key.served.manifest.batching == "single"
         chosen, in_turn = ([lead], 1) if is_single else self._fitting(line, lead, now)
         lengths = [entry.row.length for entry in chosen]
-        chosen = chosen[: cost.best(lengths, in_turn, MOST_SECONDS if line.callers > 1 else math.inf)]
+        others, is_all = line.callers > 1, len(chosen) == line.size
+        most_seconds = MOST_SECONDS if others else math.inf
+        chosen = chosen[: cost.best(lengths, in_turn, most_seconds, is_all and not others)]
         self._used = line.used
         line.used += cost.seconds(lengths[: len(chosen)])
         line.charge(chosen, in_turn)
