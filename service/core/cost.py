@@ -39,15 +39,19 @@ class Cost:
     weights: Array = field(default_factory=lambda: np.zeros(TERMS))
     _normal: Array = field(default_factory=lambda: np.zeros((TERMS, TERMS)))
     _target: Array = field(default_factory=lambda: np.zeros(TERMS))
+    _is_new: bool = False  # there are observations that the weights are not from
     _chosen: int = 0
 
     def observe(self, rows: int, length: int, steps: int, seconds: float) -> None:
-        """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took."""
+        """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took.
+
+        What is learned is worked out once it is asked for: where rows come one by one, nobody does.
+        """
         seconds = max(seconds, SHORTEST)
         terms = np.array([1.0, length, rows * length, steps]) / seconds
         self._target = MEMORY * self._target + terms
         self._normal = MEMORY * self._normal + np.outer(terms, terms)
-        self.weights = _non_negative(self._normal, self._target)
+        self._is_new = True
 
     def seconds(self, lengths: Sequence[int]) -> float:
         """Return what a batch of rows will take; 0 while nothing is known."""
@@ -67,7 +71,7 @@ class Cost:
             most_seconds: what more of them may take together.
             is_whole: they are a whole request, and nobody else waits.
         """
-        if not self.weights.any():
+        if len(lengths) == 1 or not self._learned().any():
             return len(lengths)
         seconds = self._seconds(lengths)
         within = max(least, int(np.searchsorted(seconds, most_seconds, side="right")))
@@ -88,8 +92,13 @@ class Cost:
         """Return what each number of the rows would take."""
         rows, longest = np.arange(1, len(lengths) + 1), np.maximum.accumulate(lengths)
         terms = np.stack([np.ones(len(rows)), longest, rows * longest, np.cumsum(lengths)])
-        seconds: Array = self.weights @ terms
+        seconds: Array = self._learned() @ terms
         return seconds
+
+    def _learned(self) -> Array:
+        if self._is_new:
+            self.weights, self._is_new = _non_negative(self._normal, self._target), False
+        return self.weights
 
 
 def _non_negative(normal: Array, target: Array) -> Array:
