@@ -99,10 +99,16 @@ class Caller:
 
     def settle(self, entry: "Entry", outcome: Outputs | errors.SeqserveError) -> None:
         """Give a row its outcome; the first one counts."""
-        if entry.outcome is None:
+        if entry.outcome is None and not self.gone:
             entry.outcome = outcome
             self._come.append(entry)
             self._wake.set()
+
+    def leave(self) -> None:
+        """Wait for nothing any more, and let go of the rows, which would wait for the collector otherwise."""
+        self.gone = True
+        self.entries.clear()
+        self._come.clear()
 
 
 @dataclass(slots=True, eq=False)

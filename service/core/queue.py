@@ -205,11 +205,11 @@ class Queue:
 
     def leave(self, caller: Caller) -> None:
         """Remove what a caller still has waiting."""
-        caller.gone = True
         line = self._lines.get(caller.key.served.model)
         for entry in caller.entries:
             if entry.waits and line is not None:
                 self._remove(line, entry)
+        caller.leave()
 
     def clear(self) -> list[Entry]:
         """Remove and return all rows."""

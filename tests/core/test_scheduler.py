@@ -332,20 +332,6 @@ async def test_who_comes_back_within_some_turns_shares_the_next_batch_and_the_wa
         await asyncio.gather(*stream)
 
 
-async def test_a_caller_who_is_alone_waits_for_nobody_who_might_come_back() -> None:
-    async def waited(core: Core) -> int:
-        asking, turns = asyncio.create_task(ask(core, Asked([1.0]))), 0
-        before = len(core.backend.batches)
-        while len(core.backend.batches) == before:
-            await asyncio.sleep(0)
-            turns += 1
-        await asking
-        return turns
-
-    async with running(slots=1) as core:
-        assert len({await waited(core) for _ in range(3)}) == 1
-
-
 async def test_the_wait_in_the_queue_is_timed_for_each_row() -> None:
     async with running(slots=1) as core:
         core.backend.seconds = 4.0
