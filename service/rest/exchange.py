@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Scope
 from seqserve.service import errors
 from seqserve.service.edge.bytes_in_flight import Held
 from seqserve.service.errors import SeqserveError
+from seqserve.service.logs import REQUEST_ID
 from seqserve.service.rest.problems import problem
 from seqserve.service.rest.shared import Shared
 
@@ -63,7 +64,6 @@ class Exchange:
         "_awaits_continue",
         "_came",
         "_fault",
-        "_has_begun",
         "_has_failed",
         "_held",
         "_is_chunked",
@@ -77,6 +77,7 @@ class Exchange:
         "_task",
         "_waiting",
         "arrives",
+        "has_begun",
         "is_answered",
         "keeps",
         "scope",
@@ -86,6 +87,7 @@ class Exchange:
         self.scope = scope
         self.keeps = keeps
         self.arrives = True  # the body has not ended
+        self.has_begun = False  # the answer
         self.is_answered = False
         self._line = line
         self._shared = shared
@@ -100,7 +102,6 @@ class Exchange:
         self._fault: SeqserveError | None = None
         self._has_failed = False
         self._start: Message | None = None
-        self._has_begun = False
         self._is_chunked = False
         self._left: int | None = 0  # bytes that Content-Length still promises; None: it promises nothing
 
@@ -132,7 +133,7 @@ class Exchange:
 
     def fail(self, error: SeqserveError) -> None:
         """Let the application's next `receive` raise, or end an answer that has begun."""
-        if self._has_begun:
+        if self.has_begun:
             self._line.abort()
         elif not self._has_failed:
             self._fault, self._has_failed, self.keeps = error, True, False
@@ -173,7 +174,7 @@ class Exchange:
                 raise RuntimeError("the application returned without an answer")
         except Exception:
             log.exception("the application failed")
-            if self._has_begun:
+            if self.has_begun:
                 self._line.abort()
             elif not self._is_gone:
                 self._start = None
@@ -188,7 +189,7 @@ class Exchange:
         Raises:
             SeqserveError: the body came too slowly, broke off, or found no room.
         """
-        if self._awaits_continue and not self._is_gone and not self._has_begun:
+        if self._awaits_continue and not self._is_gone and not self.has_begun:
             self._awaits_continue = False
             self._line.write(CONTINUE)
         if not (self._is_gone or self.is_answered or self._has_failed):
@@ -220,7 +221,7 @@ class Exchange:
         if message["type"] != "http.response.body" or self._start is None or self.is_answered:
             raise RuntimeError(f"{message['type']!r} is out of its order")
         body, is_last = message.get("body", b""), not message.get("more_body", False)
-        head = b"" if self._has_begun else self._head(len(body) if is_last else None)
+        head = b"" if self.has_begun else self._head(len(body) if is_last else None)
         self._line.write(head + self._framed(body, is_last))
         if is_last:
             self.is_answered = True
@@ -236,7 +237,7 @@ class Exchange:
             whole: bytes of the body where all of it is there.
         """
         assert self._start is not None
-        self._has_begun = True
+        self.has_begun = True
         status, length = self._start["status"], None
         lines = [STATUS_LINES[status], self._shared.date]
         for name, value in self._start.get("headers", ()):
@@ -289,3 +290,15 @@ class Exchange:
             return False
         declared = [int(value) for name, value in self.scope["headers"] if name == b"content-length"]
         return bool(declared) and declared[0] - self._came <= PASSED_OVER
+
+
+def refusal(error: SeqserveError, id: str, date: bytes) -> bytes:
+    """Return an error as a whole response, outside of any request."""
+    token = REQUEST_ID.set(id)
+    try:
+        response = problem(error)
+        headers = [*response.raw_headers, (b"x-request-id", id.encode())]
+    finally:
+        REQUEST_ID.reset(token)
+    lines = [STATUS_LINES[response.status_code], date, *(b"%b: %b\r\n" % header for header in headers)]
+    return b"".join([*lines, b"connection: close\r\n\r\n", bytes(response.body)])
