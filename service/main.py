@@ -129,6 +129,7 @@ def make_limits(settings: Settings) -> Limits:
         settings.principal_cells_per_second,
         settings.principal_requests,
         settings.principal_cells,
+        settings.principal_refusals_per_second,
     )
     return Limits(shares)
 

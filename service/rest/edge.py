@@ -4,7 +4,7 @@
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that handlers are
    given. Nothing of the body has been read by then. The access log is written when it is left. Of a path
-   that is open nobody is asked.
+   that is open nobody is asked. Who is refused very often is told so late.
 4. The form of an error: a problem, whatever raised it. A surface with a form of its own is asked here.
 5. The response leaves, with the id; to HEAD without its body.
 """
@@ -77,6 +77,7 @@ class Edge:
                 except ClientDisconnect:
                     raise errors.Cancelled("the caller went away while its body was read") from None
         except Exception as error:
+            await self._entrance.held(error)
             await problem(_ours(error))(scope, receive, passing.send)
         finally:
             REQUEST_ID.reset(token)

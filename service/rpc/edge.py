@@ -4,6 +4,7 @@
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that our methods are
    given. Nothing has been read by then. The access log is written when it is left. Health is open to anybody.
+   Who is refused very often is told so late.
 4. The number of open calls.
 5. Reading and parsing: grpc would answer what does not parse by UNKNOWN, without a reason.
 6. The form of an error: a status with details, whatever raised it.
@@ -124,6 +125,7 @@ class Edge:
                     call.visit.bytes_out = len(packed)
                     return Answer(initial, packed)
             except Exception as error:
+                await self._entrance.held(error)
                 return Answer(initial, None, *_refusal(error, method.field))
 
         return answer
@@ -144,6 +146,7 @@ class Edge:
             except grpc.aio.InternalError:  # the caller has gone while something was sent
                 raise
             except Exception as error:
+                await self._entrance.held(error)
                 refusal = _refusal(error, dotted)
             await context.abort(*refusal)
 

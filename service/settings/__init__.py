@@ -113,6 +113,9 @@ class Settings(BaseSettings):
         131_072,
         description="most cells, waiting or computed, of one principal; one request alone may have more",
     )
+    principal_refusals_per_second: Rate = Field(
+        100, description="refusals a second of one principal that are told without delay; 0: any"
+    )
     max_request_cells: Count = Field(
         720_896, description="most cells of one request: rows x (length + beams x longest output)"
     )
