@@ -21,6 +21,7 @@ from seqserve.models.networks.decoding import (
     Sampler,
     State,
     beam,
+    for_beams,
     greedy,
     sample,
 )
@@ -52,12 +53,14 @@ class Searches:
     Args:
         special: of the target.
         has_attention: `advance` returns weights over the source; else what it returns is not an output.
+        shares_memory: `advance` takes the memory as `encode` returns it; else once more for each beam.
     """
 
     encode: Encode
     advance: Advance
     special: SpecialIds
     has_attention: bool = True
+    shares_memory: bool = True
 
     def functions(self, kinds: Sequence[Kind]) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         """Return the functions of the signatures, from the source and `INPUTS` to `outputs`, by name."""
@@ -68,14 +71,15 @@ class Searches:
     ) -> dict[str, tf.Tensor]:
         """Take the best piece at every step."""
         bounds = Bounds(max_length, length_penalty)
-        return self._answer(greedy(self.advance, *self.encode(source_ids), bounds, self.special))
+        return self._answer(greedy(self.advance, *self._encoded(source_ids, 1), bounds, self.special))
 
     def beam(
         self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor, beam_size: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Search with several hypotheses."""
         bounds = Bounds(max_length, length_penalty)
-        return self._answer(beam(self.advance, *self.encode(source_ids), bounds, self.special, beam_size))
+        encoded = self._encoded(source_ids, beam_size)
+        return self._answer(beam(self.advance, *encoded, bounds, self.special, beam_size))
 
     def sample(
         self,
@@ -87,10 +91,14 @@ class Searches:
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Draw every piece."""
-        state, memory = self.encode(source_ids)
+        state, memory = self._encoded(source_ids, 1)
         bounds, sampler = Bounds(max_length, length_penalty), Sampler(temperature, top_k, seed)
         drawn = sample(self.advance, state, memory, bounds, self.special, sampler, LONGEST_OUTPUT)
         return self._answer(drawn)
+
+    def _encoded(self, source_ids: tf.Tensor, beam_size: tf.Tensor | int) -> tuple[State, Memory]:
+        state, memory = self.encode(source_ids)
+        return state, memory if self.shares_memory else for_beams(memory, beam_size)
 
     def _answer(self, decoded: Decoded) -> dict[str, tf.Tensor]:
         return {
