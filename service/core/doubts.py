@@ -161,7 +161,9 @@ def goes_round(source: Callable[[], Sequence[int]], target: Sequence[int]) -> bo
 # --- coverage -----------------------------------------------------------------------------------
 
 
-def leaves_out(text: str, words: Callable[[], Words], weights: Array, profile: Mapping[str, Any]) -> bool:
+def leaves_out(
+    text: str, words: Callable[[], Words], coverage: Array, pieces: int, profile: Mapping[str, Any]
+) -> bool:
     """Say whether a part of the source is not in the output.
 
     Coverage, Σ_i a_ij, is about 1 where a word is translated (Tu et al., 2016,
@@ -170,10 +172,10 @@ def leaves_out(text: str, words: Callable[[], Words], weights: Array, profile: M
 
     Args:
         words: returns the text's; they are worked out only where something may be left out.
-        weights: (target pieces, source pieces).
+        coverage: (source pieces).
+        pieces: of the output.
         profile: of the training texts.
     """
-    coverage = np.add.reduce(weights)  # (source pieces)
     parts = _parts(text) if _JOINT.search(text) else []
     has_parts = bool(parts) and parts[-1] > 0
     low = coverage < LOW_WORD
@@ -181,7 +183,7 @@ def leaves_out(text: str, words: Callable[[], Words], weights: Array, profile: M
         return False
     given = words()
     return _has_gap(given, coverage) or (
-        has_parts and (_is_short(weights, profile) or _lacks_part(given, parts, coverage))
+        has_parts and (_is_short(pieces / len(coverage), profile) or _lacks_part(given, parts, coverage))
     )
 
 
@@ -201,9 +203,9 @@ def _lacks_part(words: Words, parts: Sequence[int], coverage: Array) -> bool:
     return any(clipped[of_piece == part].mean() < LOW_PART for part in set(of_piece.tolist()) - {-1})
 
 
-def _is_short(weights: Array, profile: Mapping[str, Any]) -> bool:
+def _is_short(ratio: float, profile: Mapping[str, Any]) -> bool:
     usual = profile.get("pieces_out_per_piece")
-    return usual is not None and weights.shape[0] / weights.shape[1] < SHORT * usual
+    return usual is not None and ratio < SHORT * usual
 
 
 def _parts(text: str) -> list[int]:
