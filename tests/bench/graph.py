@@ -126,8 +126,7 @@ def main(
     lines = sentences(TEXTS, 4) if texts is None else texts.read_text("utf-8").splitlines()
     for beams in BEAMS:
         graphs = {name: Graph(folder, lines[:512], beams) for name, folder in (("old", old), ("new", new))}
-        longest = [row for row in graphs["old"].rows if row.length > STEPS]
-        steps = {name: graph.step_ops(longest[-1:]) for name, graph in graphs.items()}
+        steps = {name: graph.step_ops(graph.rows[-1:]) for name, graph in graphs.items()}
         before, after = (counter.total() for counter in steps.values())
         share, off = differing(graphs)
         typer.echo(f"{beams} beams: {after} ops a step, {before} before ({after / before:.2f})")
