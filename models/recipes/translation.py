@@ -23,7 +23,7 @@ from seqserve.models.networks.translation import SmoothedCrossEntropy, Translato
 from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.models.translator import Plan, Searches, clear_rows
-from seqserve.service.contract.manifest import SpecialIds, Tokens
+from seqserve.service.contract.manifest import Languages, SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Vocabulary
 from seqserve.service.contract.vocabulary.familiar import letters_per_piece
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
@@ -126,7 +126,9 @@ class TranslationRecipe:
         folded = Folded(self._network)
         searches = Searches(folded.encode, folded.advance, SPECIAL)
         functions = searches.functions(plan.kinds)
-        manifest = plan.manifest(Identity(self._config.name, version, serving.buckets, card, self._profile))
+        identity = Identity(self._config.name, version, serving.buckets, card, self._profile)
+        languages = Languages(source=self._config.data.source, target=self._config.data.target)
+        manifest = plan.manifest(identity, languages=languages)
         texts = [pair.source for pair in self._clearest(searches, plan)]
         return Draft(self._network, functions, manifest, {TOKENIZER: self._tokenizer}, plan.requests(texts))
 
