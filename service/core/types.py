@@ -103,10 +103,12 @@ class Asked:
     Args:
         count: how many items there are.
         convert: returns the body; may raise InvalidArgument with a path inside it.
+        is_whole: that one failed item fails the request: its answer has no place for an item's error.
     """
 
     count: int
     convert: Callable[[], Body]
+    is_whole: bool = False
 
 
 class Encoded(NamedTuple):

@@ -164,6 +164,13 @@ class LabelNotFound(NotFound):
     reason = "LABEL_NOT_FOUND"
 
 
+class Unsupported(SeqserveError):
+    """The protocol has this, and the service does not (REST: 400); the message says what there is instead."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "UNSUPPORTED"
+
+
 class WrongTask(FailedPrecondition):
     """The model does not do what was asked: translation models translate, sequence models predict."""
 

@@ -15,17 +15,23 @@ from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest import openapi
+from seqserve.service.rest.bodies import JSON, Bodies
 from seqserve.service.rest.edge import Edge
-from seqserve.service.rest.handlers import JSON, Handlers
+from seqserve.service.rest.handlers import Handlers
+from seqserve.service.rest.outline import Bounds
 from seqserve.service.rest.outside import outside
 from seqserve.service.rest.pages import page_routes
 from seqserve.service.rest.routes import Route, Routes
+from seqserve.service.rest.surfaces import libretranslate
+from seqserve.service.rest.surfaces.errors import error_object
 from seqserve.service.settings import Settings
 
 MODELS = "/v1/models"
 OPENAPI = "openapi.json"
 PLACES = ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}")
 """Behind MODELS: the ways to name a model version."""
+FORMS = dict.fromkeys(libretranslate.PLACES, error_object)
+"""Of errors, by the first part of the paths of surfaces."""
 
 
 def create_app(
@@ -43,8 +49,10 @@ def create_app(
         in_flight: counts what compressed bodies become; None: this door's bodies alone.
     """
     in_flight = in_flight or BytesInFlight(settings.body_bytes_in_flight)
-    handlers = Handlers(gateway, metrics.registry, settings, in_flight)
+    bodies = _bodies(settings, in_flight)
+    handlers = Handlers(gateway, metrics.registry, bodies)
     routes = [*_asking(handlers, gateway.tasks), *_looking(handlers), *_probing(handlers)]
+    routes += libretranslate.routes(gateway, bodies)
     if settings.ops_port is None:
         routes += _operating(handlers)
         routes += _describing(routes, gateway.tasks, settings)
@@ -54,16 +62,24 @@ def create_app(
 
 def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entrance: Entrance) -> ASGIApp:
     """Return what operators may have a port of their own for: health, metrics and pages, open to anybody."""
-    handlers = Handlers(gateway, metrics.registry, settings, BytesInFlight(settings.body_bytes_in_flight))
+    bodies = _bodies(settings, BytesInFlight(settings.body_bytes_in_flight))
+    handlers = Handlers(gateway, metrics.registry, bodies)
     own = [*_probing(handlers), *_operating(handlers)]
     told = [*_asking(handlers, gateway.tasks), *_looking(handlers), *own]
+    told += libretranslate.routes(gateway, bodies)
     return _edge([*own, *_describing(told, gateway.tasks, settings)], settings, entrance, None)
+
+
+def _bodies(settings: Settings, in_flight: BytesInFlight) -> Bodies:
+    bounds = Bounds(settings.max_message_bytes, settings.max_json_marks, settings.max_items)
+    return Bodies(in_flight, bounds)
 
 
 def _edge(
     routes: list[Route], settings: Settings, entrance: Entrance, open_paths: frozenset[str] | None
 ) -> ASGIApp:
-    return Edge(Routes(routes), entrance, settings.default_timeout, settings.max_timeout, open_paths)
+    times = (settings.default_timeout, settings.max_timeout)
+    return Edge(Routes(routes), entrance, *times, open_paths, FORMS)
 
 
 def _asking(handlers: Handlers, tasks: Tasks) -> list[Route]:
