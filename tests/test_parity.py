@@ -185,7 +185,8 @@ REST_ALONE = {
 }
 GRPC_ALONE = {"MALFORMED_MESSAGE", "NOT_FINITE"}
 ELSEWHERE = {
-    "UNSUPPORTED": "tests/rest/surfaces: what other protocols have and the service does not",
+    "MALFORMED_TENSOR": "tests/surfaces: tensors of other protocols",
+    "UNSUPPORTED": "tests/surfaces: what other protocols have and the service does not",
     "REQUEST_TIMEOUT": "tests/rest/test_server.py, tests/rpc/test_transport.py: it takes its time",
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",

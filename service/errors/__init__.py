@@ -198,6 +198,12 @@ class OptionOutOfRange(InvalidArgument):
     reason = "OPTION_OUT_OF_RANGE"
 
 
+class MalformedTensor(InvalidArgument):
+    """A tensor's type, shape and values do not fit together, or two have different numbers of rows."""
+
+    reason = "MALFORMED_TENSOR"
+
+
 class UnknownHead(InvalidArgument):
     """The model has no head of that name."""
 

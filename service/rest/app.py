@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from seqserve.service.core.gateway import Gateway
-from seqserve.service.core.tasks import Tasks
+from seqserve.service.core.tasks import SEQUENCE, Tasks
 from seqserve.service.core.types import Call
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
@@ -22,7 +22,7 @@ from seqserve.service.rest.outline import Bounds
 from seqserve.service.rest.outside import outside
 from seqserve.service.rest.pages import page_routes
 from seqserve.service.rest.routes import Route, Routes
-from seqserve.service.rest.surfaces import libretranslate
+from seqserve.service.rest.surfaces import libretranslate, tfserving
 from seqserve.service.rest.surfaces.errors import error_object
 from seqserve.service.settings import Settings
 
@@ -51,8 +51,8 @@ def create_app(
     in_flight = in_flight or BytesInFlight(settings.body_bytes_in_flight)
     bodies = _bodies(settings, in_flight)
     handlers = Handlers(gateway, metrics.registry, bodies)
-    routes = [*_asking(handlers, gateway.tasks), *_looking(handlers), *_probing(handlers)]
-    routes += libretranslate.routes(gateway, bodies)
+    routes = [*_asking(gateway, handlers, bodies), *_looking(handlers), *_probing(handlers)]
+    routes += _surfaces(gateway, bodies)
     if settings.ops_port is None:
         routes += _operating(handlers)
         routes += _describing(routes, gateway.tasks, settings)
@@ -65,8 +65,7 @@ def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entra
     bodies = _bodies(settings, BytesInFlight(settings.body_bytes_in_flight))
     handlers = Handlers(gateway, metrics.registry, bodies)
     own = [*_probing(handlers), *_operating(handlers)]
-    told = [*_asking(handlers, gateway.tasks), *_looking(handlers), *own]
-    told += libretranslate.routes(gateway, bodies)
+    told = [*_asking(gateway, handlers, bodies), *_looking(handlers), *own, *_surfaces(gateway, bodies)]
     return _edge([*own, *_describing(told, gateway.tasks, settings)], settings, entrance, None)
 
 
@@ -82,16 +81,26 @@ def _edge(
     return Edge(Routes(routes), entrance, *times, open_paths, FORMS)
 
 
-def _asking(handlers: Handlers, tasks: Tasks) -> list[Route]:
+def _asking(gateway: Gateway, handlers: Handlers, bodies: Bodies) -> list[Route]:
+    """Return the routes of each task; one of them is TensorFlow Serving's too."""
+    shared = {SEQUENCE.verb: partial(tfserving.predict, gateway, bodies)}
     return [
         Route(
             "POST",
             f"{MODELS}{place}:{task.verb}",
-            partial(handlers.answer, task),
+            shared.get(task.verb) or partial(handlers.answer, task),
             openapi.asking(task),
         )
         for place in PLACES
-        for task in tasks.values()
+        for task in gateway.tasks.values()
+    ]
+
+
+def _surfaces(gateway: Gateway, bodies: Bodies) -> list[Route]:
+    """Return the routes of other protocols."""
+    return [
+        *libretranslate.routes(gateway, bodies),
+        *tfserving.routes(gateway, bodies, MODELS, PLACES),
     ]
 
 

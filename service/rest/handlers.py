@@ -14,7 +14,7 @@ from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Answered, Call, ModelRef, Task
 from seqserve.service.rest.bodies import JSON, Bodies, read_asked
-from seqserve.service.rest.models import model_as_json
+from seqserve.service.rest.models import model_as_json, states_as_json
 
 LONGEST_NUMBER = 18
 """Digits that a version's number may have: a longer one may not fit 64 bits."""
@@ -49,7 +49,8 @@ class Handlers:
 
     async def get_model(self, request: Request, call: Call) -> Response:
         """Return one model, with its versions and what it takes."""
-        return as_json(model_as_json(self._gateway.model(request.path_params["model"], call.principal)))
+        report = self._gateway.model(request.path_params["model"], call.principal)
+        return as_json({**model_as_json(report), **states_as_json(report)})
 
     async def answer(self, task: Task, request: Request, call: Call) -> Response:
         """Answer the items of a request's body."""

@@ -107,7 +107,15 @@ async def test_what_needs_a_name_and_what_does_not(settings: dict[str, Any]) -> 
         for path in ("/healthz", "/readyz"):
             for naming in ({}, bearer("nonsense"), {"Authorization": "Basic x"}):
                 assert (await rest.get(path, headers=naming)).status_code == 200
-        for path in ("/metrics", "/v1/models", "/v1/models/totals", "/nothing", "/v1/models/x:embed"):
+        theirs = ("/v1/models/totals/versions/1", "/v1/models/totals/metadata")
+        for path in (
+            "/metrics",
+            "/v1/models",
+            "/v1/models/totals",
+            "/nothing",
+            "/v1/models/x:embed",
+            *theirs,
+        ):
             refused = await rest.get(path)
             assert (refused.status_code, refused.json()["code"]) == (401, UNKNOWN)
             assert refused.headers["www-authenticate"] == 'Bearer realm="seqserve"'
