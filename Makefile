@@ -73,7 +73,8 @@ proto: setup  ## generate the message code and stubs beside the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I proto \
 	    -I "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	    --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/seqserve/v1/*.proto
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto proto/seqserve/tfserving/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto \
+	    proto/seqserve/tfserving/*.proto proto/seqserve/openinference/*.proto
 
 lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs uv)
 	$(PIN) --all-extras -o requirements/dev.txt pyproject.toml

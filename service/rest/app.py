@@ -22,7 +22,7 @@ from seqserve.service.rest.outline import Bounds
 from seqserve.service.rest.outside import outside
 from seqserve.service.rest.pages import page_routes
 from seqserve.service.rest.routes import Route, Routes
-from seqserve.service.rest.surfaces import libretranslate, tfserving
+from seqserve.service.rest.surfaces import libretranslate, openinference, tfserving
 from seqserve.service.rest.surfaces.errors import error_object
 from seqserve.service.settings import Settings
 
@@ -30,7 +30,7 @@ MODELS = "/v1/models"
 OPENAPI = "openapi.json"
 PLACES = ("/{model}", "/{model}/versions/{version}", "/{model}/labels/{label}")
 """Behind MODELS: the ways to name a model version."""
-FORMS = dict.fromkeys(libretranslate.PLACES, error_object)
+FORMS = dict.fromkeys((*libretranslate.PLACES, openinference.PLACE), error_object)
 """Of errors, by the first part of the paths of surfaces."""
 
 
@@ -100,6 +100,7 @@ def _surfaces(gateway: Gateway, bodies: Bodies) -> list[Route]:
     """Return the routes of other protocols."""
     return [
         *libretranslate.routes(gateway, bodies),
+        *openinference.routes(gateway, bodies),
         *tfserving.routes(gateway, bodies, MODELS, PLACES),
     ]
 

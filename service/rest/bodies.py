@@ -143,17 +143,19 @@ async def parts_of(data: bytes, members: Sequence[str], bounds: Bounds) -> Parts
     return Parts(table, member, found.items)
 
 
-async def read_body(request: Request, limit: int, became: Callable[[int], None], kind: str = JSON) -> bytes:
+async def read_body(
+    request: Request, limit: int, became: Callable[[int], None], kinds: Sequence[str] = (JSON,)
+) -> bytes:
     """Read a body, decompressed.
 
     Args:
-        kind: the Content-Type that is wanted.
+        kinds: the Content-Types that are wanted, the usual one first; empty: none.
 
     Raises:
         UnsupportedMediaType, BodyTooLarge: see `read_asked`.
     """
     headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
-    _check_type(headers.get(b"content-type", ""), kind)
+    _check_type(headers.get(b"content-type", ""), kinds)
     name = coding(headers[b"content-encoding"]) if b"content-encoding" in headers else None
     declared = headers.get(b"content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
@@ -197,16 +199,16 @@ def media_type(given: str) -> str:
     return given.partition(";")[0].strip().lower()
 
 
-def _check_type(given: str, kind: str) -> None:
-    if media_type(given) != kind:
-        raise errors.UnsupportedMediaType(f"Content-Type is {given[:60]!r}; {kind} is wanted")
+def _check_type(given: str, kinds: Sequence[str]) -> None:
+    if media_type(given) not in kinds:
+        raise errors.UnsupportedMediaType(f"Content-Type is {given[:60]!r}; {kinds[0]} is wanted")
     charset = CHARSET.search(given)
     if charset is not None and charset[1].lower() not in CHARSETS:
         raise errors.UnsupportedMediaType(f"the charset is {charset[1][:60]!r}; UTF-8 is wanted")
 
 
 def _table(data: bytes) -> dict[str, Any]:
-    table = _loaded(partial(orjson.loads, data), "the body")
+    table = loaded(partial(orjson.loads, data), "the body")
     if not isinstance(table, dict):
         raise errors.MalformedJson("the body is not a JSON object")
     for part in (table, *table.values()):
@@ -215,7 +217,8 @@ def _table(data: bytes) -> dict[str, Any]:
     return table
 
 
-def _loaded(load: Callable[[], Any], name: str) -> Any:
+def loaded(load: Callable[[], Any], name: str) -> Any:
+    """Return what is loaded from JSON; raises MalformedJson, which names it."""
     try:
         return load()
     except orjson.JSONDecodeError as error:
@@ -255,7 +258,7 @@ async def _check_items(items: Sequence[Any], task: Task) -> None:
     """Raise MalformedJson at the first item that is not JSON, or of the wrong type."""
     turn, kind = Turn(), _item_kind(task.body, task.body_member)
     for place in range(len(items)):
-        item = _loaded(partial(items.__getitem__, place), f"{task.body_member}[{place}]")
+        item = loaded(partial(items.__getitem__, place), f"{task.body_member}[{place}]")
         if turn.is_over():
             await turn.end()
         try:

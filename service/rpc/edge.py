@@ -3,8 +3,8 @@
 1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that our methods are
-   given. Nothing has been read by then. The access log is written when it is left. Health is open to anybody.
-   Who is refused very often is told so late.
+   given. Nothing has been read by then. The access log is written when it is left. What tells of health is
+   open to anybody. Who is refused very often is told so late.
 4. The number of open calls.
 5. Reading and parsing: grpc would answer what does not parse by UNKNOWN, without a reason.
 6. The form of an error: a status with details, whatever raised it.
@@ -45,8 +45,12 @@ REQUEST_ID_KEY = "x-request-id"
 NAMING = ("authorization", "x-api-key", "forwarded", "x-forwarded-for")
 """Metadata that may say who calls, as `Credentials` has it."""
 CERTIFICATE_NAMES = ("peer_uri", "peer_dns", "x509_common_name")
-HEALTH = "/grpc.health.v1.Health/"
-"""Methods that nobody has to say a name for."""
+OPEN = (
+    "/grpc.health.v1.Health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+)
+"""What the paths of methods begin with that nobody has to say a name for."""
 DETAILS_KEY = "grpc-status-details-bin"
 MOST_FOREIGN_BYTES = 65_536
 """Of a request to a method that is not ours, reflection's: nobody counts what they hold."""
@@ -181,7 +185,7 @@ class Edge:
         certificate = _certificate(context) if self._asks_for_certificates else ""
         credentials = _credentials(metadata, _address(context.peer()), certificate)
         deadline = partial(self._deadline, context)
-        is_open = name.startswith(HEALTH)
+        is_open = name.startswith(OPEN)
         with self._entrance.crossing(credentials, TRANSPORT, deadline, REQUEST_ID.get(), is_open) as call:
             call.visit.method = name
             self._calls.begin(ends=ends)

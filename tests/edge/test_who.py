@@ -29,6 +29,8 @@ from tests.edge.service import (
 from tests.edge.test_tokens import AUDIENCE, ISSUER, KEYS, jwk, signed, written
 
 ALL, NARROW, PAST = new_key(), new_key(), new_key()
+INFERENCE = "/inference.GRPCInferenceService"
+PREDICTION = "/tensorflow.serving.PredictionService"
 DENIED, UNKNOWN = "PERMISSION_DENIED", "UNAUTHENTICATED"
 TOKEN = signed(scope="predict:totals")
 
@@ -104,10 +106,10 @@ async def test_models_are_shown_to_who_may_use_them(settings: dict[str, Any]) ->
 async def test_what_needs_a_name_and_what_does_not(settings: dict[str, Any]) -> None:
     """Health does not; metrics, reflection and everything else does, before it says what is there."""
     async with service(**settings) as doors, doors.rest() as rest, doors.channel() as channel:
-        for path in ("/healthz", "/readyz"):
+        for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
             for naming in ({}, bearer("nonsense"), {"Authorization": "Basic x"}):
                 assert (await rest.get(path, headers=naming)).status_code == 200
-        theirs = ("/v1/models/totals/versions/1", "/v1/models/totals/metadata")
+        theirs = ("/v1/models/totals/versions/1", "/v1/models/totals/metadata", "/v2/models/totals")
         for path in (
             "/metrics",
             "/v1/models",
@@ -117,11 +119,14 @@ async def test_what_needs_a_name_and_what_does_not(settings: dict[str, Any]) -> 
             *theirs,
         ):
             refused = await rest.get(path)
-            assert (refused.status_code, refused.json()["code"]) == (401, UNKNOWN)
+            assert (refused.status_code, refused.json()["reason"]) == (401, UNKNOWN)
             assert refused.headers["www-authenticate"] == 'Bearer realm="seqserve"'
             assert (await rest.get(path, headers=bearer(NARROW))).status_code != 401
         for metadata in ((), (("x-api-key", "nonsense"),)):
-            assert await sent(channel, HEALTH, b"", metadata) == OK
+            for open_to_all in (HEALTH, f"{INFERENCE}/ServerLive", f"{INFERENCE}/ServerReady"):
+                assert await sent(channel, open_to_all, b"", metadata) == OK
+            for closed in (f"{INFERENCE}/ModelInfer", f"{INFERENCE}/ServerMetadata", f"{PREDICTION}/Predict"):
+                assert await sent(channel, closed, b"", metadata) == UNKNOWN
             assert await sent(channel, LIST, b"", metadata) == UNKNOWN
             assert await sent(channel, LIST, b"\xff\xff", metadata) == UNKNOWN
             with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -36,8 +36,29 @@ BODIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ]
         },
     ),
+    ("echo", "predict", {"instances": ["two dogs", {"text": "run"}], "signature_name": "serving_default"}),
+    ("totals", "predict", {"inputs": {"x": [[1, 2, 3], [4.5]]}}),
+    (
+        "tickets",
+        "infer",
+        {
+            "id": "mine",
+            "inputs": [
+                {"name": "activity", "datatype": "BYTES", "shape": [1, 2], "data": ["Assign", "Wait"]},
+                {"name": "minutes", "datatype": "FP32", "shape": [1, 2], "data": [[0, 2.5]]},
+                {"name": "amount", "datatype": "INT64", "shape": [1, 2, 2], "data": [1, 2, 3, 4]},
+            ],
+            "parameters": {"top_k": 2},
+        },
+    ),
+    ("echo", "pair", {"q": ["two dogs", "run"], "source": "en", "target": "de", "alternatives": 1}),
 )
 """Honest requests: model, verb and body."""
+PATHS = {
+    "infer": ("/v2/models/{m}/infer", "/v2/models/{m}/versions/1/infer"),
+    "pair": ("/translate",),
+}
+"""Of verbs that are no task's: where other protocols ask."""
 
 NUMBERS: tuple[Any, ...] = (
     0,

@@ -1,12 +1,17 @@
 """One table, every surface of tensors: the same answer as our own door's, and the same reason."""
 
+import json
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
+import orjson
 import pytest
 
+from seqserve.openinference import inference_pb2 as pb
 from seqserve.service import errors
 from seqserve.service.core.golden import first_difference
 from seqserve.service.edge.key_file import add
@@ -132,10 +137,142 @@ async def tfserving_grpc(both: Both, row: Row) -> Answer:
     return by_row({name: make_ndarray(proto) for name, proto in answer.outputs.items()})
 
 
+def infer_place(row: Row) -> str:
+    """Return the path by which the Open Inference Protocol asks the same."""
+    version = f"/versions/{row.version}" if row.version is not None else ""
+    return f"/v2/models/{row.model}{version}/infer"
+
+
+async def openinference_json(both: Both, row: Row) -> Answer:
+    """All in JSON; null is NaN."""
+    given = None if row.label is not None else arrays(row)
+    if given is None:
+        return None
+    inputs = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": "BYTES" if array.dtype == object else "FP64",
+            "data": array.tolist() if array.dtype == object else json.loads(orjson.dumps(array.tolist())),
+        }
+        for name, array in given.items()
+    ]
+    answer = await both.rest.post(infer_place(row), json={"inputs": inputs}, headers=both.naming(row))
+    content = answer.json()
+    if answer.status_code != 200:
+        assert content["error"]
+        return str(content["reason"])
+    return by_row(
+        {
+            output["name"]: np.array(
+                output["data"], object if output["datatype"] == "BYTES" else float
+            ).reshape(output["shape"])
+            for output in content["outputs"]
+        }
+    )
+
+
+def raw(array: np.ndarray) -> bytes:
+    """Return an array's contents as the protocol has them."""
+    if array.dtype != object:
+        return array.tobytes()
+    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in array.ravel())
+
+
+def unpacked(datatype: str, shape: list[int], data: bytes) -> np.ndarray:
+    """Return contents as an array."""
+    if datatype != "BYTES":
+        return np.frombuffer(data, {"FP64": "<f8", "BOOL": "?"}[datatype]).reshape(shape)
+    texts = []
+    while data:
+        (length,) = struct.unpack_from("<I", data)
+        texts.append(data[4 : 4 + length].decode())
+        data = data[4 + length :]
+    return np.array(texts, object).reshape(shape)
+
+
+async def openinference_binary(both: Both, row: Row) -> Answer:
+    """Contents behind the JSON, both ways."""
+    given = None if row.label is not None else arrays(row)
+    if given is None:
+        return None
+    inputs = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": "BYTES" if array.dtype == object else "FP64",
+            "parameters": {"binary_data_size": len(raw(array))},
+        }
+        for name, array in given.items()
+    ]
+    head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
+    answer = await both.rest.post(
+        infer_place(row),
+        content=head + b"".join(map(raw, given.values())),
+        headers={**both.naming(row), "Inference-Header-Content-Length": str(len(head))},
+    )
+    if answer.status_code != 200:
+        return str(answer.json()["reason"])
+    end = int(answer.headers["inference-header-content-length"])
+    behind, found = answer.content[end:], {}
+    for output in json.loads(answer.content[:end])["outputs"]:
+        size = output["parameters"]["binary_data_size"]
+        found[output["name"]] = unpacked(output["datatype"], output["shape"], behind[:size])
+        behind = behind[size:]
+    assert not behind
+    return by_row(found)
+
+
+async def openinference_grpc(both: Both, row: Row, *, is_raw: bool = False) -> Answer:
+    """In typed lists, or raw."""
+    given = None if row.label is not None else arrays(row)
+    if given is None:
+        return None
+    request = pb.ModelInferRequest(model_name=row.model, model_version=str(row.version or ""))
+    for name, array in given.items():
+        datatype = "BYTES" if array.dtype == object else "FP64"
+        added = request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        if is_raw:
+            request.raw_input_contents.append(raw(array))
+        elif datatype == "BYTES":
+            added.contents.bytes_contents.extend(text.encode() for text in array.ravel())
+        else:
+            added.contents.fp64_contents.extend(array.ravel())
+    call = both.channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer",
+        pb.ModelInferRequest.SerializeToString,
+        pb.ModelInferResponse.FromString,
+    )
+    try:
+        answer = await call(request, timeout=20, metadata=tuple(both.naming(row).items()))
+    except grpc.aio.AioRpcError as error:
+        return reason_of(error)
+    assert bool(answer.raw_output_contents) == is_raw
+    found = {}
+    for place, output in enumerate(answer.outputs):
+        shape = list(output.shape)
+        if is_raw:
+            found[output.name] = unpacked(output.datatype, shape, answer.raw_output_contents[place])
+        else:
+            ((_, values),) = output.contents.ListFields()
+            found[output.name] = np.array(list(values), object if output.datatype == "BYTES" else None)
+            found[output.name] = found[output.name].reshape(shape)
+    return by_row(found)
+
+
+async def openinference_raw(both: Both, row: Row) -> Answer:
+    """Raw, by gRPC."""
+    return await openinference_grpc(both, row, is_raw=True)
+
+
 SURFACES: list[Callable[[Both, Row], Awaitable[Answer]]] = [
     tfserving_rows,
     tfserving_columns,
     tfserving_grpc,
+    openinference_json,
+    openinference_binary,
+    openinference_grpc,
+    openinference_raw,
 ]
 
 

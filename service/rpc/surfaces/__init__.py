@@ -2,9 +2,9 @@
 
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.rpc.servicers import Services
-from seqserve.service.rpc.surfaces import tfserving
+from seqserve.service.rpc.surfaces import openinference, tfserving
 
 
 def surface_services(gateway: Gateway) -> Services:
     """Return the methods of all."""
-    return tfserving.services(gateway)
+    return {**openinference.services(gateway), **tfserving.services(gateway)}

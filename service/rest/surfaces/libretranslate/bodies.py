@@ -64,7 +64,9 @@ async def read_question(request: Request, bounds: Bounds, became: Callable[[int]
         UnsupportedMediaType, BodyTooLarge, TooManyItems, MalformedJson: see `read_asked`.
     """
     if media_type(request.headers.get("content-type", "")) == FORM_TYPE:
-        parts = _form(await read_body(request, min(bounds.data, MOST_FORM_BYTES), became, FORM_TYPE), bounds)
+        parts = _form(
+            await read_body(request, min(bounds.data, MOST_FORM_BYTES), became, (FORM_TYPE,)), bounds
+        )
     else:
         parts = await read_parts(request, (TEXT,), bounds, became)
     table = dict(parts.table)
