@@ -51,8 +51,7 @@ def create_app(
     in_flight = in_flight or BytesInFlight(settings.body_bytes_in_flight)
     bodies = _bodies(settings, in_flight)
     handlers = Handlers(gateway, metrics.registry, bodies)
-    routes = [*_asking(gateway, handlers, bodies), *_looking(handlers), *_probing(handlers)]
-    routes += _surfaces(gateway, bodies)
+    routes = [*_calling(gateway, handlers, bodies), *_probing(handlers)]
     if settings.ops_port is None:
         routes += _operating(handlers)
         routes += _describing(routes, gateway.tasks, settings)
@@ -65,7 +64,7 @@ def create_ops_app(gateway: Gateway, metrics: Metrics, settings: Settings, entra
     bodies = _bodies(settings, BytesInFlight(settings.body_bytes_in_flight))
     handlers = Handlers(gateway, metrics.registry, bodies)
     own = [*_probing(handlers), *_operating(handlers)]
-    told = [*_asking(gateway, handlers, bodies), *_looking(handlers), *own, *_surfaces(gateway, bodies)]
+    told = [*_calling(gateway, handlers, bodies), *own]
     return _edge([*own, *_describing(told, gateway.tasks, settings)], settings, entrance, None)
 
 
@@ -79,6 +78,11 @@ def _edge(
 ) -> ASGIApp:
     times = (settings.default_timeout, settings.max_timeout)
     return Edge(Routes(routes), entrance, *times, open_paths, FORMS)
+
+
+def _calling(gateway: Gateway, handlers: Handlers, bodies: Bodies) -> list[Route]:
+    """Return the routes of models; those with a verb come first, as any text without a slash is a name."""
+    return [*_asking(gateway, handlers, bodies), *_surfaces(gateway, bodies), *_looking(handlers)]
 
 
 def _asking(gateway: Gateway, handlers: Handlers, bodies: Bodies) -> list[Route]:

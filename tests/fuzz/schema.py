@@ -20,6 +20,9 @@ parameters = { "path.model" = "echo", "path.version" = "1" }
 [[operations]]
 include-path-regex = ":predict$"
 parameters = { "path.model" = "totals", "path.version" = "1" }
+[[operations]]
+include-path-regex = "^/v2/|metadata$|/versions/.version.$"
+parameters = { "path.model" = "totals", "path.version" = "1" }
 """
 """Models that there are, so that most cases come further than to their names."""
 

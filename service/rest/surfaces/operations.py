@@ -3,14 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seqserve.service.rest.openapi import HEADERS, Operation
+from seqserve.service.rest.bodies import JSON
+from seqserve.service.rest.openapi import HEADERS, REF, Operation
+from seqserve.service.rest.problems import MEDIA_TYPE
 from seqserve.service.rest.surfaces.errors import SCHEMA
 
 Schema = Mapping[str, Any]
 
 
 def operation(
-    tag: str, name: str, summary: str, body: Schema | None = None, answer: Schema | None = None, *types: str
+    tag: str,
+    name: str,
+    summary: str,
+    body: Schema | None = None,
+    answer: Schema | None = None,
+    *,
+    body_type: str = JSON,
+    answer_type: str = JSON,
 ) -> Operation:
     """Return an operation of a surface.
 
@@ -18,15 +27,15 @@ def operation(
         tag: the surface.
         body: the schema of what is sent, if anything is.
         answer: likewise, of what comes back.
-        types: of the body, beside JSON.
+        body_type: of the body, where it need not be JSON.
+        answer_type: likewise, of the answer.
     """
-    fault = {"description": "Error", "content": {"application/json": {"schema": SCHEMA}}}
+    # at paths that are ours too, what the edge refuses has our own form
+    faults = {JSON: {"schema": SCHEMA}, MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}
+    answers = {answer_type: {}, JSON: {"schema": answer or {"type": "object"}}}
     responses = {
-        "200": {
-            "description": "Answered.",
-            "content": {"application/json": {"schema": answer or {"type": "object"}}},
-        },
-        "default": fault,
+        "200": {"description": "Answered.", "content": answers},
+        "default": {"description": "Error", "content": faults},
     }
     members: dict[str, Any] = {
         "tags": [tag],
@@ -36,6 +45,6 @@ def operation(
         "parameters": HEADERS,
     }
     if body is not None:
-        content = {kind: {"schema": body} for kind in ("application/json", *types)}
+        content = {kind: {"schema": body} for kind in (JSON, body_type)}
         members["requestBody"] = {"required": True, "content": content}
     return Operation(name, members)

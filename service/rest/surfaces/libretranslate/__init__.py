@@ -34,7 +34,9 @@ LANGUAGES = {
 def routes(gateway: Gateway, bodies: Bodies) -> list[Route]:
     """Return its routes."""
     handlers = Handlers(gateway, bodies)
-    told = operation(TAG, "translate", "Translate by a pair of languages", ASKED, TRANSLATED, FORM_TYPE)
+    told = operation(
+        TAG, "translate", "Translate by a pair of languages", ASKED, TRANSLATED, body_type=FORM_TYPE
+    )
     listed = operation(TAG, "languages", "List the pairs of languages", None, LANGUAGES)
     return [
         Route("POST", "/translate", handlers.translate, told),

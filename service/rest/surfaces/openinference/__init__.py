@@ -3,7 +3,7 @@
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.rest.bodies import Bodies
 from seqserve.service.rest.routes import Route
-from seqserve.service.rest.surfaces.openinference.bodies import ASKED
+from seqserve.service.rest.surfaces.openinference.bodies import ASKED, RAW
 from seqserve.service.rest.surfaces.openinference.handlers import Handlers
 from seqserve.service.rest.surfaces.operations import operation
 
@@ -26,7 +26,7 @@ def routes(gateway: Gateway, bodies: Bodies) -> list[Route]:
             ("model_ready", "Can a model be called?"),
         )
     }
-    infer = operation(TAG, "infer", "Ask a model by named tensors", ASKED, None, "application/octet-stream")
+    infer = operation(TAG, "infer", "Ask a model by named tensors", ASKED, body_type=RAW, answer_type=RAW)
     return [
         Route("GET", "/v2", handlers.server, told["server"]),
         Route("GET", "/v2/health/live", handlers.live, told["live"], is_open=True),

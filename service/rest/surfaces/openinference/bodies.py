@@ -20,7 +20,8 @@ INPUTS = "inputs"
 HEADER = "inference-header-content-length"
 """How many bytes the JSON has, where contents stand behind it (Triton's binary tensor data extension)."""
 SIZE, BINARY_ALL, BINARY = "binary_data_size", "binary_data_output", "binary_data"
-KINDS = (JSON, "application/octet-stream", "")
+RAW = "application/octet-stream"
+KINDS = (JSON, RAW, "")
 """Content-Types: clients name none of them, or any."""
 MOST_TENSORS = 1000
 MOST_AXES = 8

@@ -11,7 +11,7 @@ from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.types import Answered, Call, ModelRef
 from seqserve.service.rest.bodies import JSON, Bodies
 from seqserve.service.rest.handlers import as_json
-from seqserve.service.rest.surfaces.openinference.bodies import HEADER, SIZE, Question, read_question
+from seqserve.service.rest.surfaces.openinference.bodies import HEADER, RAW, SIZE, Question, read_question
 from seqserve.service.surfaces import openinference
 from seqserve.service.surfaces.asking import asked_by, task_of
 from seqserve.service.surfaces.openinference import DATATYPES
@@ -115,4 +115,4 @@ def _written(question: Question, answered: Answered, tensors: Mapping[str, Tenso
     if not behind:
         return Response(head, media_type=JSON)
     headers = {HEADER: str(len(head))}
-    return Response(head + b"".join(behind), headers=headers, media_type="application/octet-stream")
+    return Response(head + b"".join(behind), headers=headers, media_type=RAW)
