@@ -39,6 +39,12 @@ from tests.surfaces.named import Values, arrays, by_row, columns, expected
 KEY, NARROW = new_key(), new_key()
 HOURS = {"hours": [[1.5, -3.0, 101.0], [0.5, -2.0, 90.0]]}
 WAVE = {"signal": [[0.1, 8.0], [0.9, 6.5], [0.7, 3.0]]}
+ORDER = {
+    "event": ["visit", "pay", "visit"],
+    "load": [[1.0, 2.0], [0.5, -1.0], [3.0, 1.0]],
+    "region": "north",
+    "customer": [31.0, 4.5],
+}
 STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
 ROWS = [
     translate(),
@@ -52,6 +58,13 @@ ROWS = [
     predict(model="waves", sequences=[WAVE, {"signal": WAVE["signal"] * 7}]),
     predict(model="steps", sequences=[{"minutes": [0, 0.5, 12]}, {"minutes": [0, 1]}]),
     predict(model="loads", sequences=[HOURS, {"hours": HOURS["hours"] * 9}]),
+    predict(model="orders", sequences=[ORDER, {**ORDER, "load": [[1.0, 1.0]] * 7}]),
+    predict(model="window", sequences=[{"x": [0.1, 0.5, 0.2, 1.5, -1.0, 2.0]}]),
+    predict(model="notes", sequences=[{"note": "Two cats run, run!"}, {"note": "dogs"}]),
+    predict("PAD_COLLISION", model="orders", sequences=[{**ORDER, "load": [[1.0, 1.0], [-9.0, -9.0]]}]),
+    predict("WRONG_WIDTH", model="orders", sequences=[{**ORDER, "customer": [31.0, 4.5, 6.0]}]),
+    predict("SEQUENCE_TOO_SHORT", model="window", sequences=[{"x": [0.1, 0.5]}]),
+    predict("EMPTY_TEXT", model="notes", sequences=[{"note": " "}]),
     translate("EMPTY_TEXT", texts=[TEXT, " "]),
     translate("TEXT_TOO_LONG", texts=["x" * 201]),
     translate("TOO_MANY_ITEMS", texts=["two"] * 9),
@@ -287,11 +300,11 @@ async def ours(both: Both, row: Row) -> Answer:
 
 
 @pytest.fixture
-def models(root: Path, kinds: Path, tmp_path: Path) -> Path:
-    """A small model of each kind."""
+def models(root: Path, kinds: Path, brought: Path, tmp_path: Path) -> Path:
+    """A small model of each kind, and of a user's own: static features, several masks, a window, text."""
     import shutil
 
-    for version in (*root.glob("*/1"), *kinds.glob("*/1")):
+    for version in (*root.glob("*/1"), *kinds.glob("*/1"), *brought.glob("*/1")):
         shutil.copytree(version, tmp_path / "models" / version.parent.name / "1")
     return tmp_path / "models"
 
