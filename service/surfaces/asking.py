@@ -4,19 +4,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from seqserve.service import errors
 from seqserve.service.contract.items import Body
-from seqserve.service.contract.manifest import Categories, Manifest, Tokens
-from seqserve.service.contract.padding import Array
+from seqserve.service.contract.manifest import Manifest
 from seqserve.service.core.tasks import SEQUENCE, TRANSLATION
 from seqserve.service.core.types import Asked, Served, Task
+from seqserve.service.surfaces.steps import LENGTHS, Steps
 from seqserve.service.surfaces.tensors import TEXT
-
-LENGTHS = "lengths"
-"""An input of a sequence model that has no feature of that name: how many steps of each row are real."""
 
 Columns = Mapping[str, Sequence[Any]]
 """By name, a value for each row, as `SequenceEncoder.encode` takes them."""
@@ -74,53 +70,13 @@ def _one_text(value: Any, row: int) -> str:
 
 
 def _sequences(task: Task, manifest: Manifest | None, columns: Columns, options: Mapping[str, Any]) -> Body:
-    padded, lengths = _padded(manifest), None
+    steps, lengths = Steps(manifest), None
     if LENGTHS in columns and (manifest is None or LENGTHS not in manifest.features):
         lengths, columns = columns[LENGTHS], {n: c for n, c in columns.items() if n != LENGTHS}
-    rows = next(iter(columns.values()), ())
-    items = [
-        {
-            name: _real(column[row], None if lengths is None else lengths[row])
-            if name in padded
-            else column[row]
-            for name, column in columns.items()
-        }
-        for row in range(len(rows))
-    ]
+    count = len(next(iter(columns.values()), ()))
+    rows = ({name: column[row] for name, column in columns.items()} for row in range(count))
+    items = [steps.real(values, None if lengths is None else lengths[row]) for row, values in enumerate(rows)]
     return _body(task, items, options)
-
-
-def _padded(manifest: Manifest | None) -> frozenset[str]:
-    """Return the features whose rows may be filled up: those with steps, but where "" is a label."""
-    if manifest is None:
-        return frozenset()
-    features = ((name, manifest.features[name]) for name in manifest.stepped)
-    return frozenset(
-        name
-        for name, feature in features
-        if not isinstance(feature, Tokens) and not (isinstance(feature, Categories) and "" in feature.labels)
-    )
-
-
-def _real(row: Any, length: Any) -> Any:
-    """Return the steps of a row that are real: those before `length`, or before "" or NaN up to the end."""
-    if length is not None:
-        if isinstance(length, bool) or not (isinstance(length, int) and length >= 0):
-            raise errors.WrongType(f"{LENGTHS}: a number of steps is wanted for each row", path=(LENGTHS,))
-        return row[:length] if isinstance(row, list | np.ndarray) else row
-    if isinstance(row, list):
-        end = len(row)
-        while end and row[end - 1] == "":
-            end -= 1
-        return row if end == len(row) else row[:end]
-    return _numbers(row) if isinstance(row, np.ndarray) and row.ndim and row.dtype.kind == "f" else row
-
-
-def _numbers(row: Array) -> Array:
-    if not len(row) or not np.isnan(row[-1]).all():
-        return row
-    real = np.flatnonzero(~np.isnan(row.reshape(len(row), -1)).all(axis=1))
-    return row[: int(real[-1]) + 1 if len(real) else 0]
 
 
 def _body(task: Task, items: list[Any], options: Mapping[str, Any]) -> Body:

@@ -185,15 +185,23 @@ async def test_options_and_outputs_are_chosen(both: Both) -> None:
         {"name": "event", "datatype": "BYTES", "shape": [1, 16], "data": bare["event"]},
         {"name": "minutes", "datatype": "INT64", "shape": [1, 16], "data": [[0] * 16]},
     ]
+    padded = [
+        {"name": "event", "datatype": "BYTES", "shape": [1, 4], "data": [*SHOP["event"], "", ""]},
+        {"name": "minutes", "datatype": "FP32", "shape": [1, 4], "data": [*SHOP["minutes"], 0, 0]},
+    ]
     lengths = {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [2]}
     for tensors, sequence in (
         (inputs, bare),
+        (padded, SHOP),
         ([*inputs, lengths], {name: bare[name][:2] for name in bare}),
     ):
         found = (await both.rest.post("/v2/models/shop/infer", json={"inputs": tensors})).json()
         told = {output["name"]: output["data"] for output in found["outputs"]}
         wanted = (await both.by_rest(predict(sequences=[sequence])))[0]["predictions"][0]["heads"]
         assert told["minutes_to_next"] == [pytest.approx(wanted["minutes_to_next"]["value"], rel=1e-4)]
+    padded[1]["data"] = [*SHOP["minutes"], 0, 1]  # the last step is none that fills up
+    refused = await both.rest.post("/v2/models/shop/infer", json={"inputs": padded})
+    assert refused.json()["reason"] == "UNEQUAL_LENGTHS"
 
 
 async def test_whole_and_model_are_told(both: Both) -> None:
