@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_VENV := build/bench-venv
 FUZZ_VENV := build/fuzz-venv
+CLIENTS_VENV := build/clients-venv
 ROOT ?= build/models
 DEVICE ?= gpu
 PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
@@ -33,7 +34,7 @@ serve: demo  ## serve them: REST on 8000, gRPC on 9000
 
 # As many test processes as cores; a module's tests stay in one, for they share fixtures. FAST=1: without lint and
 # without the tests that train or export a model or start a program.
-test: setup $(if $(FAST),,lint)  ## lint, types, import rules, then every test; FAST=1: the quick tests alone
+test: setup $(if $(FAST),,lint $(CLIENTS_VENV)/.done)  ## lint, types, import rules, then every test; FAST=1: the quick tests alone
 	$(BIN)/pytest --numprocesses $$(nproc) --dist loadscope --no-loadscope-reorder --durations 10 \
 	    $(if $(FAST),-m "not slow")
 
@@ -45,6 +46,12 @@ bench: setup $(if $(QUICK),,$(BENCH_VENV)/.done)  ## how fast the service is, be
 $(FUZZ_VENV)/.done: requirements/fuzz.txt
 	$(PYTHON) -m venv --clear $(FUZZ_VENV)
 	$(FUZZ_VENV)/bin/pip install --quiet --require-hashes -r requirements/fuzz.txt
+	touch $@
+
+# other protocols' clients, by which the tests call the service, likewise
+$(CLIENTS_VENV)/.done: requirements/clients.txt
+	$(PYTHON) -m venv --clear $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/pip install --quiet --require-hashes -r requirements/clients.txt
 	touch $@
 
 # FUZZ="--in-process 100000 --seed 7": options; FUZZ=--help lists them.
@@ -66,7 +73,8 @@ proto: setup  ## generate the message code and stubs beside the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I proto \
 	    -I "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	    --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/seqserve/v1/*.proto
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto proto/seqserve/tfserving/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto \
+	    proto/seqserve/tfserving/*.proto proto/seqserve/openinference/*.proto
 
 lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs uv)
 	$(PIN) --all-extras -o requirements/dev.txt pyproject.toml
@@ -75,6 +83,7 @@ lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs u
 	grep -E '^(keras|numpy|sentencepiece|tensorflow)==' requirements/dev.txt | tr -d '\\' | \
 	    $(PIN) -o requirements/bench.txt requirements/bench.in -
 	$(PIN) -o requirements/fuzz.txt requirements/fuzz.in
+	$(PIN) -o requirements/clients.txt requirements/clients.in
 
 compose-test: setup  ## build the images and run docker-compose.yml on a Docker engine, from start to end
 	$(BIN)/python deploy/compose_test.py

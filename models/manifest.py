@@ -15,6 +15,7 @@ from seqserve.service.contract.manifest import (
     Dtype,
     Feature,
     Head,
+    Languages,
     Limits,
     Manifest,
     MaskInput,
@@ -56,6 +57,7 @@ class Parts(TypedDict, total=False):
     padding: Literal["right", "left"]
     options: dict[str, Option]
     decode: Decode
+    languages: Languages
     limits: Limits
 
 

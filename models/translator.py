@@ -21,6 +21,7 @@ from seqserve.models.networks.decoding import (
     Sampler,
     State,
     beam,
+    for_beams,
     greedy,
     sample,
 )
@@ -38,7 +39,7 @@ from seqserve.service.contract.padding import Array
 
 SOURCE = "source_ids"
 Kind = Literal["greedy", "beam", "sample"]
-OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed"]
+OptionName = Literal["max_length", "length_penalty", "beam_size", "temperature", "top_k", "seed", "alignment"]
 Encode = Callable[[tf.Tensor], tuple[State, Memory]]
 """Ids (batch, source) -> the first state, and what every step reads."""
 EXAMPLE_PENALTY, MARGIN_BEAMS = 0.6, 3
@@ -51,31 +52,44 @@ class Searches:
 
     Args:
         special: of the target.
-        has_attention: `advance` returns weights over the source; else what it returns is not an output.
+        has_attention: `advance` returns weights over the source; else what it returns is no output.
+        shares_memory: `advance` takes the memory as `encode` returns it; else once more for each beam.
     """
 
     encode: Encode
     advance: Advance
     special: SpecialIds
     has_attention: bool = True
+    shares_memory: bool = True
 
     def functions(self, kinds: Sequence[Kind]) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
-        """Return the functions of the signatures, from the source and `INPUTS` to `outputs`, by name."""
+        """Return the functions of the signatures, from the source and `INPUTS` to `OUTPUTS`, by name."""
         return {kind: getattr(self, kind) for kind in kinds}
 
     def greedy(
-        self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor
+        self,
+        source_ids: tf.Tensor,
+        max_length: tf.Tensor,
+        length_penalty: tf.Tensor,
+        alignment: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Take the best piece at every step."""
         bounds = Bounds(max_length, length_penalty)
-        return self._answer(greedy(self.advance, *self.encode(source_ids), bounds, self.special))
+        decoded = greedy(self.advance, *self._encoded(source_ids, 1), bounds, self.special)
+        return self._answer(decoded, alignment)
 
     def beam(
-        self, source_ids: tf.Tensor, max_length: tf.Tensor, length_penalty: tf.Tensor, beam_size: tf.Tensor
+        self,
+        source_ids: tf.Tensor,
+        max_length: tf.Tensor,
+        length_penalty: tf.Tensor,
+        beam_size: tf.Tensor,
+        alignment: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Search with several hypotheses."""
         bounds = Bounds(max_length, length_penalty)
-        return self._answer(beam(self.advance, *self.encode(source_ids), bounds, self.special, beam_size))
+        encoded = self._encoded(source_ids, beam_size)
+        return self._answer(beam(self.advance, *encoded, bounds, self.special, beam_size), alignment)
 
     def sample(
         self,
@@ -85,16 +99,29 @@ class Searches:
         temperature: tf.Tensor,
         top_k: tf.Tensor,
         seed: tf.Tensor,
+        alignment: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Draw every piece."""
-        state, memory = self.encode(source_ids)
+        state, memory = self._encoded(source_ids, 1)
         bounds, sampler = Bounds(max_length, length_penalty), Sampler(temperature, top_k, seed)
         drawn = sample(self.advance, state, memory, bounds, self.special, sampler, LONGEST_OUTPUT)
-        return self._answer(drawn)
+        return self._answer(drawn, alignment)
 
-    def _answer(self, decoded: Decoded) -> dict[str, tf.Tensor]:
+    def _encoded(self, source_ids: tf.Tensor, beam_size: tf.Tensor | int) -> tuple[State, Memory]:
+        state, memory = self.encode(source_ids)
+        return state, memory if self.shares_memory else for_beams(memory, beam_size)
+
+    def _answer(self, decoded: Decoded, alignment: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        """Return the outputs; the attention itself has steps only where one of the rows asks for it."""
+        answer = {"ids": decoded.ids, "lengths": decoded.lengths, "scores": decoded.scores}
+        if not self.has_attention or alignment is None:
+            return answer
+        shown = tf.where(tf.reduce_any(alignment), tf.shape(decoded.ids)[2], 0)
         return {
-            name: value for name, value in decoded._asdict().items() if name in outputs(self.has_attention)
+            **answer,
+            "coverage": tf.reduce_sum(decoded.attention, axis=2),
+            "attended": tf.argmax(decoded.attention, axis=-1, output_type=tf.int32),
+            "attention": decoded.attention[:, :, :shown],
         }
 
 
@@ -145,16 +172,19 @@ class Plan:
             **own,
         )
         text = {SOURCE: input_tensor(self.source, self.source.special_ids.pad)}
-        given = outputs(self.has_attention)
+        given = OUTPUTS | (OF_ATTENTION if self.has_attention else {})
         return build_manifest(
             identity,
-            {kind: Signature(inputs={**text, **INPUTS[kind]}, outputs=given) for kind in self.kinds},
+            {kind: Signature(inputs={**text, **self._inputs(kind)}, outputs=given) for kind in self.kinds},
             options=self._options(),
             features={SOURCE: self.source},
             decode=decode,
             limits=Limits(text_characters=self.text_characters, text_pieces=identity.buckets[-1]),
             **parts,
         )
+
+    def _inputs(self, kind: Kind) -> dict[str, Tensor]:
+        return INPUTS[kind] | ({"alignment": row_tensor("bool")} if self.has_attention else {})
 
     def _options(self) -> dict[str, Option]:
         """Return the options of the signatures, by the inputs that they feed."""
@@ -165,8 +195,9 @@ class Plan:
             "temperature": (1.0, 0.05, 5.0),
             "top_k": (0, 0, self.pieces),
             "seed": (0, -(2**63), 2**63 - 1),
+            "alignment": (0, 0, 1),
         }
-        fed = {name for kind in self.kinds for name in INPUTS[kind]}
+        fed = {name for kind in self.kinds for name in self._inputs(kind)}
         return {
             name: Option(option=name, default=default, minimum=minimum, maximum=maximum)
             for name, (default, minimum, maximum) in ranges.items()
@@ -180,6 +211,7 @@ class Plan:
         would draw the other one.
         """
         beams = {"beam_size": min(4, self.max_beams), "n_best": 2, "length_penalty": EXAMPLE_PENALTY}
+        beams |= {"alignment": True} if self.has_attention else {}
         drawn = {"sampling": {"temperature": 0.5, "top_k": 1, "seed": 1}}
         return [
             *({"texts": [text]} for text in texts),
@@ -222,15 +254,15 @@ INPUTS: Mapping[Kind, dict[str, Tensor]] = {
         "seed": row_tensor("int64"),
     },
 }
-"""What each signature takes beside the source."""
+"""What each signature takes beside the source; and `alignment`, where there is attention."""
 OUTPUTS = {
     "ids": Tensor(dtype="int32", axes=("batch", "beam", "time")),
     "lengths": Tensor(dtype="int32", axes=("batch", "beam")),
     "scores": Tensor(dtype="float32", axes=("batch", "beam")),
+}
+OF_ATTENTION = {
+    "coverage": Tensor(dtype="float32", axes=("batch", "beam", "source")),
+    "attended": Tensor(dtype="int32", axes=("batch", "beam", "time")),
     "attention": Tensor(dtype="float32", axes=("batch", "beam", "time", "source")),
 }
-
-
-def outputs(has_attention: bool) -> dict[str, Tensor]:
-    """Return what each signature gives."""
-    return {name: tensor for name, tensor in OUTPUTS.items() if has_attention or name != "attention"}
+"""What each signature gives: always, and where there is attention."""

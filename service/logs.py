@@ -10,9 +10,10 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from queue import SimpleQueue
 from random import getrandbits
 from traceback import walk_tb
@@ -51,21 +52,39 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": f"{_second(int(record.created))}.{int(record.created % 1 * 1000):03d}+00:00",
             "level": record.levelname,
             "logger": record.name,
             "message": _message(record),
         }
         if given := REQUEST_ID.get():
             line["request_id"] = given
-        for name, value in getattr(record, "fields", {}).items():
-            line[name] = _cut(value, LONGEST_FIELD) if isinstance(value, str) else value
+        fields = getattr(record, "fields", {})
+        line |= fields
+        for name in [
+            name for name, value in fields.items() if isinstance(value, str) and len(value) > LONGEST_FIELD
+        ]:
+            line[name] = _cut(fields[name], LONGEST_FIELD)
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = "\n".join(_told(record.exc_info[1]))
         try:
             return orjson.dumps(line, default=_shown).decode()
         except TypeError:  # a path that is not UTF-8, or a number beyond 64 bits
             return json.dumps(line, default=_shown)
+
+
+class Told(logging.LogRecord):
+    """A record whose fields say all, the request's id among them, and stay as they are.
+
+    So the thread that writes its line makes it too, of many at a time, which takes less.
+
+    Args:
+        like: what it has beside: to make that anew takes as long as a line.
+        created: seconds since 1970.
+    """
+
+    def __init__(self, like: logging.LogRecord, created: float, fields: Mapping[str, Any]) -> None:
+        vars(self).update(vars(like), created=created, msecs=created % 1 * 1000, fields=fields)
 
 
 class LineHandler(logging.Handler):
@@ -80,7 +99,7 @@ class LineHandler(logging.Handler):
         super().__init__()
         self.dropped = 0
         self._descriptor = descriptor
-        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._lines: SimpleQueue[bytes | Told] = SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="logs", daemon=True)
         self._thread.start()
@@ -91,7 +110,7 @@ class LineHandler(logging.Handler):
             self.dropped += 1
             return
         try:
-            self._lines.put(self.format(record).encode() + b"\n")
+            self._lines.put(record if isinstance(record, Told) else self._line(record))
         except Exception:  # a message that does not go with its arguments; it must not end who logs it
             self.dropped += 1
 
@@ -102,6 +121,12 @@ class LineHandler(logging.Handler):
         self._thread.join(CLOSING_SECONDS)
         super().close()
 
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode() + b"\n"
+
+    def _written(self, waiting: bytes | Told) -> bytes:
+        return self._line(waiting) if isinstance(waiting, Told) else waiting
+
     def _write_all(self) -> None:
         """Write what has come, and then what comes within `GATHERING_SECONDS`, together."""
         while not self._closing.is_set() or not self._lines.empty():
@@ -110,7 +135,7 @@ class LineHandler(logging.Handler):
             while len(lines) < MOST_TOGETHER and not self._lines.empty():
                 lines.append(self._lines.get())
             try:
-                _write(self._descriptor, b"".join(lines))
+                _write(self._descriptor, b"".join(map(self._written, lines)))
             except OSError:  # nobody can read it any more
                 self.dropped += sum(map(bool, lines))
 
@@ -146,6 +171,12 @@ def _write(descriptor: int, line: bytes) -> None:
             left = left[os.write(descriptor, left) :]
         except BlockingIOError:  # another program that has the same file open wants it so
             select.select([], [descriptor], [])
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    """Return a time as ISO 8601 has it, in UTC: many lines share one."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -48,6 +48,9 @@ from seqserve.service.settings import Settings, naming
 from seqserve.service.stopping import CLOSING_SECONDS, STEP_SECONDS, Bound, settle, within
 
 log = logging.getLogger(__name__)
+YOUNG_OBJECTS = 10_000
+"""New objects after which cycles are looked for among them. Requests have none, but a hundred objects or two
+each while they wait: after 700, as is Python's rule, those of 64 callers were walked ten times a batch."""
 CALLS = 2
 """Batches at each address of a model server, or on this process's GPU: one computes, one is prepared."""
 
@@ -94,7 +97,8 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     sessions = Sessions(catalog, runner, store, metrics, session_bounds(settings))
     gateway = Gateway(catalog, runner, metrics, settings.max_items, limits=limits, sessions=sessions)
     tls = Tls.of(settings, metrics.registry)
-    entrance = Entrance(Recognizer.of(settings), limits, AccessLog(settings.access_log), metrics)
+    access_log = AccessLog(settings.access_log)
+    entrance = Entrance(Recognizer.of(settings), limits, access_log, metrics)
     in_flight = BytesInFlight(settings.body_bytes_in_flight, Memory.of_glibc().left)
     rest_server = RestServer(
         create_app(gateway, metrics, settings, entrance, in_flight),
@@ -108,6 +112,7 @@ async def running(settings: Settings, backend: Backend | None = None) -> AsyncIt
     ops = create_ops_app(gateway, metrics, settings, entrance)
     # exited from the last to the first: the doors answer until the scheduler has ended, the backend goes last
     async with (
+        _flushed(access_log),
         _closing(backend, "the backend"),
         _closing(store, "the store of sessions"),
         _ops(ops, settings, metrics, entrance, in_flight) as ops_port,
@@ -129,6 +134,7 @@ def make_limits(settings: Settings) -> Limits:
         settings.principal_cells_per_second,
         settings.principal_requests,
         settings.principal_cells,
+        settings.principal_refusals_per_second,
     )
     return Limits(shares)
 
@@ -191,6 +197,14 @@ def _tls(settings: Settings) -> BackendTls | None:
 def _pem(field: str, path: Path | None) -> bytes | None:
     with naming(field, path):
         return None if path is None else read_file(path)
+
+
+@asynccontextmanager
+async def _flushed(access_log: AccessLog) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        access_log.flush()
 
 
 @asynccontextmanager
@@ -298,6 +312,7 @@ async def _until_signalled(settings: Settings, on_start: Callable[[Running], Non
             started.set()
             gc.collect()
             gc.freeze()  # else every full collection walks all objects of TensorFlow: 280 ms
+            gc.set_threshold(YOUNG_OBJECTS)
             await stop.wait()
             log.info("leaving", extra={"fields": {"answers_for_seconds": settings.lame_duck}})
             service.leave()

@@ -29,6 +29,7 @@ EDGE: dict[type[SeqserveError], int] = {
     errors.RequestTimeout: 408,
     errors.RouteNotFound: 404,
     errors.MethodNotAllowed: 405,
+    errors.Unsupported: 400,
 }
 
 

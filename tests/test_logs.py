@@ -9,9 +9,11 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,13 @@ import pytest
 from hypothesis import given, strategies as st
 from prometheus_client import CollectorRegistry
 
-from seqserve.service.logs import JsonFormatter as Formatter, LineHandler, LinesDropped, configure_logging
+from seqserve.service.logs import (
+    JsonFormatter as Formatter,
+    LineHandler,
+    LinesDropped,
+    Told,
+    configure_logging,
+)
 
 LONGEST = 40_000
 PROGRAM = Path(sys.executable).parent / "seqserve"
@@ -127,6 +135,40 @@ def test_where_nobody_reads_lines_are_dropped_counted_and_nobody_waits(root_logg
 
 def _ready(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0.05)[0])
+
+
+class Threads(Formatter):
+    """Notes which threads made lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[threading.Thread] = []
+
+    def format(self, record: logging.LogRecord) -> str:
+        self.seen.append(threading.current_thread())
+        return super().format(record)
+
+
+def test_a_record_that_says_all_is_made_a_line_by_the_thread_that_writes_it(
+    root_logger: logging.Logger,
+) -> None:
+    """And lies among the others where it was logged."""
+    reading, writing = os.pipe()
+    handler, formatter = LineHandler(writing), Threads()
+    handler.setFormatter(formatter)
+    root_logger.handlers[:] = [handler]
+    like = logging.LogRecord("seqserve.tests", logging.INFO, "", 0, "a call", (), None)
+    root_logger.handle(Told(like, like.created, {"request_id": "an-id", "items": 3}))
+    root_logger.error("after")
+    handler.close()
+    lines = [json.loads(line) for line in os.read(reading, 1 << 20).splitlines()]
+    assert [line["message"] for line in lines] == ["a call", "after"]
+    assert {"request_id": "an-id", "items": 3, "level": "INFO"}.items() <= lines[0].items()
+    assert datetime.fromisoformat(lines[0]["time"]).timestamp() == pytest.approx(like.created, abs=0.001)
+    here = threading.current_thread()
+    assert [thread is here for thread in formatter.seen] == [True, False]
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_reader_that_has_gone_is_no_fault(root_logger: logging.Logger) -> None:

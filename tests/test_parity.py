@@ -217,6 +217,8 @@ REST_ALONE = {
 }
 GRPC_ALONE = {"MALFORMED_MESSAGE", "NOT_FINITE"}
 ELSEWHERE = {
+    "MALFORMED_TENSOR": "tests/surfaces: tensors of other protocols",
+    "UNSUPPORTED": "tests/surfaces: what other protocols have and the service does not",
     "REQUEST_TIMEOUT": "tests/rest/test_server.py, tests/rpc/test_transport.py: it takes its time",
     "SESSION_EXPIRED": "tests/core/sessions: its version has gone",
     "CANCELLED": "tests/core: nobody is there to hear it",

@@ -110,15 +110,27 @@ def amount(off: float) -> str:
 def apart(loaded: Pipeline, name: str, row: Row, wanted: Outputs, got: Outputs) -> tuple[str, float] | None:
     """Return the first output of a row that is not as wanted, and by how much; None if there is none."""
     manifest = loaded.served.manifest
+    unread = _unread(manifest, row)
     ids_differ = "ids" in wanted and manifest.decode is not None and not _same_ids(wanted, got)
     for output, tensor in manifest.signatures[name].outputs.items():
-        if ids_differ and output != "scores":
+        if output in unread or (ids_differ and output != "scores"):
             continue  # a tie: two hypotheses whose scores are as close as the tolerance
         pair = [_real(manifest, outputs, output, tensor.axes[1:], row) for outputs in (wanted, got)]
         off = excess(pair[0], pair[1], loaded.tolerance)
         if off is not None:
             return output, off
     return None
+
+
+def _unread(manifest: Manifest, row: Row) -> set[str]:
+    """Return outputs of a translator that are no answer to the row, or are compared by another one.
+
+    The attention, unless it is asked for. The most attended place may be one of two as good as equal; the
+    weights that it is the largest of are in the coverage.
+    """
+    options = {option.option: name for name, option in manifest.options.items()}
+    asks = options.get("alignment")
+    return set() if asks is None else {"attended"} | (set() if row.inputs[asks] else {"attention"})
 
 
 def _same_ids(wanted: Outputs, got: Outputs) -> bool:

@@ -29,6 +29,8 @@ SCRIPTS = {"Cyrillic": 0x430, "Greek": 0x3B1, "Hebrew": 0x5D0, "Devanagari": 0x9
 """Where the letters a to z are put to make a text foreign."""
 BEAMS = 4
 MOST_JOINED = 500
+OF_STEPS = ("ids", "attended", "attention")
+"""The outputs of a translator that have a value for each of its steps."""
 LEFT_OUT, SHORTER, KEPT = 0.5, 0.8, 0.75
 """A joint translation leaves a text out where it has less than this share of the words of that text's own
 translation, and is shorter than this share of both. It keeps both where it has this share of each's
@@ -42,7 +44,7 @@ async def measure_doubts(loaded: Pipeline, pairs: Sequence[Pair], beams: int) ->
 
     Planted are: every letter put into another script; two texts joined, by a space and by a line break, of
     which those count whose translation leaves one out; and in the outputs of the model a stretch of pieces
-    that stands three to six times in a row, with its attention.
+    that stands three to six times in a row, with the places attended to.
     """
     texts = [pair.source for pair in pairs]
     plain = await _translate(loaded, texts, beams)
@@ -164,7 +166,8 @@ def with_loop(outputs: Outputs, draw: random.Random) -> Outputs:
     end = draw.randrange(begin, pieces) + 1
     copies = draw.randint(2, 5)
     steps = [*range(end), *[*range(begin, end)] * copies, *range(end, pieces + 1)]
-    planted: dict[str, Array] = {name: outputs[name][:1, steps] for name in ("ids", "attention")}
+    of_steps = [name for name in OF_STEPS if name in outputs and outputs[name].shape[1]]
+    planted: dict[str, Array] = {name: outputs[name][:1, steps] for name in of_steps}
     return {**outputs, **planted, "lengths": np.array([len(steps)]), "scores": outputs["scores"][:1]}
 
 

@@ -2,7 +2,8 @@
 
 The loops know nothing of the model: they are given a function that advances all rows by one piece; its state
 and its memory are any nests of tensors (batch, …). Finished rows are dropped on the way, so that a short row
-does not cost as much as the longest of its batch.
+does not cost as much as the longest of its batch. Each op of a step has a price, however small it is: what
+can be worked out from what the steps leave behind is worked out once, after them.
 """
 
 from collections.abc import Callable
@@ -10,21 +11,26 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from seqserve.models.networks.dropping import Rows, until_finished
+from seqserve.models.networks.largest import largest
 from seqserve.service.contract.manifest import SpecialIds
 
 State = Any
-"""A nest of tensors (batch, …): whatever the model carries from step to step."""
+"""A nest of tensors (batch, beam, …): whatever the model carries from step to step."""
 Memory = Any
 """A nest of tensors (batch, …): whatever the model reads in every step and never changes."""
 Advance = Callable[[tf.Tensor, State, Memory], tuple[tf.Tensor, State, tf.Tensor]]
-"""(ids (batch), state, memory) -> logits (batch, vocabulary), new state, attention (batch, source).
+"""(ids (batch, beam), state, memory) -> logits (batch * beam, pieces), new state, attention (batch, beam,
+source).
 
 Ids whose logits are -inf are never chosen: log p is over the others.
 """
-Choose = Callable[[tf.Tensor, tf.Tensor, Any], tf.Tensor]
-"""(step (), log p (batch, vocabulary), how each row chooses (batch, …)) -> the next ids, int32 (batch)."""
-DROP_AT = 0.25
-"""The share of finished rows at which they are dropped; with 1 they are computed until all are finished."""
+RowAdvance = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, tf.Tensor]]
+"""The same of a model that knows no beams: (ids (batch), state (batch, …), memory (batch, …)) -> logits
+(batch, pieces), new state, attention (batch, source)."""
+Choose = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, tf.Tensor]]
+"""(step (), logits (batch, pieces), how each row chooses (batch, …)) -> the next ids, int32 (batch, 1), and
+their log p (batch, 1)."""
 INFINITY = float("inf")
 
 
@@ -44,6 +50,22 @@ class Bounds(NamedTuple):
     length_penalty: tf.Tensor  # float32 (batch), at least 0
 
 
+def beamless(advance: RowAdvance) -> Advance:
+    """Return the function that advances each hypothesis as a row, with the memory of `for_beams`."""
+
+    def advance_beams(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
+        shape = tf.shape(ids)  # batch, beam
+        logits, state, attention = advance(*tf.nest.map_structure(_flat, (ids, state, memory)))
+        return logits, *tf.nest.map_structure(lambda x: _by_row(x, shape), (state, attention))
+
+    return advance_beams
+
+
+def for_beams(memory: Memory, beam_size: tf.Tensor | int) -> Memory:
+    """Return a memory (batch, …) again for each beam, (batch, beam, …)."""
+    return tf.nest.map_structure(lambda x: tf.repeat(x[:, None], beam_size, axis=1), memory)
+
+
 def greedy(advance: Advance, state: State, memory: Memory, bounds: Bounds, special: SpecialIds) -> Decoded:
     """Take the best piece at every step; stop as soon as every row has ended or is at its limit.
 
@@ -51,8 +73,9 @@ def greedy(advance: Advance, state: State, memory: Memory, bounds: Bounds, speci
         state: the decoder's first state, (batch, …).
     """
 
-    def best(_: tf.Tensor, log_p: tf.Tensor, __: Any) -> tf.Tensor:
-        return tf.argmax(log_p, axis=-1, output_type=tf.int32)
+    def best(_: tf.Tensor, logits: tf.Tensor, __: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        share, ids = tf.math.top_k(tf.nn.softmax(logits), 1)  # (batch, 1)
+        return ids, tf.math.log(share)
 
     return _one_by_one(advance, best, state, memory, bounds, special)
 
@@ -83,9 +106,12 @@ def sample(
         longest: steps that there is noise for: the largest max_length that a caller may ask for.
     """
 
-    def draw(step: tf.Tensor, log_p: tf.Tensor, how: tuple[tf.Tensor, Sampler]) -> tf.Tensor:
-        noise, sampler = how
-        return _inverse(noise[:, step], log_p, sampler)
+    def draw(
+        step: tf.Tensor, logits: tf.Tensor, how: tuple[tf.Tensor, Sampler]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        (noise, sampler), log_p = how, tf.nn.log_softmax(logits)
+        ids = _inverse(noise[:, step], log_p, sampler)[:, None]  # (batch, 1)
+        return ids, tf.gather(log_p, ids, batch_dims=1)
 
     noise = uniforms(sampler.seed, longest)  # (batch, longest)
     return _one_by_one(advance, draw, state, memory, bounds, special, (noise, sampler))
@@ -117,80 +143,6 @@ def _inverse(uniform: tf.Tensor, log_p: tf.Tensor, sampler: Sampler) -> tf.Tenso
     return tf.gather(ids, tf.minimum(passed, possible - 1), batch_dims=1)
 
 
-class _Rows(NamedTuple):
-    """What a step changes of the rows that are still computed: nests of tensors (rows, …)."""
-
-    live: tf.Tensor  # bool (rows)
-    carried: Any  # what the next step needs
-    result: Any  # what remains of a row at the end
-
-
-Step = Callable[[tf.Tensor, Any, _Rows], tuple[_Rows, Any]]
-"""(step (), what no step changes, rows) -> rows, and what to keep of the step: nests of tensors (rows, …)."""
-
-
-def _until_finished(advance: Step, fixed: Any, carried: Any, result: Any, arrays: Any) -> tuple[Any, Any]:
-    """Step until no row is live; drop the finished ones whenever they are at least `DROP_AT` of the rows.
-
-    The steps between two drops are a loop of their own, so that dropping adds nothing to a step's cost.
-
-    Args:
-        arrays: a nest of TensorArrays, for what is to be kept of each step.
-
-    Returns:
-        The results, (batch, …), and what was kept, (time, batch, …): zeros where a row was not computed.
-    """
-
-    def stepped(step: tf.Tensor, fixed: Any, rows: _Rows, arrays: Any) -> tuple[tf.Tensor, _Rows, Any]:
-        def one(step: tf.Tensor, rows: _Rows, arrays: Any) -> tuple[tf.Tensor, _Rows, Any]:
-            rows, kept = advance(step, fixed, rows)
-            return step + 1, rows, tf.nest.map_structure(lambda array, x: array.write(step, x), arrays, kept)
-
-        few = tf.cast((1 - DROP_AT) * tf.cast(tf.size(rows.live), tf.float32), tf.int32)
-        return tf.while_loop(
-            lambda _, rows, __: tf.math.count_nonzero(rows.live, dtype=tf.int32) > few,
-            one,
-            (step, rows, arrays),
-            parallel_iterations=1,
-        )
-
-    def dropped(
-        step: tf.Tensor, places: tf.Tensor, fixed: Any, rows: _Rows, arrays: Any, whole: Any
-    ) -> tuple[tf.Tensor, tf.Tensor, Any, _Rows, Any, Any]:
-        step, rows, arrays = stepped(step, fixed, rows, arrays)
-        done = (rows.result, tf.fill(tf.shape(places), step))
-        whole = tf.nest.map_structure(
-            lambda x, new: tf.tensor_scatter_nd_update(x, places[:, None], new), whole, done
-        )
-        live = tf.where(rows.live)[:, 0]
-        kept = tf.nest.map_structure(lambda x: tf.gather(x, live), (places, fixed, rows))
-        return step, *kept, arrays, whole
-
-    places = tf.range(tf.shape(tf.nest.flatten(result)[0])[0])  # in the batch, of the rows still computed
-    rows = _Rows(tf.ones_like(places, tf.bool), carried, result)
-    *_, arrays, (result, steps) = tf.while_loop(
-        lambda _, places, *__: tf.size(places) > 0,
-        dropped,
-        (tf.constant(0), places, fixed, rows, arrays, (result, tf.zeros_like(places))),
-        parallel_iterations=1,
-    )
-    return result, tf.nest.map_structure(lambda array: _in_order(array, steps), arrays)
-
-
-def _in_order(array: tf.TensorArray, steps: tf.Tensor) -> tf.Tensor:
-    """Return what was written, (time, batch, …); row by row only the first `steps` were, int32 (batch)."""
-    time = tf.reduce_max(steps)
-    written = array.concat()  # (Σ rows over time, …)
-    shape = tf.concat([[time], tf.shape(steps), tf.shape(written)[1:]], axis=0)
-    places = tf.cast(tf.where(tf.range(time)[:, None] < steps), tf.int32)  # in the order of writing
-    return tf.scatter_nd(places, written, shape)
-
-
-class _Hypothesis(NamedTuple):
-    lengths: tf.Tensor  # int32 (batch)
-    total: tf.Tensor  # float32 (batch), Σ log p
-
-
 def _one_by_one(
     advance: Advance,
     choose: Choose,
@@ -202,41 +154,37 @@ def _one_by_one(
 ) -> Decoded:
     """Follow one hypothesis for each row; `choose` picks its next piece."""
 
-    def step_on(step: tf.Tensor, fixed: Any, rows: _Rows) -> tuple[_Rows, Any]:
-        (memory, limits, how), (last, state) = fixed, rows.carried
+    def step_on(step: tf.Tensor, fixed: Any, rows: Rows) -> tuple[Rows, Any]:
+        (memory, how), (last, state) = fixed, rows.carried
         logits, state, attention = advance(last, state, memory)
-        log_p = tf.nn.log_softmax(logits)  # (batch, vocabulary)
-        last = choose(step, log_p, how)  # (batch)
-        hypothesis = _Hypothesis(
-            lengths=rows.result.lengths + tf.cast(rows.live, tf.int32),
-            total=rows.result.total + tf.where(rows.live, tf.gather(log_p, last, batch_dims=1), 0.0),
-        )
-        ended = tf.logical_or(last == special.end, hypothesis.lengths >= limits)
-        live = tf.logical_and(rows.live, tf.logical_not(ended))
-        return _Rows(live, (last, state), hypothesis), (last, attention)
+        last, log_p = choose(step, logits, how)  # (batch, 1)
+        left = (rows.left - 1) * tf.cast(last != special.end, tf.int32)  # (batch, 1)
+        return Rows(left, (last, state), ()), (last, log_p, attention)
 
-    zeros = tf.zeros_like(bounds.max_length)  # (batch)
-    (lengths, total), (ids, attention) = _until_finished(
+    most = bounds.max_length[:, None]  # (batch, 1)
+    _, (ids, log_p, attention) = until_finished(
         step_on,
-        fixed=(memory, bounds.max_length, how),
-        carried=(zeros + special.start, state),
-        result=_Hypothesis(zeros, tf.zeros_like(zeros, tf.float32)),
-        arrays=(_array(tf.int32, 1), _array(tf.float32, 2)),
+        most,
+        fixed=(memory, how),
+        carried=(tf.fill(tf.shape(most), special.start), for_beams(state, 1)),
+        result=(),
+        arrays=(_array(tf.int32, 2), _array(tf.float32, 2), _array(tf.float32, 3)),
     )
-    real = tf.sequence_mask(lengths)  # (batch, time)
-    ids = tf.where(real, tf.transpose(ids), special.pad)
-    attention = tf.where(real[..., None], tf.transpose(attention, (1, 0, 2)), 0.0)  # (batch, time, source)
+    ids, log_p = (tf.transpose(x[..., 0]) for x in (ids, log_p))  # (batch, time)
+    before = tf.cumsum(tf.cast(ids == special.end, tf.int32), axis=1, exclusive=True)
+    real = tf.logical_and(before == 0, tf.range(tf.shape(ids)[1]) < most)
+    lengths = tf.math.count_nonzero(real, axis=1, dtype=tf.int32)  # (batch)
+    total = tf.reduce_sum(tf.where(real, log_p, 0.0), axis=1)
+    attention = tf.where(real[:, None, :, None], tf.transpose(attention, (1, 2, 0, 3)), 0.0)
     scores = total / _norm(lengths, bounds.length_penalty)  # (batch)
-    return Decoded(ids[:, None], lengths[:, None], scores[:, None], attention[:, None])
+    return Decoded(tf.where(real, ids, special.pad)[:, None], lengths[:, None], scores[:, None], attention)
 
 
 class _Finished(NamedTuple):
     """The best complete hypotheses of each row, best first; a score of -inf: none yet."""
 
     scores: tf.Tensor  # float32 (batch, beam)
-    lengths: tf.Tensor  # int32 (batch, beam)
-    last: tf.Tensor  # int32 (batch, beam), the last piece
-    beam: tf.Tensor  # int32 (batch, beam), the live beam that it was appended to
+    ends: tf.Tensor  # int32 (batch, beam, 3): the beam before the last step, the piece, the length
 
 
 class _Beams(NamedTuple):
@@ -245,11 +193,17 @@ class _Beams(NamedTuple):
     total: tf.Tensor  # float32 (batch, beam), Σ log p of live hypotheses, best first; -inf: none
 
 
+class _Limits(NamedTuple):
+    length_penalty: tf.Tensor  # float32 (batch, 1)
+    norm: tf.Tensor  # float32 (batch, 1), max_length^length_penalty
+
+
 class _Pointers(NamedTuple):
     """What is kept of each step: the pieces of a hypothesis are traced by it."""
 
-    ids: Any  # (batch, beam), of the live hypotheses after the step
-    parents: Any  # (batch, beam), the beam before the step that each comes from
+    pieces: (
+        Any  # int32 (batch, beam, 3), of the live hypotheses: the beam before the step, the piece, the step
+    )
     attention: Any  # (batch, beam, source), of the beams before the step
 
 
@@ -273,52 +227,65 @@ def beam(
     Back-pointers are kept and traced at the end, so a step copies no history.
 
     Args:
-        state: the decoder's first state, (batch, …); `advance` advances a row for each beam.
+        state: the decoder's first state, (batch, …).
         beam_size: int32 (), at least 1. The vocabulary has at least 3 pieces more, so that there are always
             that many hypotheses.
     """
 
-    def step_on(step: tf.Tensor, fixed: Any, rows: _Rows) -> tuple[_Rows, _Pointers]:
-        (memory, limits), loop = fixed, rows.carried
-        shape, length = tf.shape(loop.last), step + 1  # batch, beam
-        flat = tf.nest.map_structure(_flat, (loop.last, loop.state, memory))
-        logits, state, attention = tf.nest.map_structure(lambda x: _by_row(x, shape), advance(*flat))
-        pieces = tf.shape(logits)[-1]
-        totals = loop.total[:, :, None] + tf.nn.log_softmax(logits)  # (batch, beam, vocabulary)
-        best, places = tf.math.top_k(tf.reshape(totals, [shape[0], -1]), 2 * beam_size)  # (batch, 2 * beam)
-        parents, ids = places // pieces, places % pieces  # (batch, 2 * beam)
-        ends = tf.logical_or(ids == special.end, length >= limits.max_length[:, None])  # (batch, 2 * beam)
-        score = tf.where(ends, best, -INFINITY) / _norm(length, limits.length_penalty)[:, None]
-        new = _Finished(score, tf.fill(tf.shape(ids), length), ids, parents)
-        finished = _best_finished(rows.result, new, beam_size)
+    def step_on(step: tf.Tensor, fixed: Any, rows: Rows) -> tuple[Rows, _Pointers]:
+        (memory, limits), loop, length = fixed, rows.carried, step + 1
+        logits, state, attention = advance(loop.last, loop.state, memory)
+        count = tf.minimum(2 * beam_size, tf.shape(logits)[1])
+        ids, log_p = _likeliest(logits, count)  # (batch * beam, count)
+        wide = tf.stack([-1, beam_size * count])
+        totals = tf.reshape(log_p + tf.reshape(loop.total, [-1, 1]), wide)  # (batch, beam * count)
+        best, places = tf.math.top_k(totals, 2 * beam_size)  # (batch, 2 * beam)
+        ids = tf.gather(tf.reshape(ids, wide), places, batch_dims=1)
+        pieces = tf.stack([places // count, ids, tf.zeros_like(ids) + length], axis=-1)
+        ends = tf.logical_or(ids == special.end, rows.left <= 1)  # (batch, 2 * beam)
+        score = tf.where(ends, best, -INFINITY) / _norm(length, limits.length_penalty)
+        finished = _best_finished(rows.result, _Finished(score, pieces), beam_size)
         total, kept = tf.math.top_k(tf.where(ends, -INFINITY, best), beam_size)  # (batch, beam)
-        ids, parents = (tf.gather(x, kept, batch_dims=1) for x in (ids, parents))
-        bound = total[:, 0] / _norm(limits.max_length, limits.length_penalty)  # (batch)
-        live = bound > finished.scores[:, -1]
+        pieces = tf.gather(pieces, kept, batch_dims=1)  # (batch, beam, 3)
+        parents, ids, _ = tf.unstack(pieces, axis=-1)
+        bound = tf.reduce_max(total, axis=1, keepdims=True) / limits.norm  # (batch, 1)
+        live = bound > tf.reduce_min(finished.scores, axis=1, keepdims=True)
         state = tf.nest.map_structure(lambda x: tf.gather(x, parents, batch_dims=1), state)
-        total = tf.where(live[:, None], total, -INFINITY)  # a row not yet dropped is not searched any further
-        return _Rows(live, _Beams(ids, state, total), finished), _Pointers(ids, parents, attention)
+        total = tf.where(live, total, -INFINITY)  # a row not yet dropped is not searched any further
+        left = tf.where(live, rows.left - 1, 0)
+        return Rows(left, _Beams(ids, state, total), finished), _Pointers(pieces, attention)
 
-    state, memory = tf.nest.map_structure(lambda x: tf.repeat(x[:, None], beam_size, axis=1), (state, memory))
-    shape = tf.stack([tf.shape(bounds.max_length)[0], beam_size])
+    most, penalty = bounds.max_length[:, None], bounds.length_penalty[:, None]  # (batch, 1)
+    shape = tf.stack([tf.shape(most)[0], beam_size])
     none, zeros = tf.fill(shape, -INFINITY), tf.zeros(shape, tf.int32)  # (batch, beam)
     # one live hypothesis a row, the empty one: the other beams would only repeat it
     total = tf.where(tf.range(beam_size) == 0, 0.0, none)
-    finished, pointers = _until_finished(
+    finished, pointers = until_finished(
         step_on,
-        fixed=(memory, bounds),
-        carried=_Beams(zeros + special.start, state, total),
-        result=_Finished(none, zeros, zeros, zeros),
-        arrays=_Pointers(_array(tf.int32, 2), _array(tf.int32, 2), _array(tf.float32, 3)),
+        most,
+        fixed=(memory, _Limits(penalty, _norm(most, penalty))),
+        carried=_Beams(zeros + special.start, for_beams(state, beam_size), total),
+        result=_Finished(none, tf.stack([zeros] * 3, axis=-1)),
+        arrays=_Pointers(_array(tf.int32, 3), _array(tf.float32, 3)),
     )
-    return _trace(finished, pointers, special)
+    return _traced(finished, pointers, special)
+
+
+def _likeliest(logits: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the ids and the log p of the largest logits, (rows, count), largest first.
+
+    Log p is worked out of those alone: the largest p is 1 / Σ exp(logit - largest).
+    """
+    best, ids = largest(logits, count)
+    share = tf.reduce_max(tf.nn.softmax(logits), axis=-1, keepdims=True)  # (rows, 1)
+    return ids, best - best[:, :1] + tf.math.log(share)
 
 
 def _best_finished(old: _Finished, new: _Finished, beam_size: tf.Tensor) -> _Finished:
     """Keep the best of both; of equal ones the older."""
-    joined = _Finished(*(tf.concat(pair, axis=1) for pair in zip(old, new, strict=True)))
-    places = tf.math.top_k(joined.scores, beam_size).indices  # (batch, beam)
-    return _Finished(*(tf.gather(value, places, batch_dims=1) for value in joined))
+    scores, ends = (tf.concat(pair, axis=1) for pair in zip(old, new, strict=True))
+    scores, places = tf.math.top_k(scores, beam_size)  # (batch, beam)
+    return _Finished(scores, tf.gather(ends, places, batch_dims=1))
 
 
 def _flat(value: tf.Tensor) -> tf.Tensor:
@@ -331,31 +298,50 @@ def _by_row(value: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     return tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], axis=0))
 
 
-def _trace(finished: _Finished, pointers: _Pointers, special: SpecialIds) -> Decoded:
+def _traced(finished: _Finished, pointers: _Pointers, special: SpecialIds) -> Decoded:
     """Follow each finished hypothesis back from its last piece to its first."""
-    lengths = finished.lengths  # (batch, beam)
+    parent, last, lengths = tf.unstack(finished.ends, axis=-1)  # (batch, beam)
     time = tf.reduce_max(lengths)
-    steps = (tf.range(time), pointers.ids[:time], pointers.parents[:time])  # time x ((), (batch, beam) x 2)
-
-    def back(carry: tuple[tf.Tensor, tf.Tensor], at: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-        (step, ids, parents), (_, beams) = at, carry
-        is_last = step == lengths - 1
-        piece = tf.where(is_last, finished.last, tf.gather(ids, beams, batch_dims=1))
-        beams = tf.where(is_last, finished.beam, tf.gather(parents, beams, batch_dims=1))
-        return tf.where(step < lengths, piece, special.pad), beams
-
-    nowhere = tf.zeros_like(lengths)
-    ids, beams = tf.scan(back, steps, (nowhere, nowhere), reverse=True)  # (time, batch, beam)
-    attention = tf.gather(pointers.attention[:time], beams, batch_dims=2)  # (time, batch, beam, source)
-    real = tf.range(time)[:, None, None] < lengths  # (time, batch, beam)
+    pieces, attention = (x[:time] for x in pointers)
+    parents, ids, _ = tf.unstack(pieces, axis=-1)  # (time, batch, beam)
+    beams = _beams_of(parent, lengths, parents)  # (time, batch, beam)
+    step = tf.range(time)[:, None, None]
+    piece = tf.gather(ids, tf.concat([beams[1:], beams[:1]], axis=0), batch_dims=2)  # (time, batch, beam)
+    piece = tf.where(step == lengths - 1, last, piece)
+    attention = tf.gather(attention, beams, batch_dims=2)  # (time, batch, beam, source)
+    real = step < lengths  # (time, batch, beam)
     attention = tf.where(real[..., None], attention, 0.0)
+    piece = tf.where(real, piece, special.pad)
     return Decoded(
-        tf.transpose(ids, (1, 2, 0)), lengths, finished.scores, tf.transpose(attention, (1, 2, 0, 3))
+        tf.transpose(piece, (1, 2, 0)), lengths, finished.scores, tf.transpose(attention, (1, 2, 0, 3))
     )
 
 
+def _beams_of(last: tf.Tensor, lengths: tf.Tensor, parents: tf.Tensor) -> tf.Tensor:
+    """Return the live beam that each finished hypothesis was in before each step: int32 (time, batch, beam).
+
+    A step maps the beams after it to those before it, and a hypothesis's last step all of them to one. Each
+    map is joined with the one as many steps later as it reaches, until all reach to the end.
+
+    Args:
+        last: int32 (batch, beam), the live beam before the last step of each.
+        lengths: int32 (batch, beam).
+        parents: int32 (time, batch, beam).
+    """
+    time = tf.shape(parents)[0]
+    is_last = tf.range(time)[:, None, None, None] >= lengths[..., None] - 1
+    maps = tf.where(is_last, last[..., None], parents[:, :, None])  # (time, batch, beam, live beam)
+
+    def joined(reach: tf.Tensor, maps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        further = tf.gather(maps[:-reach], maps[reach:], batch_dims=3)
+        return 2 * reach, tf.concat([further, maps[-reach:]], axis=0)
+
+    _, maps = tf.while_loop(lambda reach, _: reach < time, joined, (tf.constant(1), maps))
+    return maps[..., 0]
+
+
 def _norm(length: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
-    """Return length^length_penalty, float32 (batch)."""
+    """Return length^length_penalty, float32 (batch, …)."""
     return tf.cast(length, tf.float32) ** penalty
 
 

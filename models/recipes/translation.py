@@ -18,12 +18,12 @@ from seqserve.models.data.texts import Pair, read_pairs
 from seqserve.models.data.tokenizer import train_tokenizer
 from seqserve.models.draft import Draft
 from seqserve.models.manifest import Identity
-from seqserve.models.networks.decoding import Advance, State
-from seqserve.models.networks.translation import Memory, SmoothedCrossEntropy, Translator
+from seqserve.models.networks.folded import Folded
+from seqserve.models.networks.translation import SmoothedCrossEntropy, Translator
 from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.models.translator import Plan, Searches, clear_rows
-from seqserve.service.contract.manifest import SpecialIds, Tokens
+from seqserve.service.contract.manifest import Languages, SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Vocabulary
 from seqserve.service.contract.vocabulary.familiar import letters_per_piece
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
@@ -123,9 +123,12 @@ class TranslationRecipe:
             output_length=serving.output_length,
             most_beams=serving.max_beams,
         )
-        searches = Searches(self._network.encode, advance_of(self._network), SPECIAL)
+        folded = Folded(self._network)
+        searches = Searches(folded.encode, folded.advance, SPECIAL)
         functions = searches.functions(plan.kinds)
-        manifest = plan.manifest(Identity(self._config.name, version, serving.buckets, card, self._profile))
+        identity = Identity(self._config.name, version, serving.buckets, card, self._profile)
+        languages = Languages(source=self._config.data.source, target=self._config.data.target)
+        manifest = plan.manifest(identity, languages=languages)
         texts = [pair.source for pair in self._clearest(searches, plan)]
         return Draft(self._network, functions, manifest, {TOKENIZER: self._tokenizer}, plan.requests(texts))
 
@@ -169,18 +172,6 @@ class TranslationRecipe:
         """Choose three of them, whose best hypotheses the trained network scores far apart."""
         source = pad_right([source for source, _ in self._encode(self._examples_kept)], SPECIAL.pad)
         return [self._examples_kept[place] for place in clear_rows(searches, plan, source)]
-
-
-def advance_of(network: Translator) -> Advance:
-    """Return the function by which the loops of `networks.decoding` advance every row by one piece."""
-    logits = network.scorer()
-
-    def advance(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
-        embedded = network.embedding(ids)  # (batch, embedding)
-        state, context, attention = network.step(state, embedded, memory)
-        return logits(network.readouts(state[0], context, embedded)), state, attention
-
-    return advance
 
 
 def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any
 from seqserve.service.contract.bounds import EXACT_IN_FLOAT32, FLOAT32, INT32, INT64, ROW_NUMBERS
 
 if TYPE_CHECKING:  # `manifest` checks itself by this module
-    from seqserve.service.contract.manifest import Categories, Decode, Feature, Manifest, Signature, Tensor
+    from seqserve.service.contract.manifest import (
+        Categories,
+        Decode,
+        Feature,
+        Manifest,
+        Option,
+        Signature,
+        Tensor,
+    )
 
 LIMITED = ("translation", "sequence")
 """The tasks whose pieces, or steps, have a limit; raw text has characters alone."""
 DECODED = ("ids", "lengths", "scores")
 """The outputs of every decoding signature; `attention` is a further one, for alignment."""
+SEEN = ("coverage", "attended")
+"""What else is said of attention: both or neither; `attention` may then wait for the option `alignment`."""
 MOST_PIECES = 1_000_000
 """Pieces of a word, on average."""
 _LARGEST = {"int32": INT32, "int64": INT64, "float32": EXACT_IN_FLOAT32}
@@ -65,10 +75,18 @@ def _faults_of_signature(manifest: "Manifest", signature: "Signature") -> Iterat
     for output in DECODED if manifest.decode is not None and not manifest.is_raw else ():
         if output not in signature.outputs:
             yield f"outputs: {output!r} is missing"
+    seen = {output for output in SEEN if output in signature.outputs}
+    asks = any(option.option == "alignment" for option in _options_of(manifest, signature))
+    if manifest.decode is not None and (seen or asks) and len(seen) < len(SEEN):
+        yield f"outputs: {' and '.join(SEEN)} go together, and with the option alignment"
     for name, head in manifest.heads.items():
         dtype = signature.outputs[name].dtype if name in signature.outputs else None
         if dtype is not None and (dtype == "string") != (head.kind == "text"):
             yield f"outputs.{name}: dtype {dtype} is not what a head of kind {head.kind} reads"
+
+
+def _options_of(manifest: "Manifest", signature: "Signature") -> list["Option"]:
+    return [option for name, option in manifest.options.items() if name in signature.inputs]
 
 
 def _not_in_signature(manifest: "Manifest", name: str, signature: "Signature") -> Iterator[str]:

@@ -89,7 +89,7 @@ class MaskInput(Part):
 class Option(Part):
     """The request option that feeds an input. Axes [batch]: per row; []: one value for the batch."""
 
-    option: Literal["temperature", "top_k", "seed", "max_length", "beam_size", "length_penalty"]
+    option: Literal["temperature", "top_k", "seed", "max_length", "beam_size", "length_penalty", "alignment"]
     default: int | float
     minimum: int | float
     maximum: int | float

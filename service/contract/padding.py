@@ -1,8 +1,7 @@
 """Rows padded into one batch, and outputs cut back to a row's real steps. Nothing else pads for serving."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,7 @@ NUMPY_TYPES: dict[str, type[np.generic]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One encoded item: inputs without their batch axis, and how many steps are real (at least 1)."""
 
     inputs: Mapping[str, Array]

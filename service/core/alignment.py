@@ -4,6 +4,7 @@ Words are between white space; weights are (target pieces, source pieces).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,30 @@ from seqserve.service.contract.vocabulary.base import Words
 
 Table = tuple[tuple[float, ...], ...]
 PUNCTUATION = ".,;:!?…\"'()[]{}«»„“”‘’"
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What a hypothesis attended to.
+
+    Args:
+        coverage: (source pieces), the weights summed over the output.
+        places: the most attended source piece of each target piece; None: they are seen from `matrix`.
+        matrix: (target pieces, source pieces), where it was returned.
+    """
+
+    coverage: Array
+    places: Array | None
+    matrix: Array | None
+
+    @property
+    def weights(self) -> Array:
+        """The weights, (target pieces, source pieces): 1 at the places, where they are all that is known."""
+        if self.places is None:
+            assert self.matrix is not None  # one of them is there
+            return self.matrix
+        sharp: Array = (self.places[:, None] == np.arange(len(self.coverage))).astype(np.float64)
+        return sharp
 
 
 def align_words(weights: Array, source: Words, target: Words) -> Table:

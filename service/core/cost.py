@@ -39,31 +39,39 @@ class Cost:
     weights: Array = field(default_factory=lambda: np.zeros(TERMS))
     _normal: Array = field(default_factory=lambda: np.zeros((TERMS, TERMS)))
     _target: Array = field(default_factory=lambda: np.zeros(TERMS))
+    _is_new: bool = False  # there are observations that the weights are not from
     _chosen: int = 0
 
     def observe(self, rows: int, length: int, steps: int, seconds: float) -> None:
-        """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took."""
+        """Learn from one batch: its rows, padded to `length`, their real steps, and how long it took.
+
+        What is learned is worked out once it is asked for: where rows come one by one, nobody does.
+        """
         seconds = max(seconds, SHORTEST)
         terms = np.array([1.0, length, rows * length, steps]) / seconds
         self._target = MEMORY * self._target + terms
         self._normal = MEMORY * self._normal + np.outer(terms, terms)
-        self.weights = _non_negative(self._normal, self._target)
+        self._is_new = True
 
     def seconds(self, lengths: Sequence[int]) -> float:
         """Return what a batch of rows will take; 0 while nothing is known."""
         return float(self._seconds(lengths)[-1])
 
-    def best(self, lengths: Sequence[int], least: int = 1, most_seconds: float = math.inf) -> int:
+    def best(
+        self, lengths: Sequence[int], least: int = 1, most_seconds: float = math.inf, is_whole: bool = False
+    ) -> int:
         """Return how many of the rows, in the order given, to run together: all, while nothing is known.
 
         As few as come near the most steps a second, so that the others need not wait for more. Each
-        `TRIAL`-th time it is another number.
+        `TRIAL`-th time it is another number. A request that is alone leaves whole, unless two batches are
+        quicker: its last rows would have nobody to go with.
 
         Args:
             least: so many of them may go together, whatever they take.
             most_seconds: what more of them may take together.
+            is_whole: they are a whole request, and nobody else waits.
         """
-        if not self.weights.any():
+        if len(lengths) == 1 or not self._learned().any():
             return len(lengths)
         seconds = self._seconds(lengths)
         within = max(least, int(np.searchsorted(seconds, most_seconds, side="right")))
@@ -71,15 +79,26 @@ class Cost:
         best = int(np.argmax(pace >= (1 - SLACK) * pace.max())) + 1
         self._chosen += 1
         if self._chosen % TRIAL:
-            return best
+            return len(lengths) if is_whole and not self._pays_in_two(lengths, best) else best
         return 2 * best if 2 * best <= len(pace) else (best + 1) // 2
+
+    def _pays_in_two(self, lengths: Sequence[int], first: int) -> bool:
+        """Tell whether rows take less time if the first of them leave before the others."""
+        if first == len(lengths):
+            return False
+        return self.seconds(lengths[:first]) + self.seconds(lengths[first:]) < self.seconds(lengths)
 
     def _seconds(self, lengths: Sequence[int]) -> Array:
         """Return what each number of the rows would take."""
         rows, longest = np.arange(1, len(lengths) + 1), np.maximum.accumulate(lengths)
         terms = np.stack([np.ones(len(rows)), longest, rows * longest, np.cumsum(lengths)])
-        seconds: Array = self.weights @ terms
+        seconds: Array = self._learned() @ terms
         return seconds
+
+    def _learned(self) -> Array:
+        if self._is_new:
+            self.weights, self._is_new = _non_negative(self._normal, self._target), False
+        return self.weights
 
 
 def _non_negative(normal: Array, target: Array) -> Array:

@@ -2,14 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from seqserve.service import errors
 from seqserve.service.contract.padding import Row, padded_length
 from seqserve.service.core.types import BatchOptions, Outputs, Served
 
 
-@dataclass(frozen=True, slots=True)
-class BatchKey:
+class BatchKey(NamedTuple):
     """Rows with equal keys may share a batch. `served` is compared by identity: one version's rows."""
 
     served: Served
@@ -99,10 +99,16 @@ class Caller:
 
     def settle(self, entry: "Entry", outcome: Outputs | errors.SeqserveError) -> None:
         """Give a row its outcome; the first one counts."""
-        if entry.outcome is None:
+        if entry.outcome is None and not self.gone:
             entry.outcome = outcome
             self._come.append(entry)
             self._wake.set()
+
+    def leave(self) -> None:
+        """Wait for nothing any more, and let go of the rows, which would wait for the collector otherwise."""
+        self.gone = True
+        self.entries.clear()
+        self._come.clear()
 
 
 @dataclass(slots=True, eq=False)

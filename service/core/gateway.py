@@ -102,6 +102,25 @@ class Gateway:
             raise _denied(principal, "see", name, f"of it, such as *:{name[:60]}")
         return ModelReport(name, tuple(self._catalog.versions(name)), self._catalog.current(name))
 
+    def current(self, name: str, principal: Principal) -> Served | None:
+        """Return the version that answers for a model now; None where a principal may know of none.
+
+        For protocols that do not say what they ask of a model.
+        """
+        if name not in self._catalog or not principal.sees(name):
+            return None
+        return self._catalog.current(name)
+
+    async def meant(self, ref: ModelRef, call: Call) -> Served:
+        """Return the version that a caller asks about.
+
+        Raises:
+            PermissionDenied; ModelNotFound, VersionNotFound, LabelNotFound, NotReady; or why it is refused.
+        """
+        self.model(ref.name, call.principal)
+        async with _until(call):
+            return await self._catalog.resolve(ref)
+
     def check_room(self, task: Task, ref: ModelRef, call: Call) -> None:
         """Refuse a request that would wait too long. A door asks once, before it reads or converts one.
 
@@ -145,7 +164,7 @@ class Gateway:
                     raise
                 record.version(served.model, served.version)
             record.items(outcomes)
-            items = _settled(task.body_member, outcomes)
+            items = _settled(task.body_member, outcomes, asked.is_whole)
             return Answered(served.model, served.version, served.digest, items)
 
     async def create_session(self, ref: ModelRef, call: Call) -> Session:
@@ -325,18 +344,19 @@ def _may_be_gone(outcomes: Sequence[Outcome]) -> bool:
     return any(isinstance(o, (errors.VersionNotFound, errors.BackendUnavailable)) for o in outcomes)
 
 
-def _settled(member: str, outcomes: Sequence[Outcome]) -> tuple[Item, ...]:
+def _settled(member: str, outcomes: Sequence[Outcome], is_whole: bool) -> tuple[Item, ...]:
     """Put each fault in its item's place.
 
     Raises:
-        SeqserveError: every item failed; the first one's error, with a violation for each.
+        SeqserveError: every item failed, or one did of what `is_whole`; the first one's error, with a
+            violation for each.
     """
     faults = [
         outcome.at(member, place)
         for place, outcome in enumerate(outcomes)
         if isinstance(outcome, SeqserveError)
     ]
-    if len(faults) == len(outcomes):
+    if faults and (is_whole or len(faults) == len(outcomes)):
         raise faults[0].among(tuple(violation for fault in faults for violation in fault.violations))
     return tuple(
         FailedItem(Fault(item.code.value, item.reason, item.message, (member, place, *item.path)))

@@ -4,10 +4,12 @@ The entrance takes a call's place (`calling`) before anything of it is read; the
 (`computing`) once they are known and before any waits.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from random import uniform
 from time import perf_counter
 
 from seqserve.service import errors
@@ -16,6 +18,8 @@ BURST_SECONDS = 2.0
 """What a principal that was quiet has saved up; one request alone may ask for more."""
 MOST_AT_REST = 10_000
 """Principals without an open call that are remembered: where nobody needs a key, each address is one."""
+HELD_SECONDS = 10.0
+"""How late a refusal is told at most."""
 RETRY_SECONDS = 1.0
 """The hint where it is not known when a place will be free."""
 SLACK = 1e-9
@@ -30,12 +34,15 @@ class Shares:
     Args:
         requests_per_second, cells_per_second: 0: any.
         requests, cells: at once; one request alone may take more cells.
+        refusals_per_second: told without delay, beyond a burst of a second's: who asks again at once, on many
+            connections, is refused late, and so no oftener than is cheap. 0: any.
     """
 
     requests_per_second: float = 0.0
     cells_per_second: float = 0.0
     requests: int = ANY_NUMBER
     cells: int = ANY_NUMBER
+    refusals_per_second: float = 0.0
 
 
 @dataclass(slots=True)
@@ -46,10 +53,20 @@ class _Account:
     cells: int = 0
     requests_full: float = 0.0
     cells_full: float = 0.0
+    told: float = -math.inf  # when the last refusal would be, at an even pace
 
     def rests(self, now: float) -> bool:
         """Tell whether it is as a new one would be."""
-        return not self.requests and not self.cells and max(self.requests_full, self.cells_full) <= now
+        is_full = max(self.requests_full, self.cells_full, self.told + 1.0) <= now
+        return is_full and not self.requests and not self.cells
+
+    def hold(self, now: float, rate: float) -> float:
+        """Return by how much a refusal is told later, where `rate` a second are not.
+
+        By chance somewhat less, so that those who are told the latest do not all come back together.
+        """
+        self.told = min(max(self.told, now - 1.0) + 1 / rate, now + HELD_SECONDS)
+        return uniform(0.5, 1.0) * max(self.told - now, 0.0)
 
 
 class Limits:
@@ -79,10 +96,10 @@ class Limits:
         shares, account = self._shares, self._opened(name)
         try:
             if account.requests >= shares.requests:
-                raise _full("principal_requests", shares.requests, f"{account.requests} requests are open")
-            account.requests_full = self._paid(
-                account.requests_full, 1, shares.requests_per_second, "principal_requests_per_second"
-            )
+                taken = f"{account.requests} requests are open"
+                raise self._full(account, "principal_requests", shares.requests, taken)
+            setting, rate = "principal_requests_per_second", shares.requests_per_second
+            account.requests_full = self._paid(account, account.requests_full, 1, rate, setting)
             account.requests += 1
             try:
                 yield
@@ -107,10 +124,10 @@ class Limits:
         try:
             if account.cells and account.cells + cells > shares.cells:
                 taken = f"{account.cells} cells are open, and this request takes {cells} more"
-                raise _full("principal_cells", shares.cells, taken)
+                raise self._full(account, "principal_cells", shares.cells, taken)
             if not paid:
                 setting = "principal_cells_per_second"
-                account.cells_full = self._paid(account.cells_full, cells, rate, setting)
+                account.cells_full = self._paid(account, account.cells_full, cells, rate, setting)
                 paid = cells
             account.cells += cells
             try:
@@ -142,7 +159,7 @@ class Limits:
         while len(self._resting) > MOST_AT_REST:
             self._resting.popitem(last=False)
 
-    def _paid(self, full: float, amount: int, rate: float, setting: str) -> float:
+    def _paid(self, account: _Account, full: float, amount: int, rate: float, setting: str) -> float:
         """Return when a bucket is full again once `amount` is taken; raises RateLimited if there is less.
 
         A bucket that is full pays for any amount, so that a large request only waits for longer.
@@ -156,16 +173,18 @@ class Limits:
         if over > SLACK:
             noun = "cells" if "cells" in setting else "requests"
             said = f"{amount} {noun} would be more than the {rate:g} a second"
-            raise errors.RateLimited(
-                f"{said} that SEQSERVE_{setting.upper()} allows one caller; try again in {over:.3g} s",
-                retry_after=over,
-                limit=setting,
-            )
+            message = f"{said} that SEQSERVE_{setting.upper()} allows one caller; try again in {over:.3g} s"
+            raise self._refusal(account, message, over, setting)
         return now + missing
 
+    def _full(self, account: _Account, setting: str, most: int, taken: str) -> errors.RateLimited:
+        message = f"{taken}, and SEQSERVE_{setting.upper()} allows one caller {most} at once"
+        return self._refusal(account, f"{message}; wait until some have ended", RETRY_SECONDS, setting)
 
-def _full(setting: str, most: int, taken: str) -> errors.RateLimited:
-    message = f"{taken}, and SEQSERVE_{setting.upper()} allows one caller {most} at once"
-    return errors.RateLimited(
-        f"{message}; wait until some have ended", retry_after=RETRY_SECONDS, limit=setting
-    )
+    def _refusal(
+        self, account: _Account, message: str, retry_after: float, setting: str
+    ) -> errors.RateLimited:
+        error = errors.RateLimited(message, retry_after=retry_after, limit=setting)
+        if rate := self._shares.refusals_per_second:
+            error.told_after = account.hold(self._clock(), rate)
+        return error

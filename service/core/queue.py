@@ -95,7 +95,7 @@ class _Flow:
 class Line:
     """The waiting rows of one model."""
 
-    used: float = 0.0  # seconds of the backend, as predicted when its batches left
+    used: float = 0.0  # seconds of the backend, as predicted when its batches left, while others waited
     least: int = 0  # cells that the principal has had that has had the least, of those that wait
     clock: int = 0  # what one has had that comes now: as many as the least will, with their next row
     batches: int = 0
@@ -199,17 +199,17 @@ class Queue:
             line = min(waiting, key=lambda line: line.used)
             lead = line.lead()
             if lead.is_live(now):
-                return self._batch(line, lead, now)
+                return self._batch(line, lead, now, is_shared=len(waiting) > 1)
             self._remove(line, lead)
         return []
 
     def leave(self, caller: Caller) -> None:
         """Remove what a caller still has waiting."""
-        caller.gone = True
         line = self._lines.get(caller.key.served.model)
         for entry in caller.entries:
             if entry.waits and line is not None:
                 self._remove(line, entry)
+        caller.leave()
 
     def clear(self) -> list[Entry]:
         """Remove and return all rows."""
@@ -223,14 +223,17 @@ class Queue:
         steps = sum(entry.row.length for entry in batch)
         self._cost(batch[0].key).observe(len(batch), length, steps, seconds)
 
-    def _batch(self, line: Line, lead: Entry, now: float) -> list[Entry]:
+    def _batch(self, line: Line, lead: Entry, now: float, is_shared: bool) -> list[Entry]:
         cost = self._cost(lead.key)
         is_single = lead.key.served.manifest.batching == "single"
         chosen, in_turn = ([lead], 1) if is_single else self._fitting(line, lead, now)
         lengths = [entry.row.length for entry in chosen]
-        chosen = chosen[: cost.best(lengths, in_turn, MOST_SECONDS if line.callers > 1 else math.inf)]
+        others, is_all = line.callers > 1, len(chosen) == line.size
+        most_seconds = MOST_SECONDS if others else math.inf
+        chosen = chosen[: cost.best(lengths, in_turn, most_seconds, is_all and not others)]
         self._used = line.used
-        line.used += cost.seconds(lengths[: len(chosen)])
+        if is_shared:  # among models
+            line.used += cost.seconds(lengths[: len(chosen)])
         line.charge(chosen, in_turn)
         for entry in chosen:
             self._remove(line, entry)

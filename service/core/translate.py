@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from operator import attrgetter
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from seqserve.service.contract.manifest import Decode, Manifest, Tokens
 from seqserve.service.contract.padding import Array, Row
 from seqserve.service.contract.vocabulary.base import Vocabulary, Words
 from seqserve.service.contract.vocabulary.load import read_vocabulary
-from seqserve.service.core.alignment import Table, align_words, replace_unknown
+from seqserve.service.core.alignment import Attention, Table, align_words, replace_unknown
 from seqserve.service.core.doubts import (
     HIGH_UNKNOWN,
     LOW_COVERAGE,
@@ -35,8 +34,11 @@ TRUNCATED = "TRUNCATED"
 KNOWN_WAYS = 64
 """How many combinations of options a version remembers as checked."""
 
-ATTENTION = "attention"
-"""The output of the attention weights, which a model may lack."""
+ATTENTION, COVERAGE, ATTENDED = "attention", "coverage", "attended"
+"""The outputs of the attention weights, their sums, and the most attended places: a model may lack them.
+
+Where there are the last two, they are read, and the first for the alignment alone.
+"""
 WordsAnswer = tuple[tuple[str, ...] | None, tuple[str, ...] | None, Table | None]
 
 
@@ -129,6 +131,8 @@ def _given(asked: _Asked) -> dict[str, Given]:
             name: Given(getattr(asked, name), (name,), getattr(NEUTRAL, name))
             for name in ("length_penalty", "max_length")
         },
+        # neutral whatever it is: a model without the input returns its attention always, or never
+        "alignment": Given(int(asked.alignment), ("alignment",), int(asked.alignment)),
         **{
             name: Given(getattr(sampling, name), ("sampling", name), getattr(NEUTRAL_SAMPLING, name))
             for name in ("temperature", "top_k", "seed")
@@ -136,8 +140,7 @@ def _given(asked: _Asked) -> dict[str, Given]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class TranslatePlan:
+class TranslatePlan(NamedTuple):
     """A checked request to a translation model."""
 
     manifest: Manifest
@@ -205,68 +208,81 @@ class TranslatePlan:
         hypotheses = []
         for beam in range(self.body.n_best):
             steps = lengths[beam]
-            weights = self._weights(encoded, outputs, beam, steps)
-            hypotheses.append(self._hypothesis(encoded, ids[beam, :steps].tolist(), weights))
+            attention = self._attention(encoded.row.length, outputs, beam, steps)
+            hypotheses.append(self._hypothesis(encoded, ids[beam, :steps].tolist(), attention))
         return hypotheses
 
-    def _weights(self, encoded: Encoded, outputs: Outputs, beam: int, steps: int) -> Array | None:
-        """Return the attention (pieces out, in) of a hypothesis; None where the model returns none."""
-        if ATTENTION not in self.manifest.signatures[self.signature].outputs:
-            return None
-        length = encoded.row.length
-        weights: Array = outputs[ATTENTION][beam, :steps, :length]
-        if weights.shape != (steps, length) or np.count_nonzero(np.isfinite(weights)) < weights.size:
-            raise ValueError("attention is not finite, or of another shape than ids and source")
-        return weights
+    def _attention(self, length: int, outputs: Outputs, beam: int, steps: int) -> Attention | None:
+        """Return what a hypothesis of so many steps attended to; None where the model does not say.
 
-    def _hypothesis(self, encoded: Encoded, ids: list[int], weights: Array | None) -> "_Hypothesis":
-        if weights is None or self.target.special_ids.unknown not in ids:
-            return _Hypothesis(ids, self.target.decode(ids), weights)
+        Args:
+            length: of the source, in pieces.
+        """
+        given, matrix = self.manifest.signatures[self.signature].outputs, None
+        if ATTENTION in given and (self.body.alignment or COVERAGE not in given):
+            matrix = _finite(outputs[ATTENTION][beam, :steps, :length], (steps, length))
+        if COVERAGE not in given:
+            return None if matrix is None else Attention(np.add.reduce(matrix), None, matrix)
+        coverage = _finite(outputs[COVERAGE][beam, :length], (length,))
+        places = _finite(outputs[ATTENDED][beam, :steps], (steps,))
+        if places.min() < 0 or places.max() >= length:
+            raise ValueError("attended places are outside the source")
+        return Attention(coverage, places, matrix)
+
+    def _hypothesis(self, encoded: Encoded, ids: list[int], attention: Attention | None) -> "_Hypothesis":
+        if attention is None or self.target.special_ids.unknown not in ids:
+            return _Hypothesis(ids, self.target.decode(ids), attention)
         unknown = [i == self.target.special_ids.unknown for i in ids]
         text, words = self.target.decode_words(ids)
-        replaced = replace_unknown(weights, self.text.source_words(encoded.source), words, unknown)
+        source = self.text.source_words(encoded.source)
+        replaced = replace_unknown(attention.weights, source, words, unknown)
         following = iter(replaced)
         text = re.sub(r"\S+", lambda _: next(following), text)
-        return _Hypothesis(ids, text, weights, Words(replaced, words.word_of_piece))
+        return _Hypothesis(ids, text, attention, Words(replaced, words.word_of_piece))
 
     def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
         """Return the warnings about the output; words are worked out only where one is possible."""
-        text, source_ids = encoded.source, encoded.row.inputs[self.source].tolist()
-        weights, profile = best.weights, self.manifest.profile or {}
-        words = partial(self.text.source_words, text)
-        warned = {
-            TRUNCATED: self.target.special_ids.end not in (None, best.ids[-1]),
-            REPETITION: goes_round(source_ids, best.ids)
-            or (
-                weights is not None
-                and any(runs(best.text.split()))
-                and says_twice(weights, self._target(best))
-            ),
-            LOW_COVERAGE: weights is not None and leaves_out(text, words, weights, profile),
-        }
-        return tuple(name for name, is_so in warned.items() if is_so)
+        seen, profile = best.attention, self.manifest.profile or {}
+        warned = []
+        if self.target.special_ids.end not in (None, best.ids[-1]):
+            warned.append(TRUNCATED)
+        if goes_round(encoded.row.inputs[self.source].tolist, best.ids) or (
+            seen is not None and any(runs(best.text.split())) and says_twice(seen.weights, self._target(best))
+        ):
+            warned.append(REPETITION)
+        words = partial(self.text.source_words, encoded.source)
+        if seen is not None and leaves_out(encoded.source, words, seen.coverage, len(best.ids), profile):
+            warned.append(LOW_COVERAGE)
+        return tuple(warned)
 
     def _words(self, encoded: Encoded, best: "_Hypothesis") -> WordsAnswer:
         """Return source words, target words and alignment; None for what was not asked for."""
         if not (self.body.alignment or self.body.tokens):
             return None, None, None
         source, target = self.text.source_words(encoded.source), self._target(best)
-        if best.weights is None or not self.body.alignment:
+        matrix = None if best.attention is None else best.attention.matrix
+        if matrix is None or not self.body.alignment:
             return source.words, target.words, None
-        return source.words, target.words, align_words(best.weights, source, target)
+        return source.words, target.words, align_words(matrix, source, target)
 
     def _target(self, best: "_Hypothesis") -> Words:
         return best.replaced or self.target.decode_words(best.ids)[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Hypothesis:
+class _Hypothesis(NamedTuple):
     """One decoded output; unknown words are replaced already."""
 
     ids: list[int]
     text: str
-    weights: Array | None  # (target pieces, source pieces)
+    attention: Attention | None
     replaced: Words | None = None  # the words, where there were unknown ones
+
+
+def _finite(values: Array, shape: tuple[int, ...]) -> Array:
+    """Return values as they are; raises ValueError where they are not finite, or of another shape."""
+    if values.shape != shape or np.count_nonzero(np.isfinite(values)) < values.size:
+        raise ValueError("attention is not finite, or of another shape than ids and source")
+    return values
 
 
 def _too_long(length: int, limit: int, unit: str) -> errors.TextTooLong:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from seqserve.service.contract.items import Body, Item
 from seqserve.service.contract.manifest import Manifest
@@ -103,14 +103,15 @@ class Asked:
     Args:
         count: how many items there are.
         convert: returns the body; may raise InvalidArgument with a path inside it.
+        is_whole: that one failed item fails the request: its answer has no place for an item's error.
     """
 
     count: int
     convert: Callable[[], Body]
+    is_whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An item as a row, with what its codec needs again to decode the answer."""
 
     row: Row

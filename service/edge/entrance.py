@@ -3,8 +3,9 @@
 A door's edge translates its transport into `Credentials`, and the errors that leave here into its own form.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,8 +14,11 @@ from seqserve.service.core.recorder import ending
 from seqserve.service.core.types import Call, Principal, Visit
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.recognizer import Credentials, Recognizer
-from seqserve.service.errors import SeqserveError
+from seqserve.service.errors import RateLimited, SeqserveError
 from seqserve.service.metrics import Metrics
+
+MOST_HELD = 2048
+"""Refusals that are told later, at once: each keeps a connection or a call of its caller open."""
 
 
 class Entrance:
@@ -33,6 +37,8 @@ class Entrance:
         self._access_log = access_log
         self._metrics = metrics
         self._clock = clock
+        self._leaving = asyncio.Event()
+        self._held = 0
 
     @contextmanager
     def crossing(
@@ -70,6 +76,22 @@ class Entrance:
             raise
         self._left(arrival, None)
 
+    async def held(self, error: BaseException) -> None:
+        """Wait for as long as a refusal is told later, unless the service leaves, or as many wait as may."""
+        if not isinstance(error, RateLimited) or not error.told_after or self._held == MOST_HELD:
+            return
+        self._held += 1
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(error.told_after):
+                    await self._leaving.wait()
+        finally:
+            self._held -= 1
+
+    def leave(self) -> None:
+        """Hold no refusal back any more."""
+        self._leaving.set()
+
     def refused(self, error: SeqserveError, address: str, transport: str, id: str = "") -> None:
         """Count what a door refused before there was a call, and write it down if it was answered.
 
@@ -89,14 +111,12 @@ class Entrance:
         if arrival.id:
             visit = call.visit if call is not None else Visit()
             seconds = self._clock() - arrival.began
-            self._access_log.write(visit, code, reason, seconds, **self._who(arrival))
-
-    def _who(self, arrival: "_Arrival") -> dict[str, str]:
-        """Return what the access log has of a caller: the address where that is all that is known."""
-        who = {"request_id": arrival.id, "transport": arrival.transport}
-        if arrival.principal is None:
-            return {**who, "address": self._recognizer.address(arrival.credentials)}
-        return {**who, "principal": arrival.principal.name}
+            who = (
+                {"principal": arrival.principal.name}
+                if arrival.principal is not None
+                else {"address": self._recognizer.address(arrival.credentials)}
+            )
+            self._access_log.write(visit, code, reason, seconds, arrival.id, arrival.transport, **who)
 
 
 @dataclass(slots=True)

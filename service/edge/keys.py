@@ -64,6 +64,9 @@ class Keys:
     def __init__(self, lines: Iterable[Line]) -> None:
         """Raises ValueError where a key or a certificate's name is there twice."""
         self._bearers: Mapping[str, tuple[Line, Principal]] = _by_id(lines)
+        self._seen: dict[str, tuple[Line, Principal]] = {}
+        """By the keys that have come: hashing one again for each call takes longer than all else of it. Only
+        keys of the file are kept, so they are no more than its lines."""
 
     def bearer(self, key: str) -> Principal | None:
         """Return who bears a key; None: it is no key of the file.
@@ -71,19 +74,28 @@ class Keys:
         Raises:
             Unauthenticated: it has expired.
         """
-        # The time that finding takes tells of the hash's beginning, which helps nobody: it cannot be chosen.
-        digest = digest_of(key)
-        line, principal = self._bearers.get(digest[:ID_LENGTH], (None, None))
-        if line is None or not hmac.compare_digest(line.sha256 or "", digest):
+        found = self._seen.get(key) or self._found(key)
+        if found is None:
             return None
+        line, principal = found
         if line.expires is not None and line.expires <= datetime.now(UTC):
             advice = f"ask for a new one: seqserve keys add {line.name}"
             raise errors.Unauthenticated(f"API key {line.id} expired at {line.expires:%FT%TZ}; {advice}")
         return principal
 
+    def _found(self, key: str) -> tuple[Line, Principal] | None:
+        # The time that finding takes tells of the hash's beginning, which helps nobody: it cannot be chosen.
+        digest = digest_of(key)
+        found = self._bearers.get(digest[:ID_LENGTH])
+        if found is None or not hmac.compare_digest(found[0].sha256 or "", digest):
+            return None
+        self._seen[key] = found
+        return found
+
     def holder(self, certificate: str) -> Principal | None:
         """Return who holds the certificate of a name; None: the file has no line for it."""
-        return self._bearers.get(_certificate_id(certificate), (None, None))[1]
+        found = self._bearers.get(_certificate_id(certificate))
+        return None if found is None else found[1]
 
 
 def _by_id(lines: Iterable[Line]) -> dict[str, tuple[Line, Principal]]:

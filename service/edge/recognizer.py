@@ -1,10 +1,9 @@
 """Who calls: from what a call brings to a principal."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
@@ -20,8 +19,7 @@ LONGEST = 8192
 """Characters that a key or a token may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a call brings to say who makes it. A header that came several times is joined by commas, in order.
 
     Args:

@@ -129,6 +129,7 @@ class RateLimited(ResourceExhausted):
     """The caller asks for more than its share, or too many calls are open; retry after the hint."""
 
     reason = "RATE_LIMITED"
+    told_after: float = 0.0  # seconds by which a door tells it later
 
 
 class RequestTimeout(SeqserveError):
@@ -165,6 +166,13 @@ class LabelNotFound(NotFound):
     reason = "LABEL_NOT_FOUND"
 
 
+class Unsupported(SeqserveError):
+    """The protocol has this, and the service does not (REST: 400); the message says what there is instead."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "UNSUPPORTED"
+
+
 class WrongTask(FailedPrecondition):
     """The model does not do what was asked: translation models translate, sequence models predict."""
 
@@ -190,6 +198,12 @@ class OptionOutOfRange(InvalidArgument):
     """An option is outside the range that the service or the model allows."""
 
     reason = "OPTION_OUT_OF_RANGE"
+
+
+class MalformedTensor(InvalidArgument):
+    """A tensor's type, shape and values do not fit together, or two have different numbers of rows."""
+
+    reason = "MALFORMED_TENSOR"
 
 
 class UnknownHead(InvalidArgument):

@@ -4,8 +4,11 @@ What is small is read at once. What is large is looked over first (`outline`) an
 one, in turns with other requests.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar, get_args
 
@@ -16,12 +19,12 @@ from starlette.requests import ClientDisconnect, Request
 from seqserve.service import errors
 from seqserve.service.contract.items import Body
 from seqserve.service.core.turns import Turn
-from seqserve.service.core.types import Asked, Task
+from seqserve.service.core.types import Asked, Call, Task
+from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.errors import Violation
 from seqserve.service.rest.codings import coding, decoded
-from seqserve.service.rest.outline import MOST_MEMBERS, Bounds, Items, Marks, look, outline
+from seqserve.service.rest.outline import MOST_MEMBERS, Bounds, Marks, listed, look, outline
 
-B = TypeVar("B", bound=Body)
 SMALL = 64 * 1024
 """Bytes of a body that is read at once: a millisecond or two, whatever is in them."""
 MOST_FAULTS = 20
@@ -31,9 +34,65 @@ MARK = b"\xef\xbb\xbf"
 OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s;"]*)', re.IGNORECASE)
 CHARSETS = ("utf-8", "utf8", "us-ascii")
+JSON = "application/json"
+Read = TypeVar("Read")
+Kind = TypeVar("Kind", bound=Body)
 
 
-async def read_asked(request: Request, task: Task, bounds: Bounds, became: Callable[[int], None]) -> Asked:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A body that is a JSON object, and of a large one the list of its items apart.
+
+    Args:
+        table: the object; where the list stands apart, it has none of that name.
+        member: the name of the list.
+        items: each is read again whenever it is asked for; None: they stand in `table`.
+    """
+
+    table: dict[str, Any]
+    member: str
+    items: Sequence[Any] | None = None
+
+
+class Bodies:
+    """Reads bodies, for the handlers of every surface.
+
+    Args:
+        in_flight: counts what compressed bodies become, beside what came of them.
+    """
+
+    def __init__(self, in_flight: BytesInFlight, bounds: Bounds) -> None:
+        self._in_flight = in_flight
+        self._bounds = bounds
+
+    @asynccontextmanager
+    async def read(
+        self,
+        request: Request,
+        call: Call,
+        form: Callable[[Request, Bounds, Callable[[int], None]], Awaitable[Read]],
+    ) -> AsyncIterator[Read]:
+        """Read a body within the call's deadline: a context, in which its bytes are held.
+
+        Args:
+            form: reads it; see `read_asked`.
+
+        Raises:
+            DeadlineExceeded; what `form` raises.
+        """
+        held = self._in_flight.hold()
+        try:
+            try:
+                async with asyncio.timeout_at(call.deadline):
+                    read = await form(request, self._bounds, held.add)
+            except TimeoutError:
+                raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
+            yield read
+        finally:
+            held.release()
+
+
+async def read_asked(task: Task, request: Request, bounds: Bounds, became: Callable[[int], None]) -> Asked:
     """Read what a task is asked.
 
     Args:
@@ -47,25 +106,65 @@ async def read_asked(request: Request, task: Task, bounds: Bounds, became: Calla
         MalformedJson: no JSON object (NaN, Infinity, numbers beyond a double and lone surrogates are not
             JSON), one with more members than any request has, or of a large one an item of the wrong type.
     """
-    data = await read_json(request, bounds.data, became)
-    if len(data) > SMALL:
-        return await _asked_of_large(data, task, bounds)
-    return _asked_of(_table(data), task)
+    return await asked_of(await read_parts(request, (task.body_member,), bounds, became), task, bounds)
 
 
-async def read_body(
-    request: Request, kind: type[B], limit: int, setting: str, became: Callable[[int], None]
-) -> B:
-    """Read a small body of a kind.
+async def read_parts(
+    request: Request, members: Sequence[str], bounds: Bounds, became: Callable[[int], None]
+) -> Parts:
+    """Read a body's JSON.
+
+    Args:
+        members: those that may be the list of items; the first that is there is.
+
+    Raises:
+        UnsupportedMediaType, BodyTooLarge, TooManyItems, MalformedJson: see `read_asked`.
+    """
+    return await parts_of(await read_body(request, bounds.data, became), members, bounds)
+
+
+async def parts_of(data: bytes, members: Sequence[str], bounds: Bounds) -> Parts:
+    """Return JSON in parts; see `read_parts`.
+
+    Raises:
+        BodyTooLarge, TooManyItems, MalformedJson: see `read_asked`.
+    """
+    if b"\0" in data[:4] or data.startswith(OTHER_MARKS):  # which no JSON in UTF-8 has
+        raise errors.MalformedJson("the body looks like UTF-16 or UTF-32; JSON in UTF-8 is wanted")
+    data = data.removeprefix(MARK)
+    if len(data) <= SMALL:
+        table = _table(data)
+        return Parts(table, next((member for member in members if member in table), members[0]))
+    marks = await _looked_over(data, members[0], bounds)
+    member = listed(data, marks, members)
+    found = outline(data, marks, member, bounds)
+    table = _table(found.rest)
+    if found.items is not None and table.pop(member, None) is not None:
+        raise errors.MalformedJson(f"{member} comes twice")
+    return Parts(table, member, found.items)
+
+
+async def read_small(
+    kind: type[Kind],
+    limit: int,
+    setting: str,
+    request: Request,
+    _: Bounds,
+    became: Callable[[int], None],
+) -> Kind:
+    """Read a small body of a kind, at once.
 
     Args:
         limit: bytes, decompressed, that `setting` allows.
-        became: see `read_asked`.
 
     Raises:
         UnsupportedMediaType, BodyTooLarge, MalformedJson: see `read_asked`.
     """
-    return _checked(_table(await read_json(request, limit, became, setting)), kind)
+    try:
+        data = await read_body(request, limit, became)
+    except errors.BodyTooLarge as error:
+        raise errors.BodyTooLarge(error.message, limit=setting) from None
+    return checked(_table(data.removeprefix(MARK)), kind)
 
 
 def has_body(request: Request) -> bool:
@@ -76,35 +175,27 @@ def has_body(request: Request) -> bool:
     )
 
 
-async def read_json(
-    request: Request, limit: int, became: Callable[[int], None], setting: str = "max_message_bytes"
+async def read_body(
+    request: Request, limit: int, became: Callable[[int], None], kinds: Sequence[str] = (JSON,)
 ) -> bytes:
-    """Read a body's JSON, decompressed, without a byte order mark.
+    """Read a body, decompressed.
 
     Args:
-        setting: that the limit is of.
+        kinds: the Content-Types that are wanted, the usual one first; empty: none.
 
     Raises:
-        UnsupportedMediaType, BodyTooLarge, MalformedJson: see `read_asked`.
+        UnsupportedMediaType, BodyTooLarge: see `read_asked`.
     """
     headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
-    _check_type(headers.get(b"content-type", ""))
+    _check_type(headers.get(b"content-type", ""), kinds)
     name = coding(headers[b"content-encoding"]) if b"content-encoding" in headers else None
     declared = headers.get(b"content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         message = f"the body has {declared} bytes, more than the limit of {limit}"
-        raise errors.BodyTooLarge(message, limit=setting)
-    try:
-        if name is None:
-            data = await _as_it_comes(request, limit)
-        else:
-            data = await _gathered(decoded(request.stream(), name), limit, became)
-    except _TooLarge:
-        message = f"the body has more bytes than the limit of {limit}"
-        raise errors.BodyTooLarge(message, limit=setting) from None
-    if b"\0" in data[:4] or data.startswith(OTHER_MARKS):  # which no JSON in UTF-8 has
-        raise errors.MalformedJson("the body looks like UTF-16 or UTF-32; JSON in UTF-8 is wanted")
-    return data.removeprefix(MARK)
+        raise errors.BodyTooLarge(message, limit="max_message_bytes")
+    if name is None:
+        return await _as_it_comes(request, limit)
+    return await _gathered(decoded(request.stream(), name), limit, became)
 
 
 async def _as_it_comes(request: Request, limit: int) -> bytes:
@@ -129,25 +220,27 @@ async def _gathered(parts: AsyncIterator[bytes], limit: int, became: Callable[[i
     return bytes(data)
 
 
-class _TooLarge(Exception):
-    """More bytes came than may."""
-
-
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise _TooLarge
+        message = f"the body has more bytes than the limit of {limit}"
+        raise errors.BodyTooLarge(message, limit="max_message_bytes")
 
 
-def _check_type(given: str) -> None:
-    if given.partition(";")[0].strip().lower() != "application/json":
-        raise errors.UnsupportedMediaType(f"Content-Type is {given[:60]!r}; application/json is wanted")
+def media_type(given: str) -> str:
+    """Return a Content-Type without its parameters."""
+    return given.partition(";")[0].strip().lower()
+
+
+def _check_type(given: str, kinds: Sequence[str]) -> None:
+    if media_type(given) not in kinds:
+        raise errors.UnsupportedMediaType(f"Content-Type is {given[:60]!r}; {kinds[0]} is wanted")
     charset = CHARSET.search(given)
     if charset is not None and charset[1].lower() not in CHARSETS:
-        raise errors.UnsupportedMediaType(f"the charset is {charset[1][:60]!r}; JSON in UTF-8 is wanted")
+        raise errors.UnsupportedMediaType(f"the charset is {charset[1][:60]!r}; UTF-8 is wanted")
 
 
 def _table(data: bytes) -> dict[str, Any]:
-    table = _loaded(partial(orjson.loads, data), "the body")
+    table = loaded(partial(orjson.loads, data), "the body")
     if not isinstance(table, dict):
         raise errors.MalformedJson("the body is not a JSON object")
     for part in (table, *table.values()):
@@ -156,29 +249,31 @@ def _table(data: bytes) -> dict[str, Any]:
     return table
 
 
-def _loaded(load: Callable[[], Any], name: str) -> Any:
+def loaded(load: Callable[[], Any], name: str) -> Any:
+    """Return what is loaded from JSON; raises MalformedJson, which names it."""
     try:
         return load()
     except orjson.JSONDecodeError as error:
         raise errors.MalformedJson(f"{name} is not JSON: {error}") from error
 
 
-async def _asked_of_large(data: bytes, task: Task, bounds: Bounds) -> Asked:
-    member = task.body_member
-    found = outline(data, await _looked_over(data, member, bounds), member, bounds)
-    table = _table(found.rest)
-    if found.items is None:  # as small as the rest of others, and perhaps wrong
-        return _asked_of(table, task)
-    if table.get(member) is not None:
-        raise errors.MalformedJson(f"{member} comes twice")
-    if len(found.items) <= bounds.items:
-        await _check_items(found.items, task)
-    return Asked(len(found.items), partial(_with_items, table, task, found.items))
+async def asked_of(parts: Parts, task: Task, bounds: Bounds, *, is_whole: bool = False) -> Asked:
+    """Return what a task is asked by a body of its own form.
+
+    Raises:
+        MalformedJson: an item of a large body is of the wrong type.
+    """
+    if parts.items is None:  # as small as the rest of others, and perhaps wrong
+        return _asked_of(parts.table, task, is_whole)
+    if len(parts.items) <= bounds.items:
+        await _check_items(parts.items, task)
+    return Asked(len(parts.items), partial(_with_items, parts.table, task, parts.items), is_whole)
 
 
-def _asked_of(table: dict[str, Any], task: Task) -> Asked:
+def _asked_of(table: dict[str, Any], task: Task, is_whole: bool) -> Asked:
     items = table.get(task.body_member)
-    return Asked(len(items) if isinstance(items, list) else 0, partial(_checked, table, task.body))
+    count = len(items) if isinstance(items, list) else 0
+    return Asked(count, partial(checked, table, task.body), is_whole)
 
 
 async def _looked_over(data: bytes, member: str, bounds: Bounds) -> Marks:
@@ -191,11 +286,11 @@ async def _looked_over(data: bytes, member: str, bounds: Bounds) -> Marks:
     raise AssertionError("the marks come last")
 
 
-async def _check_items(items: Items, task: Task) -> None:
+async def _check_items(items: Sequence[Any], task: Task) -> None:
     """Raise MalformedJson at the first item that is not JSON, or of the wrong type."""
     turn, kind = Turn(), _item_kind(task.body, task.body_member)
     for place in range(len(items)):
-        item = _loaded(partial(items.__getitem__, place), f"{task.body_member}[{place}]")
+        item = loaded(partial(items.__getitem__, place), f"{task.body_member}[{place}]")
         if turn.is_over():
             await turn.end()
         try:
@@ -210,11 +305,11 @@ def _item_kind(body: type[Body], member: str) -> TypeAdapter[Any]:
     return TypeAdapter(kind, config=ConfigDict(strict=True))
 
 
-def _with_items(table: dict[str, Any], task: Task, items: Items) -> Body:
-    return _checked({**table, task.body_member: []}, task.body).model_copy(update={task.body_member: items})
+def _with_items(table: dict[str, Any], task: Task, items: Sequence[Any]) -> Body:
+    return checked({**table, task.body_member: []}, task.body).model_copy(update={task.body_member: items})
 
 
-def _checked(table: dict[str, Any], kind: type[B]) -> B:
+def checked(table: dict[str, Any], kind: type[Kind]) -> Kind:
     """Check an object to be a body of `kind`.
 
     Raises:

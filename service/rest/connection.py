@@ -15,10 +15,10 @@ from starlette.types import Scope
 
 from seqserve.service import errors
 from seqserve.service.errors import SeqserveError
-from seqserve.service.logs import REQUEST_ID, request_id
+from seqserve.service.logs import request_id
 from seqserve.service.rest.edge import TRANSPORT
-from seqserve.service.rest.exchange import STATUS_LINES, Exchange
-from seqserve.service.rest.problems import problem
+from seqserve.service.rest.exchange import Exchange, refusal
+from seqserve.service.rest.half_closed import HalfClosed
 from seqserve.service.rest.reader import Reader
 from seqserve.service.rest.shared import Shared
 
@@ -69,6 +69,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_writable = True
         self._is_paused = False  # nothing is read
         self._is_deaf = False  # what is read is thrown away
+        self._half_closed: HalfClosed | None = None  # the caller sends nothing more, and waits for answers
         self._refusal: SeqserveError | None = None  # to be told once everything before it is answered
         self._phase = Phase.IDLE
         self._until = self._fires = self._flushed_by = 0.0  # on the loop's clock
@@ -112,6 +113,19 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(error)
         else:
             self._expect_due()
+
+    def eof_received(self) -> bool:
+        """Hear that nothing more will come; the connection is kept for answers to whole requests.
+
+        By TLS it is not: there, who ends what it sends ends everything.
+        """
+        last = self._exchanges[-1] if self._exchanges else None
+        if last is None or last.arrives or last.is_answered or not self._transport.can_write_eof():
+            return False
+        last.keeps = self._refusal is not None
+        self._half_closed = HalfClosed(self._transport.write)
+        self._probe(self._half_closed)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End everything that belongs to the connection."""
@@ -171,7 +185,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Send."""
-        self._transport.write(data)
+        self._transport.write(data if self._half_closed is None else self._half_closed.rest(data))
 
     async def writable(self) -> None:
         """Return once it has."""
@@ -259,7 +273,7 @@ class Connection(asyncio.BufferedProtocol):
         self._refusal = None
         id = request_id("")
         self._shared.entrance.refused(error, self._client, TRANSPORT, id)
-        self.write(_as_bytes(error, id, self._shared.date))
+        self.write(refusal(error, id, self._shared.date))
         self._end(has_more=self._shared.turned_away <= MOST_TURNED_AWAY // 2)  # a flood is not waited for
 
     def _end(self, has_more: bool) -> None:
@@ -317,10 +331,12 @@ class Connection(asyncio.BufferedProtocol):
     def _look(self) -> None:
         """Look whether the phase has outlasted its seconds."""
         self._timer = None
-        if self._phase is Phase.ANSWER:
+        if self._phase is Phase.ANSWER and self._half_closed is None:
             return
         if self._loop.time() < self._until:
             self._set_timer()
+        elif self._phase is Phase.ANSWER and self._half_closed is not None:
+            self._probe(self._half_closed)
         elif self._phase is Phase.IDLE:
             self._end(has_more=False)
         elif self._phase is Phase.HEAD:
@@ -333,6 +349,11 @@ class Connection(asyncio.BufferedProtocol):
             self._expect(Phase.CLOSE, CLOSE_SECONDS)
         else:
             self.abort()
+
+    def _probe(self, half_closed: HalfClosed) -> None:
+        """Find out whether the caller is still there, now and again while no answer is under way."""
+        if not self._exchanges[0].has_begun:
+            self._expect(Phase.ANSWER, half_closed.probe())
 
     def _too_slow(self, what: str) -> errors.RequestTimeout:
         name = LASTS[self._phase]
@@ -369,15 +390,3 @@ def address_of(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] 
     """Return a socket's address and port; None where it has none any more."""
     name = transport.get_extra_info(which)
     return (str(name[0]).removeprefix("::ffff:"), int(name[1])) if isinstance(name, tuple) else None
-
-
-def _as_bytes(error: SeqserveError, id: str, date: bytes) -> bytes:
-    """Return an error as a whole response, outside of any request."""
-    token = REQUEST_ID.set(id)
-    try:
-        response = problem(error)
-        headers = [*response.raw_headers, (b"x-request-id", id.encode())]
-    finally:
-        REQUEST_ID.reset(token)
-    lines = [STATUS_LINES[response.status_code], date, *(b"%b: %b\r\n" % header for header in headers)]
-    return b"".join([*lines, b"connection: close\r\n\r\n", bytes(response.body)])

@@ -4,18 +4,19 @@
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that handlers are
    given. Nothing of the body has been read by then. The access log is written when it is left. Of a path
-   that is open nobody is asked.
-4. The form of an error: a problem, whatever raised it. A surface with a form of its own is asked here.
+   that is open nobody is asked. Who is refused very often is told so late.
+4. The form of an error: a problem, whatever raised it; of a surface, the form that it has of its own.
 5. The response leaves, with the id; to HEAD without its body.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seqserve.service import errors
@@ -29,11 +30,19 @@ from seqserve.service.rest.problems import problem
 log = logging.getLogger(__name__)
 CALL = "seqserve.call"
 """Where a scope carries the `Call`."""
+FORM = "seqserve.form"
+"""Where a scope carries the form of an error, once a surface has found the call to be its own."""
 TRANSPORT = "rest"
 NAMING = (b"authorization", b"x-api-key", b"forwarded", b"x-forwarded-for")
 """Headers that may say who calls, as `Credentials` has them."""
 TIMEOUT_FORM = re.compile(r"(\d{1,8})([HMSmun])")
 TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+Form = Callable[[SeqserveError], Response]
+"""How an error is shown."""
+Forms = Mapping[str, Form]
+"""Those of surfaces, by the first part of their paths."""
+NO_FORMS: Forms = {}
 
 
 class Edge:
@@ -43,6 +52,7 @@ class Edge:
         default_timeout: seconds that a call may take which comes without a deadline.
         max_timeout: seconds that any call is given at most.
         open_paths: those that anybody may call, as often as they like; None: all.
+        forms: of errors, where they are no problems.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class Edge:
         default_timeout: float,
         max_timeout: float,
         open_paths: frozenset[str] | None = frozenset(),
+        forms: Forms = NO_FORMS,
     ) -> None:
         self._app = app
         self._entrance = entrance
@@ -59,6 +70,7 @@ class Edge:
         self._open_paths = open_paths or frozenset()
         self._default_timeout = default_timeout
         self._max_timeout = max_timeout
+        self._forms = forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,9 +89,14 @@ class Edge:
                 except ClientDisconnect:
                     raise errors.Cancelled("the caller went away while its body was read") from None
         except Exception as error:
-            await problem(_ours(error))(scope, receive, passing.send)
+            await self._entrance.held(error)
+            await self._form(scope)(_ours(error))(scope, receive, passing.send)
         finally:
             REQUEST_ID.reset(token)
+
+    def _form(self, scope: Scope) -> Form:
+        form: Form | None = scope.get(FORM)
+        return form or self._forms.get(scope["path"].removeprefix("/").partition("/")[0], problem)
 
     def _deadline(self, headers: Mapping[bytes, bytes]) -> float:
         """Return the absolute deadline that Grpc-Timeout asks for, at most `max_timeout` away."""

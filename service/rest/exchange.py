@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Scope
 from seqserve.service import errors
 from seqserve.service.edge.bytes_in_flight import Held
 from seqserve.service.errors import SeqserveError
+from seqserve.service.logs import REQUEST_ID
 from seqserve.service.rest.problems import problem
 from seqserve.service.rest.shared import Shared
 
@@ -22,6 +23,8 @@ HIGH_WATER = 16 * 1024
 """Bytes of a body that wait for the application; from there on, no more is read."""
 PASSED_OVER = 64 * 1024
 """Bytes of a body that nobody wants which are read all the same, so that the connection can be kept."""
+PROMPT = ("/healthz", "/readyz")
+"""Paths that wait for no turn: who asks must not take a flood for a death."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -61,7 +64,6 @@ class Exchange:
         "_awaits_continue",
         "_came",
         "_fault",
-        "_has_begun",
         "_has_failed",
         "_held",
         "_is_chunked",
@@ -75,6 +77,7 @@ class Exchange:
         "_task",
         "_waiting",
         "arrives",
+        "has_begun",
         "is_answered",
         "keeps",
         "scope",
@@ -84,6 +87,7 @@ class Exchange:
         self.scope = scope
         self.keeps = keeps
         self.arrives = True  # the body has not ended
+        self.has_begun = False  # the answer
         self.is_answered = False
         self._line = line
         self._shared = shared
@@ -98,7 +102,6 @@ class Exchange:
         self._fault: SeqserveError | None = None
         self._has_failed = False
         self._start: Message | None = None
-        self._has_begun = False
         self._is_chunked = False
         self._left: int | None = 0  # bytes that Content-Length still promises; None: it promises nothing
 
@@ -130,7 +133,7 @@ class Exchange:
 
     def fail(self, error: SeqserveError) -> None:
         """Let the application's next `receive` raise, or end an answer that has begun."""
-        if self._has_begun:
+        if self.has_begun:
             self._line.abort()
         elif not self._has_failed:
             self._fault, self._has_failed, self.keeps = error, True, False
@@ -164,12 +167,14 @@ class Exchange:
         """Have the application answer; it is cancelled where its caller goes before it has begun to."""
         self._task = asyncio.current_task()
         try:
+            if self.scope["path"] not in PROMPT:
+                await self._shared.turnstile.enter()
             await app(self.scope, self.receive, self.send)
             if not self.is_answered and not self._is_gone:
                 raise RuntimeError("the application returned without an answer")
         except Exception:
             log.exception("the application failed")
-            if self._has_begun:
+            if self.has_begun:
                 self._line.abort()
             elif not self._is_gone:
                 self._start = None
@@ -184,7 +189,7 @@ class Exchange:
         Raises:
             SeqserveError: the body came too slowly, broke off, or found no room.
         """
-        if self._awaits_continue and not self._is_gone and not self._has_begun:
+        if self._awaits_continue and not self._is_gone and not self.has_begun:
             self._awaits_continue = False
             self._line.write(CONTINUE)
         if not (self._is_gone or self.is_answered or self._has_failed):
@@ -216,7 +221,7 @@ class Exchange:
         if message["type"] != "http.response.body" or self._start is None or self.is_answered:
             raise RuntimeError(f"{message['type']!r} is out of its order")
         body, is_last = message.get("body", b""), not message.get("more_body", False)
-        head = b"" if self._has_begun else self._head(len(body) if is_last else None)
+        head = b"" if self.has_begun else self._head(len(body) if is_last else None)
         self._line.write(head + self._framed(body, is_last))
         if is_last:
             self.is_answered = True
@@ -232,7 +237,7 @@ class Exchange:
             whole: bytes of the body where all of it is there.
         """
         assert self._start is not None
-        self._has_begun = True
+        self.has_begun = True
         status, length = self._start["status"], None
         lines = [STATUS_LINES[status], self._shared.date]
         for name, value in self._start.get("headers", ()):
@@ -285,3 +290,15 @@ class Exchange:
             return False
         declared = [int(value) for name, value in self.scope["headers"] if name == b"content-length"]
         return bool(declared) and declared[0] - self._came <= PASSED_OVER
+
+
+def refusal(error: SeqserveError, id: str, date: bytes) -> bytes:
+    """Return an error as a whole response, outside of any request."""
+    token = REQUEST_ID.set(id)
+    try:
+        response = problem(error)
+        headers = [*response.raw_headers, (b"x-request-id", id.encode())]
+    finally:
+        REQUEST_ID.reset(token)
+    lines = [STATUS_LINES[response.status_code], date, *(b"%b: %b\r\n" % header for header in headers)]
+    return b"".join([*lines, b"connection: close\r\n\r\n", bytes(response.body)])

@@ -1,6 +1,6 @@
 """The REST door's handlers: each reads a request, calls the gateway and writes the answer; nothing else."""
 
-import asyncio
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,32 +12,21 @@ from seqserve.service import errors
 from seqserve.service.contract.items import answer_as_json
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.turns import Turn
-from seqserve.service.core.types import Answered, Asked, Call, ModelRef, Task
-from seqserve.service.edge.bytes_in_flight import BytesInFlight, Held
-from seqserve.service.rest.bodies import read_asked
-from seqserve.service.rest.models import model_as_json
-from seqserve.service.rest.outline import Bounds
-from seqserve.service.settings import Settings
+from seqserve.service.core.types import Answered, Call, ModelRef, Task
+from seqserve.service.rest.bodies import JSON, Bodies, read_asked
+from seqserve.service.rest.models import model_as_json, states_as_json
 
-JSON = "application/json"
 LONGEST_NUMBER = 18
 """Digits that a version's number may have: a longer one may not fit 64 bits."""
 
 
 class Handlers:
-    """What the routes lead to.
+    """What our own routes lead to."""
 
-    Args:
-        in_flight: counts what compressed bodies become, beside what came of them.
-    """
-
-    def __init__(
-        self, gateway: Gateway, registry: CollectorRegistry, settings: Settings, in_flight: BytesInFlight
-    ) -> None:
+    def __init__(self, gateway: Gateway, registry: CollectorRegistry, bodies: Bodies) -> None:
         self._gateway = gateway
         self._registry = registry
-        self._in_flight = in_flight
-        self._bounds = Bounds(settings.max_message_bytes, settings.max_json_marks, settings.max_items)
+        self._bodies = bodies
 
     async def healthz(self, request: Request, call: Call) -> Response:
         """Tell that the process is alive."""
@@ -60,27 +49,16 @@ class Handlers:
 
     async def get_model(self, request: Request, call: Call) -> Response:
         """Return one model, with its versions and what it takes."""
-        return as_json(model_as_json(self._gateway.model(request.path_params["model"], call.principal)))
+        report = self._gateway.model(request.path_params["model"], call.principal)
+        return as_json({**model_as_json(report), **states_as_json(report)})
 
     async def answer(self, task: Task, request: Request, call: Call) -> Response:
         """Answer the items of a request's body."""
         ref = model_ref(request)
         self._gateway.check_room(task, ref, call)
-        held = self._in_flight.hold()
-        try:
-            asked = await self._read(task, request, call, held)
+        async with self._bodies.read(request, call, partial(read_asked, task)) as asked:
             answered = await self._gateway.answer(task, ref, asked, call)
-        finally:
-            held.release()
-        return await _answer(answered, task.answer_member)
-
-    async def _read(self, task: Task, request: Request, call: Call, held: Held) -> Asked:
-        """Read a body within the call's deadline."""
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                return await read_asked(request, task, self._bounds, held.add)
-        except TimeoutError:
-            raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
+        return await written(answered, task.answer_member)
 
 
 def as_json(content: Any) -> Response:
@@ -99,13 +77,13 @@ def model_ref(request: Request) -> ModelRef:
     return ModelRef(given["model"], int(version))
 
 
-async def _answer(answered: Answered, member: str) -> Response:
-    """Write an answer, in turns: its items may be many, and long."""
+async def written(answered: Answered, member: str) -> Response:
+    """Write an answer in our form, in turns: its items may be many, and long."""
     model = {"name": answered.model, "version": answered.version, "digest": answered.digest}
-    turn, written = Turn(), []
+    turn, items = Turn(), []
     for item in answered.items:
-        written.append(orjson.dumps(answer_as_json(item)))
+        items.append(orjson.dumps(answer_as_json(item)))
         if turn.is_over():
             await turn.end()
-    content = b'{"model":%s,"%s":[%s]}' % (orjson.dumps(model), member.encode(), b",".join(written))
+    content = b'{"model":%s,"%s":[%s]}' % (orjson.dumps(model), member.encode(), b",".join(items))
     return Response(content, media_type=JSON)

@@ -178,6 +178,11 @@ def _without_escapes(piece: bytes) -> bytes:
     return plain[:-1] if plain.endswith(b"\\") and len(plain) == PIECE else plain
 
 
+def listed(data: bytes, marks: Marks, members: Sequence[str]) -> str:
+    """Return the first of several members that is a list in a body; the first of all where none is."""
+    return next((member for member in members if _list_of(data, marks, member) is not None), members[0])
+
+
 def outline(data: bytes, marks: Marks, member: str, bounds: Bounds) -> Outline:
     """Return a body's outline.
 

@@ -64,10 +64,11 @@ def problem(error: SeqserveError) -> Response:
             {"pointer": json_pointer(v.path), "detail": v.message, "reason": v.reason}
             for v in error.violations
         ]
-    return Response(orjson.dumps(body), body["status"], _headers(error), MEDIA_TYPE)
+    return Response(orjson.dumps(body), body["status"], headers_of(error), MEDIA_TYPE)
 
 
-def _headers(error: SeqserveError) -> dict[str, str]:
+def headers_of(error: SeqserveError) -> dict[str, str]:
+    """Return the headers that help a caller with an error."""
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
     if isinstance(error, Unauthenticated):

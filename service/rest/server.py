@@ -85,6 +85,7 @@ class RestServer:
     def leave(self) -> None:
         """Tell callers to go elsewhere: every answer closes its connection."""
         self._shared.is_leaving = True
+        self._shared.entrance.leave()
 
     async def stop(self, grace: float = 1.0) -> None:
         """Take no new connection, and close those that are open, each after its answer.

@@ -1,13 +1,13 @@
 """Sessions by REST: their bodies, handlers and routes."""
 
-import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seqserve.service import errors
 from seqserve.service.contract.items import AppendBody, Body, answer_as_json
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.sessions.session import Session
@@ -15,12 +15,10 @@ from seqserve.service.core.sessions.sessions import Append
 from seqserve.service.core.sessions.steps import Options
 from seqserve.service.core.tasks import SEQUENCE
 from seqserve.service.core.types import Call
-from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.rest import openapi
-from seqserve.service.rest.bodies import B, has_body, read_body
+from seqserve.service.rest.bodies import Bodies, Kind, has_body, read_small
 from seqserve.service.rest.handlers import as_json, model_ref
 from seqserve.service.rest.routes import Route
-from seqserve.service.settings import Settings
 
 
 class CreateBody(Body):
@@ -31,28 +29,29 @@ class Sessions:
     """What the routes of sessions lead to.
 
     Args:
-        in_flight: counts what compressed bodies become.
+        most_bytes: of an append's body.
     """
 
-    def __init__(self, gateway: Gateway, settings: Settings, in_flight: BytesInFlight) -> None:
+    def __init__(self, gateway: Gateway, bodies: Bodies, most_bytes: int) -> None:
         self._gateway = gateway
-        self._in_flight = in_flight
-        self._most_bytes = settings.max_append_bytes
+        self._bodies = bodies
+        self._most_bytes = most_bytes
 
     async def create(self, request: Request, call: Call) -> Response:
         """Make a session."""
         if has_body(request):
-            await self._read(CreateBody, request, call)
+            async with self._bodies.read(request, call, self._form(CreateBody)):
+                pass
         return _answer(await self._gateway.create_session(model_ref(request), call))
 
     async def append(self, request: Request, call: Call) -> Response:
         """Append the events of a body, and answer after the last of them."""
         ref = model_ref(request)
         self._gateway.check_room(SEQUENCE, ref, call)
-        body = await self._read(AppendBody, request, call)
-        options = Options(body.top_k, None if body.heads is None else tuple(body.heads))
-        asked = Append(body.first_event, body.sequence, options)
-        appended = await self._gateway.append(ref, request.path_params["session"], asked, call)
+        async with self._bodies.read(request, call, self._form(AppendBody)) as body:
+            options = Options(body.top_k, None if body.heads is None else tuple(body.heads))
+            asked = Append(body.first_event, body.sequence, options)
+            appended = await self._gateway.append(ref, request.path_params["session"], asked, call)
         return _answer(appended.session, prediction=answer_as_json(appended.prediction))
 
     async def get(self, request: Request, call: Call) -> Response:
@@ -65,16 +64,9 @@ class Sessions:
         await self._gateway.delete_session(model_ref(request), request.path_params["session"], call)
         return as_json({})
 
-    async def _read(self, kind: type[B], request: Request, call: Call) -> B:
-        """Read a body within the call's deadline."""
-        held = self._in_flight.hold()
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                return await read_body(request, kind, self._most_bytes, "max_append_bytes", held.add)
-        except TimeoutError:
-            raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
-        finally:
-            held.release()
+    def _form(self, kind: type[Kind]) -> Callable[..., Awaitable[Kind]]:
+        """Return what reads a body of a kind, as `Bodies.read` takes it."""
+        return partial(read_small, kind, self._most_bytes, "max_append_bytes")
 
 
 def session_routes(sessions: Sessions, places: tuple[str, ...]) -> list[Route]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
+from seqserve.service.core.turns import Turnstile
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.metrics import Metrics
@@ -17,6 +18,11 @@ from seqserve.service.settings import Settings
 READ_BYTES = 16 * 1024
 """Read of a connection at once: each that has something takes its turn, so that a thousand which send large
 bodies delay others by a thousand times this."""
+
+
+MOST_BEGUN = 16
+"""Requests that are begun in one turn of the event loop, more only where they take little: one takes half a
+millisecond until it waits or is refused, and a probe is answered between those of a flood."""
 
 
 class Open(Protocol):
@@ -53,6 +59,7 @@ class Shared:
     turned_away: int = 0
     is_leaving: bool = False
     date: bytes = b""
+    turnstile: Turnstile = field(default_factory=lambda: Turnstile(MOST_BEGUN))
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
 
     def opened(self, connection: Open) -> None:

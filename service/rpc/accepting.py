@@ -20,6 +20,9 @@ from seqserve.service.rpc.calls import Context
 
 NO_METHOD = "/"
 """Stands for the path of a method that does not exist."""
+ASKED_FOR = 16
+"""Calls of a method that grpc's core is asked for at once. Of those that come together, one after another
+would cost a turn of grpc's thread and of the event loop each, and leave in small batches."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -79,6 +82,9 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # its stubs say nothin
         return asyncio.get_running_loop().create_task(self._accept(method), name="grpc accept")
 
     async def _accept(self, method: bytes | None) -> None:
+        await asyncio.gather(*(self._accept_each(method) for _ in range(ASKED_FOR)))
+
+    async def _accept_each(self, method: bytes | None) -> None:
         name = NO_METHOD if method is None else method.decode()
         handler = self.methods.get(name)
         resolver = cygrpc._MethodResolver([], self.methods)

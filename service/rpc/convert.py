@@ -30,6 +30,9 @@ OPTIONS = {
 }
 """Where each option of a translation lies in its request."""
 
+MOST_SORTED = 1000
+"""Features of a sequence that are told in order; to sort many more would take longer than all else."""
+
 # --- requests -------------------------------------------------------------------------------------
 
 
@@ -83,7 +86,7 @@ class _Features(Mapping[str, Any]):
         return _values(self._features[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._features))
+        return iter(sorted(self._features) if len(self) <= MOST_SORTED else self._features)
 
     def __len__(self) -> int:
         return len(self._features)

@@ -3,7 +3,8 @@
 1. The request's id: the caller's `x-request-id` or a new one, in every log line and in the initial metadata.
 2. The deadline.
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that our methods are
-   given. Nothing has been read by then. The access log is written when it is left. Health is open to anybody.
+   given. Nothing has been read by then. The access log is written when it is left. What tells of health is
+   open to anybody. Who is refused very often is told so late.
 4. The number of open calls.
 5. Reading and parsing: grpc would answer what does not parse by UNKNOWN, without a reason.
 6. The form of an error: a status with details, whatever raised it.
@@ -53,11 +54,17 @@ REQUEST_ID_KEY = "x-request-id"
 NAMING = ("authorization", "x-api-key", "forwarded", "x-forwarded-for")
 """Metadata that may say who calls, as `Credentials` has it."""
 CERTIFICATE_NAMES = ("peer_uri", "peer_dns", "x509_common_name")
-HEALTH = "/grpc.health.v1.Health/"
-"""Methods that nobody has to say a name for."""
+OPEN = (
+    "/grpc.health.v1.Health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+)
+"""What the paths of methods begin with that nobody has to say a name for."""
 DETAILS_KEY = "grpc-status-details-bin"
 MOST_FOREIGN_BYTES = 65_536
 """Of a request to a method that is not ours, reflection's: nobody counts what they hold."""
+LARGE = 64 * 1024
+"""Bytes of a request from which on parsing it is a turn of its own."""
 
 Behaviour = Callable[..., Any]
 Refusal = tuple[grpc.StatusCode, str, Metadata]
@@ -135,6 +142,7 @@ class Edge:
                     call.visit.bytes_out = len(packed)
                     return Answer(initial, packed)
             except Exception as error:
+                await self._entrance.held(error)
                 return Answer(initial, None, *_refusal(error, method.field))
 
         return answer
@@ -155,6 +163,7 @@ class Edge:
             except grpc.aio.InternalError:  # the caller has gone while something was sent
                 raise
             except Exception as error:
+                await self._entrance.held(error)
                 refusal = _refusal(error, dotted)
             await context.abort(*refusal)
 
@@ -201,9 +210,12 @@ class Edge:
         call.visit.bytes_in = len(raw)
         await check_fields(raw, kind.DESCRIPTOR, self._most_fields)
         try:
-            return kind.FromString(raw)
+            request = kind.FromString(raw)
         except DecodeError as error:
             raise errors.MalformedMessage(f"the bytes are no {kind.DESCRIPTOR.full_name}") from error
+        if len(raw) > LARGE:
+            await asyncio.sleep(0)  # parsing was a turn
+        return request
 
     @contextmanager
     def _crossing(
@@ -224,7 +236,7 @@ class Edge:
         certificate = _certificate(context) if self._asks_for_certificates else ""
         credentials = _credentials(metadata, _address(context.peer()), certificate)
         deadline = partial(self._deadline, context, self._default_timeout if is_part else self._max_timeout)
-        is_open = name.startswith(HEALTH)
+        is_open = name.startswith(OPEN)
         with self._entrance.crossing(credentials, TRANSPORT, deadline, REQUEST_ID.get(), is_open) as call:
             call.visit.method = name
             self._calls.begin(ends=ends)

@@ -21,6 +21,7 @@ from seqserve.service.rpc.options import channel_options
 from seqserve.service.rpc.reading import Reader
 from seqserve.service.rpc.servicers import services
 from seqserve.service.rpc.sockets import close, sever
+from seqserve.service.rpc.surfaces import surface_services
 from seqserve.service.rpc.tasks import RPCS, Rpcs
 from seqserve.service.settings import Settings
 
@@ -58,7 +59,8 @@ class RpcServer:
         self._port = 0
         self._dropped: set[str] = set()
         self._dropping: asyncio.Task[None] | None = None
-        methods = services(gateway, rpcs)
+        ours = services(gateway, rpcs)
+        methods = {**ours, **surface_services(gateway)}
         self._health = Health(tuple(methods), settings.grpc_calls // 2, self._drop, watcher_patience)
         self._calls = Calls(settings.grpc_calls)
         reader = Reader(in_flight, settings.grpc_message_bytes, settings.body_seconds)
@@ -66,7 +68,7 @@ class RpcServer:
         self._server = Server(edge.around, channel_options(settings))
         for service, of_service in {**methods, health.SERVICE: self._health.methods}.items():
             self._server.add_registered_method_handlers(service, of_service)
-        names = (*methods, health.SERVICE, reflection.SERVICE_NAME)
+        names = (*ours, health.SERVICE, reflection.SERVICE_NAME)  # others' messages are described by others
         reflection.enable_server_reflection(names, self._server)  # type: ignore[arg-type]  # it is one
 
     async def start(self) -> int:

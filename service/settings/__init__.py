@@ -114,6 +114,9 @@ class Settings(BaseSettings):
         131_072,
         description="most cells, waiting or computed, of one principal; one request alone may have more",
     )
+    principal_refusals_per_second: Rate = Field(
+        100, description="refusals a second of one principal that are told without delay; 0: any"
+    )
     max_request_cells: Count = Field(
         720_896, description="most cells of one request: rows x (length + beams x longest output)"
     )
@@ -133,7 +136,7 @@ class Settings(BaseSettings):
     )
     grpc_message_bytes: Count = Field(4 * 2**20, description="largest gRPC request, in bytes")
     grpc_fields: Count = Field(
-        524_288, description="most fields (texts, labels, timestamps, ...) of a gRPC request"
+        262_144, description="most fields (texts, labels, timestamps, ...) of a gRPC request"
     )
     grpc_connections: Count = Field(4096, description="most open gRPC connections")
     grpc_calls: Count = Field(4096, description="most open gRPC calls")

@@ -17,7 +17,8 @@ i  before a model server\n
 j  processor time of a request and of a refusal, beside an empty endpoint's and an empty method's\n
 k  single texts beside a request of 1,000, and beside another principal's flood\n
 l  another build of this project (--against)\n
-m  appends to live sessions, in memory and in Redis, beside the same events by `:predict`
+m  what another principal keeps beside 2,000 connections of one, with keys and limits\n
+n  appends to live sessions, in memory and in Redis, beside the same events by `:predict`
 
 Examples: make bench QUICK=1; make bench BENCH="--only a,b --report docs";
 make bench BENCH="--model ROOT/NAME/1 --texts FILE";
@@ -61,9 +62,10 @@ ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "j": (processor.processor,),
     "k": (fair.fair,),
     "l": (against.other_build,),
-    "m": (live.live,),
+    "m": (fair.principals,),
+    "n": (live.live,),
 }
-SLOW = "hi"
+SLOW = "him"
 """Rows that take long to start what they measure."""
 WIDE, FAILED = 180, "failed"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "GRPC_VERBOSITY": "NONE"}
@@ -79,7 +81,8 @@ def main(
         typer.Option("--quick", help="three minutes, less exact; of the peers plain FastAPI only"),
     ] = False,
     only: Annotated[
-        str | None, typer.Option(help="rows, with commas between; if absent all, or all but h and i if quick")
+        str | None,
+        typer.Option(help="rows, with commas between; if absent all, or all but h, i and m if quick"),
     ] = None,
     model: Annotated[
         Path | None,

@@ -8,9 +8,11 @@ import gc
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TypeVar, cast
 
@@ -95,35 +97,51 @@ async def by_rest(port: int, count: int, addresses: Sequence[str] = (HOST,)) -> 
 
 
 @asynccontextmanager
-async def by_grpc(port: int, method: str, count: int) -> AsyncIterator[list[Ask]]:
-    """Open a few channels for so many callers."""
+async def by_grpc(
+    port: int,
+    method: str,
+    count: int,
+    connections: int = CHANNELS,
+    key: str = "",
+    seconds: float | None = None,
+) -> AsyncIterator[list[Ask]]:
+    """Open some channels, each a connection, for so many callers.
+
+    Args:
+        key: an API key that comes with each call.
+        seconds: that each call is given; None: it names none.
+    """
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-    channels = [grpc.aio.insecure_channel(f"{HOST}:{port}", options) for _ in range(min(count, CHANNELS))]
+    channels = [grpc.aio.insecure_channel(f"{HOST}:{port}", options) for _ in range(min(count, connections))]
     calls = [channel.unary_unary(method, None, None) for channel in channels]
+    named = (("x-api-key", key),) if key else ()
     try:
-        yield [_asking(call) for call in itertools.islice(itertools.cycle(calls), count)]
+        await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        asks = [partial(call, metadata=named, timeout=seconds) for call in calls]
+        yield [_asking(ask) for ask in itertools.islice(itertools.cycle(asks), count)]
     finally:
         await asyncio.gather(*(channel.close(None) for channel in channels))
 
 
-def _asking(call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]") -> Ask:
+def _asking(call: Callable[[bytes], Awaitable[bytes]]) -> Ask:
     async def ask(request: bytes) -> tuple[int, bytes]:
         try:
             return OK, await call(request)
         except grpc.aio.AioRpcError as error:
-            return 500, str(error.code()).encode()
+            return 500, f"{error.code()} {error.details()}".encode()
 
     return ask
 
 
-def http(port: int, path: str, body: bytes, timeout: str | None = None) -> bytes:
-    """Return the bytes of a POST of JSON; `timeout` as `Grpc-Timeout` has it."""
+def http(port: int, path: str, body: bytes, timeout: str | None = None, key: str = "") -> bytes:
+    """Return the bytes of a POST of JSON, with an API key if given; `timeout` as `Grpc-Timeout` has it."""
     head = [
         f"POST {path} HTTP/1.1",
         f"Host: {HOST}:{port}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         *([f"Grpc-Timeout: {timeout}"] if timeout else []),
+        *([f"X-API-Key: {key}"] if key else []),
         "",
         "",
     ]
@@ -149,6 +167,10 @@ class Load:
     def failed(self) -> int:
         """How many were not answered with 200."""
         return sum(status != OK for status in self.statuses)
+
+    def kept(self, seconds: float) -> float:
+        """Return the share of all requests that were answered with 200 within so many seconds."""
+        return float(np.mean((np.array(self.statuses) == OK) & (np.array(self.seconds) <= seconds)))
 
     @property
     def rate(self) -> float:
@@ -223,17 +245,30 @@ def _told(ask: Ask) -> float:
     return ask.retry_after if isinstance(ask, Connection) else 1.0
 
 
-async def beside(asks: Sequence[Ask], requests: Sequence[bytes], main: Awaitable[T]) -> T:
+async def beside(
+    asks: Sequence[Ask],
+    requests: Sequence[bytes],
+    main: Awaitable[T],
+    told: Counter[int] | None = None,
+    *,
+    heeds: bool = True,
+) -> T:
     """Wait for something while other callers send, each its next request when it has its answer.
 
-    It begins when they have been there for `HEAD` seconds. Who is refused stays away for as long as is told.
+    It begins when they have been there for `HEAD` seconds.
+
+    Args:
+        told: counts their answers, by status.
+        heeds: whether they stay away after a refusal for as long as they are told.
     """
     following = itertools.cycle(requests)
 
     async def call(ask: Ask) -> None:
         while True:
             status, _ = await ask(next(following))
-            if status != OK:
+            if told is not None:
+                told[status] += 1
+            if status != OK and heeds:
                 await asyncio.sleep(_told(ask))
 
     others = [asyncio.create_task(call(ask)) for ask in asks]

@@ -38,7 +38,7 @@ class FirstCome(Queue):
 
     def leave(self, caller: Caller) -> None:
         """Let a caller go: `take` drops who has gone."""
-        caller.gone = True
+        caller.leave()
 
     def observe(self, *_: object) -> None:
         """Learn nothing."""

@@ -21,6 +21,7 @@ from seqserve.service.settings import Settings
 HELD = 100.0
 """More than an example, and than a caller without a timeout of its own, gives a batch."""
 ZERO, EYE = np.zeros(2**16, np.float32), np.eye(256, dtype=np.float32)
+ONE, PLACES = np.float32(1), np.arange(256, dtype=np.int32)
 
 
 class Free:
@@ -69,9 +70,15 @@ class Free:
 
 def _echo(ids: Array) -> dict[str, Array]:
     rows, length = ids.shape
-    attention = np.broadcast_to(EYE[:length, :length], (rows, 1, length, length))
     lengths = np.count_nonzero(ids, axis=1).astype(np.int32)[:, None]
-    return {"ids": ids[:, None], "lengths": lengths, "scores": ZERO[:rows, None], "attention": attention}
+    return {
+        "ids": ids[:, None],
+        "lengths": lengths,
+        "scores": ZERO[:rows, None],
+        "coverage": np.broadcast_to(ONE, (rows, 1, length)),
+        "attended": np.broadcast_to(PLACES[:length], (rows, 1, length)),
+        "attention": np.broadcast_to(EYE[:length, :length], (rows, 1, length, length)),
+    }
 
 
 def _width(head: object) -> int:

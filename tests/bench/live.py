@@ -1,4 +1,4 @@
-"""Row m: appends to live sessions, beside the same events as sequences of one by `:predict`."""
+"""Row n: appends to live sessions, beside the same events as sequences of one by `:predict`."""
 
 import itertools
 import tempfile
@@ -24,7 +24,7 @@ TARGETS = {MEMORY: Target("at least", 0.7), REDIS: Target("at least", 0.4)}
 
 
 def live(bench: Bench) -> None:
-    """Row m: appends a second at 64 callers, each with a session, over memory and over Redis."""
+    """Row n: appends a second at 64 callers, each with a session, over memory and over Redis."""
     subject = bench.events
     events = [
         {name: values[at : at + 1] for name, values in item.items()}
@@ -43,9 +43,9 @@ def live(bench: Bench) -> None:
 
         sides = {ALONE: predicted} | {name: appended(running) for name, running in kept.items()}
         turns = bench.turns(sides)
-    bench.compare("m", f"{ALONE}, {counted(MANY)}", turns, ALONE, "events/s")
+    bench.compare("n", f"{ALONE}, {counted(MANY)}", turns, ALONE, "events/s")
     for name, target in TARGETS.items():
-        bench.compare("m", f"{name}, {counted(MANY)}", turns, name, "events/s", ALONE, target=target)
+        bench.compare("n", f"{name}, {counted(MANY)}", turns, name, "events/s", ALONE, target=target)
 
 
 def _rate(bench: Bench, doors: Doors, requests: list[bytes], turn: int) -> float:

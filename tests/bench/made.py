@@ -163,7 +163,7 @@ def make(folder: Path) -> None:
     from seqserve.models.data.journeys import journeys
     from seqserve.models.data.texts import Pair
     from seqserve.models.export import export_version
-    from seqserve.models.networks import decoding
+    from seqserve.models.networks import dropping
     from seqserve.models.recipes.events import EventsRecipe, features_of
     from seqserve.models.recipes.translation import TranslationRecipe
 
@@ -175,7 +175,7 @@ def make(folder: Path) -> None:
     set_weights(translation.task.network, Counter())
     draft = translation.draft(1, {"config": config.model_dump(mode="json")})
     export_version(draft, folder / "translation" / SHIPPED)
-    with patch.object(decoding, "DROP_AT", 1.0):  # finished rows are computed to the end
+    with patch.object(dropping, "DROP_AT", 1.0):  # finished rows are computed to the end
         export_version(draft, folder / "translation" / PLAIN)
     (folder / "translation/items.json").write_text(json.dumps(sentences(TEXTS, 4)))
     config = read_config(EVENTS, "tests.bench")

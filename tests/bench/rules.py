@@ -186,6 +186,7 @@ RULES: dict[str, tuple[object, str, object]] = {
     "waiting for those who ask again": (Simulation, "waits", False),
     "learned cost: all that fit": (cost.Cost, "best", lambda self, lengths, *_: len(lengths)),
     "a bound while others wait": (queue, "MOST_SECONDS", math.inf),
+    "a request that is alone: whole": (cost.Cost, "_pays_in_two", lambda *_: True),
     "a trial each 64th batch: each 16th": (cost, "TRIAL", 16),
     "refusal by pace": (admission, "HOPELESS", 0.0),
 }
@@ -206,9 +207,11 @@ def single(beside: Stream | None = None, table: str = "core", seconds: float = 3
     return Simulation(TABLES[table], streams).run(seconds)["single"].percentile(99)
 
 
-def pace(callers: int, table: str = "core", timeout: float = FOR_EVER, seconds: float = 30.0) -> float:
-    """Return the rows a second that so many callers of one row are answered in time."""
-    simulation = Simulation(TABLES[table], [Stream("all", callers)], timeout=timeout)
+def pace(
+    callers: int, table: str = "core", timeout: float = FOR_EVER, seconds: float = 30.0, rows: int = 1
+) -> float:
+    """Return the rows a second that so many callers of one row, or of more, are answered in time."""
+    simulation = Simulation(TABLES[table], [Stream("all", callers, rows)], timeout=timeout)
     return simulation.run(seconds)["all"].rows / (seconds * (1 - WARM))
 
 
@@ -218,6 +221,8 @@ COLUMNS: dict[str, Callable[[], float]] = {
     "256": lambda: pace(256),
     "GPU 8": lambda: pace(8, "GPU"),
     "GPU 64": lambda: pace(64, "GPU"),
+    "1 x 64": lambda: pace(1, rows=64),
+    "GPU 1 x 64": lambda: pace(1, "GPU", rows=64),
     "4,000, 1 s": lambda: pace(4000, timeout=1.0),
     "p99": lambda: 1e3 * single(),
     "+ 1,000": lambda: 1e3 * single(Stream("thousand", 1, 1000)),
@@ -230,8 +235,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.rules",
         description="What each rule of the scheduler is worth, in virtual time: rows answered a second, by "
-        "number of callers (with a second's timeout: in time), and the 99th percentile in ms of 16 callers "
-        "of one row alone, beside a request of 1,000, and beside another principal's 2,000 connections.",
+        "number of callers (x 64: of as many rows each; with a second's timeout: in time), and the 99th "
+        "percentile in ms of 16 callers of one row alone, beside a request of 1,000, and beside another "
+        "principal's 2,000 connections.",
     )
     parser.parse_args()
     print(f"{'without':40}", *(f"{name:>10}" for name in COLUMNS))

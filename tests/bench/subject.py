@@ -72,13 +72,13 @@ class Subject:
         """Return a REST body that asks for some items."""
         return orjson.dumps({MEMBER[self.task]: list(items)})
 
-    def rest(self, port: int, each: int = 1, timeout: str | None = None) -> list[bytes]:
+    def rest(self, port: int, each: int = 1, timeout: str | None = None, key: str = "") -> list[bytes]:
         """Return REST requests of so many items each."""
-        return [self.request(port, items, timeout) for items in self._groups(each)]
+        return [self.request(port, items, timeout, key) for items in self._groups(each)]
 
-    def request(self, port: int, items: Sequence[Any], timeout: str | None = None) -> bytes:
+    def request(self, port: int, items: Sequence[Any], timeout: str | None = None, key: str = "") -> bytes:
         """Return a REST request of some items."""
-        return http(port, f"/v1/models/{self.name}:{VERB[self.task]}", self.body(items), timeout)
+        return http(port, f"/v1/models/{self.name}:{VERB[self.task]}", self.body(items), timeout, key)
 
     def grpc(self, each: int = 1) -> list[bytes]:
         """Return gRPC requests of so many items each."""

@@ -133,3 +133,12 @@ def test_what_is_left_would_add_next_to_nothing_or_takes_too_long(
     assert may[size - 1]
     assert paces[size - 1] >= wanted
     assert all(pace < wanted for pace in paces[: size - 1])
+
+
+@given(batches)
+def test_a_request_that_is_alone_leaves_as_is_quickest(rows: list[int]) -> None:
+    """Whole, or in the two batches that it would leave in beside others."""
+    cost = Cost(BY_STEP)
+    beside, alone = cost.best(rows), cost.best(rows, is_whole=True)
+    in_two = cost.seconds(rows[:beside]) + cost.seconds(rows[beside:] or [0])
+    assert alone == (beside if in_two < cost.seconds(rows) else len(rows))

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from seqserve.service import errors
 from seqserve.service.core import limits as module
-from seqserve.service.core.limits import BURST_SECONDS, Limits, Shares
+from seqserve.service.core.limits import BURST_SECONDS, HELD_SECONDS, Limits, Shares
 from tests.core.fakes import Clock
 
 
@@ -79,6 +79,29 @@ def test_requests_a_second_come_at_once_only_as_a_burst() -> None:
     assert (let_in("ann"), let_in("ann"), let_in("bob")) == (20, 0, 20)
     clock.now += 1
     assert let_in("ann") == 10
+
+
+def test_refusals_beyond_a_rate_are_told_later_the_more_there_are() -> None:
+    """At most so much later, and of nobody else; after a pause at once again."""
+    clock = Clock()
+    limits = Limits(Shares(requests=0, refusals_per_second=100), clock)
+
+    def told_after(count: int, name: str = "ann") -> list[float]:
+        errors_of = [refused(limits.calling(name)) for _ in range(count)]
+        return [error.told_after for error in errors_of if error is not None]
+
+    at_once = pytest.approx(0.0, abs=1e-6)
+    assert told_after(100) == [at_once] * 100
+    late = told_after(2000)
+    for number, seconds in enumerate(late, 1):
+        most = min(number / 100, HELD_SECONDS)
+        assert most / 2 - 1e-6 <= seconds <= most + 1e-6
+    assert len(set(late[1000:])) == 1000  # else they would all come back together
+    assert told_after(1, "bob") == [at_once]
+    clock.now += HELD_SECONDS + 0.5
+    assert told_after(51) == [at_once] * 50 + [pytest.approx(0.0075, abs=0.0026)]
+    clock.now += 100
+    assert told_after(100) == [at_once] * 100
 
 
 opened = st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 60) | st.none()), max_size=60)

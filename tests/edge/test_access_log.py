@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -87,6 +88,75 @@ async def test_both_doors_tell_the_same_of_a_call(both: Both, lines: Lines) -> N
     assert "secret" not in str(told)
 
 
+BAD = {"event": ["a secret"], "minutes": [0]}
+TENSORS = [
+    {"name": name, "shape": [1, 1], "datatype": kind, "data": BAD[name]}
+    for name, kind in (("event", "BYTES"), ("minutes", "FP64"))
+]
+SURFACES: list[tuple[str, str, dict[str, Any], tuple[str, int, str]]] = [
+    # path, the same as the log has it, body; then model, items and reason
+    (
+        "/v1/models/shop:predict",
+        "/v1/models/{model}:predict",
+        {"instances": [BAD]},
+        ("shop", 1, "UNKNOWN_CATEGORY"),
+    ),
+    (
+        "/v1/models/shop/versions/1:predict",
+        "/v1/models/{model}/versions/{version}:predict",
+        {"inputs": {name: [values] for name, values in BAD.items()}},
+        ("shop", 1, "UNKNOWN_CATEGORY"),
+    ),
+    (
+        "/v1/models/a-secret:classify",
+        "/v1/models/{model}:classify",
+        {},
+        ("", 0, "UNSUPPORTED"),
+    ),
+    (
+        "/v2/models/shop/infer",
+        "/v2/models/{model}/infer",
+        {"inputs": TENSORS},
+        ("shop", 1, "UNKNOWN_CATEGORY"),
+    ),
+    (
+        "/v2/models/a-secret/infer",
+        "/v2/models/{model}/infer",
+        {"inputs": TENSORS},
+        ("_other", 1, "MODEL_NOT_FOUND"),
+    ),
+    (
+        "/translate",
+        "/translate",
+        {"q": ["a secret", ""], "source": "en", "target": "de"},
+        ("en-de", 2, "EMPTY_TEXT"),
+    ),
+    ("/detect", "/detect", {"q": "a secret"}, ("", 0, "UNSUPPORTED")),
+]
+
+
+@pytest.mark.parametrize(("path", "method", "body", "told"), SURFACES)
+async def test_calls_of_other_protocols_are_written_alike(
+    both: Both, lines: Lines, path: str, method: str, body: dict[str, Any], told: tuple[str, int, str]
+) -> None:
+    """And counted alike: by a model that there is, a verb of ours and a door's name."""
+    await both.rest.post(path, json=body, headers={"X-Request-Id": "mine"})
+    (line,) = await lines.next(1)
+    assert (line["model"], line["items"], line["reason"]) == told
+    assert (line["transport"], line["method"], line["request_id"]) == ("rest", f"POST {method}", "mine")
+    assert "secret" not in str(line)
+    metrics = (await both.rest.get("/metrics")).text
+    counted = re.findall(r"seqserve_requests_total{([^}]*)}", metrics)
+    labels = {
+        name: set(re.findall(rf'{name}="([^"]*)"', " ".join(counted))) for name in ("task", "transport")
+    }
+    assert labels["task"] <= {"translate", "predict"}
+    assert labels["transport"] <= {"rest", "grpc"}
+    assert "secret" not in metrics
+    if told[0]:
+        assert any(f'reason="{told[2]}"' in one and f'model="{told[0]}"' in one for one in counted)
+
+
 async def test_what_the_transport_ends_is_written_too(both: Both, lines: Lines) -> None:
     """A deadline that grpc keeps, a caller who cancels, a deadline that is none, a route that is none."""
     stub, request = sequence_pb2_grpc.SequenceServiceStub(both.channel), predict_message(predict())
@@ -116,4 +186,5 @@ async def test_successes_and_probes_are_silent_unless_asked_for(both: Both, line
     await ask(both, predict(), "fine")
     await both.rest.get("/healthz")
     await both.rest.get("/metrics")
-    assert await lines.next(0) == []
+    await both.rest.get("/nothing", headers={"X-Request-Id": "failed"})
+    assert [line["request_id"] for line in await lines.next(1)] == ["failed"]

@@ -12,11 +12,13 @@ from prometheus_client import CollectorRegistry
 from seqserve.service import errors
 from seqserve.service.core.limits import Limits, Shares
 from seqserve.service.core.types import Call, Principal
+from seqserve.service.edge import entrance as module
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials, Recognizer
 from seqserve.service.metrics import Metrics
 from tests.core.fakes import series
+from tests.edge.fakes import open_entrance
 
 LATER = 1e6
 
@@ -28,7 +30,8 @@ class Door:
         caplog.set_level(logging.INFO, "seqserve")
         self._caplog = caplog
         self.metrics = Metrics(CollectorRegistry())
-        self._entrance = Entrance(_Named(), Limits(Shares(**shares)), AccessLog(share), self.metrics)
+        self._log = AccessLog(share)
+        self._entrance = Entrance(_Named(), Limits(Shares(**shares)), self._log, self.metrics)
 
     @contextmanager
     def call(
@@ -40,6 +43,7 @@ class Door:
             yield call
 
     def lines(self) -> list[dict[str, Any]]:
+        self._log.flush()
         return [vars(record)["fields"] for record in self._caplog.records]
 
 
@@ -140,6 +144,25 @@ async def test_who_is_turned_away_is_counted_and_written_down(caplog: pytest.Log
     turned = {("rest", "UNAUTHENTICATED"): 1, ("rest", "RATE_LIMITED"): 1}
     assert series(door.metrics, "turned_away_total") == turned
     assert series(door.metrics, "limit_hits_total") == {("principal_requests",): 1}
+
+
+async def test_a_refusal_is_told_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the service leaves, as many wait as may, or it is another kind of error."""
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    loop, entrance, error = asyncio.get_running_loop(), open_entrance(), errors.RateLimited("too often")
+    error.told_after, began = 0.05, loop.time()
+    await entrance.held(error)
+    assert 0.045 < loop.time() - began < 5
+    error.told_after = LATER
+    waiting = [asyncio.create_task(entrance.held(error)) for _ in range(4)]
+    done, _ = await asyncio.wait(waiting, timeout=0.05)
+    assert done == set(waiting[2:])
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    again = asyncio.create_task(entrance.held(error))
+    entrance.leave()
+    async with asyncio.timeout(5):
+        await asyncio.gather(waiting[1], again, entrance.held(error))
 
 
 async def test_who_need_not_say_who_it_is_has_no_scope(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from seqserve.service import errors
 from seqserve.service.core.types import Principal
+from seqserve.service.edge import keys
 from seqserve.service.edge.key_file import read_keys
 from seqserve.service.edge.keys import Keys, digest_of, new_key
 from seqserve.service.followed import LOOK_SECONDS, Followed
@@ -56,11 +57,28 @@ def test_an_expired_key_says_so() -> None:
     """And names itself by the beginning of its hash, never by the key."""
     key = new_key()
     line = key_line("shop", key).model_copy(update={"expires": datetime(2026, 5, 1, tzinfo=UTC)})
-    keys = Keys([line])
-    with pytest.raises(errors.Unauthenticated, match=r"expired at 2026-05-01T00:00:00Z") as caught:
-        keys.bearer(key)
-    assert key not in str(caught.value)
-    assert line.id in str(caught.value)
+    file = Keys([line])
+    for _ in range(2):
+        with pytest.raises(errors.Unauthenticated, match=r"expired at 2026-05-01T00:00:00Z") as caught:
+            file.bearer(key)
+        assert key not in str(caught.value)
+        assert line.id in str(caught.value)
+
+
+def test_a_key_is_hashed_once_and_a_wrong_one_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def counted(key: str) -> str:
+        hashed.append(key)
+        return digest_of(key)
+
+    key, wrong = new_key(), new_key()
+    file = Keys([key_line("shop", key)])
+    monkeypatch.setattr(keys, "digest_of", counted)
+    for _ in range(3):
+        assert file.bearer(key) == Principal("shop", frozenset({("*", "*")}))
+        assert file.bearer(wrong) is None
+    assert hashed == [key, wrong, wrong, wrong]
 
 
 def good(**changes: Any) -> str:

@@ -29,6 +29,8 @@ from tests.edge.service import (
 from tests.edge.test_tokens import AUDIENCE, ISSUER, KEYS, jwk, signed, written
 
 ALL, NARROW, PAST = new_key(), new_key(), new_key()
+INFERENCE = "/inference.GRPCInferenceService"
+PREDICTION = "/tensorflow.serving.PredictionService"
 DENIED, UNKNOWN = "PERMISSION_DENIED", "UNAUTHENTICATED"
 TOKEN = signed(scope="predict:totals")
 
@@ -104,16 +106,27 @@ async def test_models_are_shown_to_who_may_use_them(settings: dict[str, Any]) ->
 async def test_what_needs_a_name_and_what_does_not(settings: dict[str, Any]) -> None:
     """Health does not; metrics, reflection and everything else does, before it says what is there."""
     async with service(**settings) as doors, doors.rest() as rest, doors.channel() as channel:
-        for path in ("/healthz", "/readyz"):
+        for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
             for naming in ({}, bearer("nonsense"), {"Authorization": "Basic x"}):
                 assert (await rest.get(path, headers=naming)).status_code == 200
-        for path in ("/metrics", "/v1/models", "/v1/models/totals", "/nothing", "/v1/models/x:embed"):
+        theirs = ("/v1/models/totals/versions/1", "/v1/models/totals/metadata", "/v2/models/totals")
+        for path in (
+            "/metrics",
+            "/v1/models",
+            "/v1/models/totals",
+            "/nothing",
+            "/v1/models/x:embed",
+            *theirs,
+        ):
             refused = await rest.get(path)
-            assert (refused.status_code, refused.json()["code"]) == (401, UNKNOWN)
+            assert (refused.status_code, refused.json()["reason"]) == (401, UNKNOWN)
             assert refused.headers["www-authenticate"] == 'Bearer realm="seqserve"'
             assert (await rest.get(path, headers=bearer(NARROW))).status_code != 401
         for metadata in ((), (("x-api-key", "nonsense"),)):
-            assert await sent(channel, HEALTH, b"", metadata) == OK
+            for open_to_all in (HEALTH, f"{INFERENCE}/ServerLive", f"{INFERENCE}/ServerReady"):
+                assert await sent(channel, open_to_all, b"", metadata) == OK
+            for closed in (f"{INFERENCE}/ModelInfer", f"{INFERENCE}/ServerMetadata", f"{PREDICTION}/Predict"):
+                assert await sent(channel, closed, b"", metadata) == UNKNOWN
             assert await sent(channel, LIST, b"", metadata) == UNKNOWN
             assert await sent(channel, LIST, b"\xff\xff", metadata) == UNKNOWN
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -186,12 +199,9 @@ async def test_behind_a_proxy_callers_go_by_their_own_address(caplog: pytest.Log
     ]
     settings = {"trusted_proxies": "127.0.0.0/8,::1", "access_log": 1.0}
     async with service(**settings) as doors, doors.rest() as rest, doors.channel() as channel:
-        for headers, address in proxied:
-            caplog.clear()
+        for headers, _ in proxied:
             assert (await rest.get("/v1/models", headers=httpx.Headers(headers))).status_code == 200
             assert await sent(channel, LIST, b"", tuple(headers)) == OK
-            lines = [vars(record)["fields"] for record in caplog.records if record.name == "seqserve.access"]
-            assert [(line["transport"], line["principal"]) for line in lines] == [
-                ("rest", address),
-                ("grpc", address),
-            ]
+    lines = [vars(record)["fields"] for record in caplog.records if record.name == "seqserve.access"]
+    told = [(line["transport"], line["principal"]) for line in lines]
+    assert told == [(transport, address) for _, address in proxied for transport in ("rest", "grpc")]

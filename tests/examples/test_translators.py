@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seqserve.models.networks.decoding import Bounds, greedy
+from seqserve.models.networks.decoding import Bounds, beamless, for_beams, greedy
 from seqserve.service.contract.manifest import SpecialIds
 from tests.translators import FOLDER, STYLES, Style
 
@@ -49,8 +49,9 @@ def served(load: Any, folder: Path, ids: np.ndarray, start: int, end: int, longe
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def decode(ids: tf.Tensor) -> Any:
-        rows = tf.shape(ids)[:1]
-        return greedy(advance, *encode(ids), Bounds(tf.fill(rows, longest), tf.zeros(rows)), special)
+        rows, (state, memory) = tf.shape(ids)[:1], encode(ids)
+        bounds = Bounds(tf.fill(rows, longest), tf.zeros(rows))
+        return greedy(beamless(advance), state, for_beams(memory, 1), bounds, special)
 
     return decode(tf.constant(ids, tf.int32))
 

@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from seqserve.openinference import inference_pb2
 from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.errors import SeqserveError
@@ -22,8 +23,10 @@ from seqserve.service.rpc.calls import Calls
 from seqserve.service.rpc.edge import DETAILS_KEY, Edge, Method
 from seqserve.service.rpc.reading import Reader
 from seqserve.service.rpc.servicers import services
+from seqserve.service.rpc.surfaces import surface_services
 from seqserve.service.rpc.tasks import RPCS
 from seqserve.service.settings import Settings
+from seqserve.tfserving import predict_pb2
 from seqserve.v1 import model_pb2, sequence_pb2, session_pb2, translation_pb2
 from tests.core import fakes
 from tests.edge.fakes import open_entrance
@@ -42,6 +45,7 @@ PATHS = (
     "/v1/models/{m}/labels/x:{v}",
     "/v1/models/{m}",
 )
+THREE = {"dim": [{"size": 1}, {"size": 3}]}
 APPEND = session_pb2.AppendRequest(
     model={"name": "visits"},
     session_id=inputs.SESSION,
@@ -53,13 +57,13 @@ APPEND = session_pb2.AppendRequest(
     },
 )
 HONEST: dict[str, tuple[Message, ...]] = {
-    "Translate": (
+    "/seqserve.v1.TranslationService/Translate": (
         translation_pb2.TranslateRequest(model={"name": "echo"}, texts=["two dogs", "run"]),
         translation_pb2.TranslateRequest(
             model={"name": "echo", "version": 1}, texts=["a cat"], options={"beam_size": 2, "n_best": 2}
         ),
     ),
-    "Predict": (
+    "/seqserve.v1.SequenceService/Predict": (
         sequence_pb2.PredictRequest(
             model={"name": "totals"},
             sequences=[{"features": {"x": {"numbers": {"values": [1, 2, 3]}}}}],
@@ -78,15 +82,48 @@ HONEST: dict[str, tuple[Message, ...]] = {
             ],
         ),
     ),
-    "CreateSession": (session_pb2.CreateSessionRequest(model={"name": "visits"}),),
-    "Append": (APPEND,),
-    "AppendStream": (session_pb2.AppendStreamRequest(append=APPEND),),
-    "GetSession": (
+    "/seqserve.v1.SessionService/CreateSession": (
+        session_pb2.CreateSessionRequest(model={"name": "visits"}),
+    ),
+    "/seqserve.v1.SessionService/Append": (APPEND,),
+    "/seqserve.v1.SessionService/AppendStream": (session_pb2.AppendStreamRequest(append=APPEND),),
+    "/seqserve.v1.SessionService/GetSession": (
         session_pb2.GetSessionRequest(model={"name": "visits", "version": 1}, session_id=inputs.SESSION),
     ),
-    "DeleteSession": (session_pb2.DeleteSessionRequest(model={"name": "visits"}, session_id="x" * 22),),
-    "GetModel": (model_pb2.GetModelRequest(name="echo"),),
-    "ListModels": (model_pb2.ListModelsRequest(),),
+    "/seqserve.v1.SessionService/DeleteSession": (
+        session_pb2.DeleteSessionRequest(model={"name": "visits"}, session_id="x" * 22),
+    ),
+    "/seqserve.v1.ModelService/GetModel": (model_pb2.GetModelRequest(name="echo"),),
+    "/seqserve.v1.ModelService/ListModels": (model_pb2.ListModelsRequest(),),
+    "/tensorflow.serving.PredictionService/Predict": (
+        predict_pb2.PredictRequest(
+            model_spec={"name": "totals"},
+            inputs={"x": {"dtype": 1, "tensor_shape": THREE, "float_val": [1, 2, 3]}},
+        ),
+        predict_pb2.PredictRequest(
+            model_spec={"name": "echo", "version": {"value": 1}},
+            inputs={"text": {"dtype": 7, "tensor_shape": {"dim": [{"size": 1}]}, "string_val": [b"a cat"]}},
+            output_filter=["text"],
+        ),
+    ),
+    "/tensorflow.serving.PredictionService/GetModelMetadata": (
+        predict_pb2.GetModelMetadataRequest(model_spec={"name": "echo"}, metadata_field=["signature_def"]),
+    ),
+    "/inference.GRPCInferenceService/ModelInfer": (
+        inference_pb2.ModelInferRequest(
+            model_name="totals",
+            inputs=[
+                {"name": "x", "datatype": "FP64", "shape": [1, 2], "contents": {"fp64_contents": [1, 2]}}
+            ],
+            outputs=[{"name": "total"}],
+        ),
+        inference_pb2.ModelInferRequest(
+            model_name="echo",
+            inputs=[{"name": "text", "datatype": "BYTES", "shape": [1]}],
+            raw_input_contents=[b"\x03\0\0\0two"],
+            parameters={"beam_size": {"int64_param": 2}},
+        ),
+    ),
 }
 
 
@@ -134,8 +171,11 @@ class _Doors:
         calls, entrance = Calls(settings.grpc_calls), open_entrance()
         edge = Edge(entrance, calls, reader, settings)
         self._methods = {
-            name: edge.around(f"/{service}/{name}", method)
-            for service, methods in services(core.gateway, RPCS).items()
+            f"/{service}/{name}": edge.around(f"/{service}/{name}", method)
+            for service, methods in {
+                **services(core.gateway, RPCS),
+                **surface_services(core.gateway),
+            }.items()
             for name, method in methods.items()
             if isinstance(method, Method)
         }
@@ -145,10 +185,9 @@ class _Doors:
         """Call the application; beside it, now and then, a polite call, which must be answered rightly."""
         self._backend.batches.clear()
         model, verb, body = inputs.body(random)
-        named = model if random.random() < 0.97 else "n/o\x00"
-        path = random.choice(PATHS).format(m=named, v=verb)
-        if verb.startswith("/"):
-            path = inputs.asked_at(named, verb)
+        path = random.choice(inputs.PATHS.get(verb, PATHS)).format(
+            m=model if random.random() < 0.97 else "n/o\x00", v=verb
+        )
         headers = [(b"content-type", b"application/json")]
         for _ in range(random.randrange(3) if random.random() < 0.3 else 0):
             given = random.choice(inputs.WORDS).encode()
@@ -203,13 +242,17 @@ class _Doors:
             self._findings.add(f"REST answered {status} {reason}", content, body)
         for place in ("translations", "predictions"):
             for item in content.get(place, ()):
-                if item.get("error", {}).get("reason") in FAULTS and b"666" not in body:
+                if (
+                    isinstance(item, dict)
+                    and item.get("error", {}).get("reason") in FAULTS
+                    and b"666" not in body
+                ):
                     self._findings.add("an item failed unexpectedly", item, body)
 
     async def grpc(self, random: Random) -> None:
         """Call a method as grpc does, with bytes."""
         self._backend.batches.clear()
-        name = random.choice((*self._methods, "Predict", "Predict", "Append"))
+        name = random.choice([name for name in HONEST if name in self._methods])
         raw = inputs.message(random.choice(HONEST[name]), random)
         metadata = (("x-request-id", random.choice(inputs.WORDS)),) if random.random() < 0.2 else ()
         answer = await asyncio.create_task(self._methods[name](Context(raw, metadata)))

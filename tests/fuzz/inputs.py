@@ -38,13 +38,35 @@ BODIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ]
         },
     ),
+    ("echo", "predict", {"instances": ["two dogs", {"text": "run"}], "signature_name": "serving_default"}),
+    ("totals", "predict", {"inputs": {"x": [[1, 2, 3], [4.5]]}}),
+    (
+        "tickets",
+        "infer",
+        {
+            "id": "mine",
+            "inputs": [
+                {"name": "activity", "datatype": "BYTES", "shape": [1, 2], "data": ["Assign", "Wait"]},
+                {"name": "minutes", "datatype": "FP32", "shape": [1, 2], "data": [[0, 2.5]]},
+                {"name": "amount", "datatype": "INT64", "shape": [1, 2, 2], "data": [1, 2, 3, 4]},
+            ],
+            "parameters": {"top_k": 2},
+        },
+    ),
     (
         "visits",
-        f"/sessions/{SESSION}:append",
+        "append",
         {"first_event": 0, "sequence": {"event": ["visit", 7], "minutes": [0, 2.5]}, "top_k": 2},
     ),
+    ("echo", "pair", {"q": ["two dogs", "run"], "source": "en", "target": "de", "alternatives": 1}),
 )
-"""Honest requests: model, verb and body; a verb that begins with a slash is the rest of the path."""
+"""Honest requests: model, verb and body."""
+PATHS = {
+    "infer": ("/v2/models/{m}/infer", "/v2/models/{m}/versions/1/infer"),
+    "pair": ("/translate",),
+    "append": (f"/v1/models/{{m}}/sessions/{SESSION}:append",),
+}
+"""Of verbs that are no task's: where other protocols, and sessions, ask."""
 
 NUMBERS: tuple[Any, ...] = (
     0,
@@ -102,11 +124,6 @@ def body(random: Random) -> tuple[str, str, bytes]:
     if random.random() < 0.15:
         data = _with_literal(data, random)
     return model, verb, mutated(data, random) if random.random() < 0.3 else data
-
-
-def asked_at(model: str, verb: str) -> str:
-    """Return the path that a body is for."""
-    return f"/v1/models/{model}{'' if verb.startswith('/') else ':'}{verb}"
 
 
 def _changed(value: Any, random: Random) -> Any:

@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from tests.fuzz import world
-from tests.fuzz.inputs import SESSION
 
 CHECKS = (
     "not_a_server_error",
@@ -14,16 +13,19 @@ CHECKS = (
     "response_schema_conformance",
     "allow_header_conformance",
 )
-CONFIG = f"""
+CONFIG = """
 [[operations]]
 include-path-regex = ":translate$"
-parameters = {{ "path.model" = "echo", "path.version" = "1" }}
+parameters = { "path.model" = "echo", "path.version" = "1" }
 [[operations]]
 include-path-regex = ":predict$"
-parameters = {{ "path.model" = "totals", "path.version" = "1" }}
+parameters = { "path.model" = "totals", "path.version" = "1" }
+[[operations]]
+include-path-regex = "^/v2/|metadata$|/versions/.version.$"
+parameters = { "path.model" = "totals", "path.version" = "1" }
 [[operations]]
 include-path-regex = "/sessions"
-parameters = {{ "path.model" = "visits", "path.version" = "1", "path.session" = "{SESSION}" }}
+parameters = { "path.model" = "visits", "path.version" = "1", "path.session" = "fuzzed-live-sequence-1" }
 """
 """Models that there are, so that most cases come further than to their names."""
 

@@ -21,16 +21,6 @@ from tests.fuzz.inprocess import HONEST, POLITE, POLITE_ANSWER
 SECONDS = 10.0
 """How long anything may be without an answer or an end."""
 QUIET_SECONDS = 0.2
-SERVICES = {
-    "Translate": "seqserve.v1.TranslationService",
-    "Predict": "seqserve.v1.SequenceService",
-    "GetModel": "seqserve.v1.ModelService",
-    "ListModels": "seqserve.v1.ModelService",
-    **dict.fromkeys(
-        ("CreateSession", "Append", "GetSession", "DeleteSession", "AppendStream"),
-        "seqserve.v1.SessionService",
-    ),
-}
 HEADERS = (
     b"Connection: keep-alive",
     b"Connection: close",
@@ -125,8 +115,7 @@ class _Sender:
 
     async def grpc(self, random: Random) -> None:
         """Call a method with bytes and metadata."""
-        name = random.choice((*SERVICES, "Append", *("Predict",) * 5))
-        path = f"/{SERVICES[name]}/{name}"
+        path = name = random.choice(list(HONEST))
         if random.random() < 0.02:
             path = random.choice(("/a/b", "/seqserve.v1.SequenceService/None", f"{path}x"))
         raw = inputs.message(random.choice(HONEST[name]), random)
@@ -187,7 +176,7 @@ def _request(random: Random) -> bytes:
         (b"POST", b"POST", b"POST", b"POST", b"GET", b"HEAD", b"OPTIONS", b"PUT", b"po st")
     )
     path = random.choice(
-        (inputs.asked_at(model, verb),) * 5
+        tuple(one.format(m=model) for one in inputs.PATHS.get(verb, (f"/v1/models/{model}:{verb}",))) * 5
         + (
             "/healthz",
             "/metrics",

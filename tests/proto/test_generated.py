@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto,
 PROTO = Path(__file__).parents[2] / "proto"
 PUBLIC = sorted((PROTO / "seqserve" / "v1").glob("*.proto"))
 pytestmark = pytest.mark.slow
-WIRE = sorted((PROTO / "seqserve" / "tfserving").glob("*.proto"))
+WIRE = sorted(path for kind in ("openinference", "tfserving") for path in PROTO.glob(f"seqserve/{kind}/*.proto"))
 
 
 def protoc(sources: list[Path], *arguments: str) -> None:

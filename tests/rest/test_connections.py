@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import ssl
 from typing import Any
 
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from seqserve.service.edge.tls import Tls, certificate_name
 from seqserve.service.rest import connection
 from tests.edge.fakes import write_certificate
-from tests.rest.wire import GET, LARGE, Caller, house, in_uvloop, post, reason
+from tests.rest.wire import GET, LARGE, WAIT, Caller, house, in_uvloop, post, reason
 
 
 @in_uvloop
@@ -229,6 +230,54 @@ async def test_who_shakes_no_hands_goes(
         assert (await known.hear()).status == 200
         known.writer.transport.abort()
         await here.until(lambda: here.open == 0)
+        assert not [record for record in caplog.records if record.name == "asyncio" or record.exc_info]
+
+
+# --- callers who end what they send ---------------------------------------------------------------
+
+SLOW = "GET /slow HTTP/1.1\r\n\r\n"
+WHOLE = {
+    "one": (SLOW, ["200"]),
+    "one of HTTP/1.0": ("GET /slow HTTP/1.0\r\n\r\n", ["200"]),
+    "several": (SLOW + GET + post(b"12").decode(), ["200", "200", "200"]),
+    "one before what is no HTTP": (SLOW + "nonsense\r\n", ["200", "400"]),
+}
+
+
+@pytest.mark.parametrize(("sent", "statuses"), WHOLE.values(), ids=WHOLE)
+@in_uvloop
+async def test_who_ends_what_it_sends_is_answered(sent: str, statuses: list[str]) -> None:
+    """Each whole request is, and then the connection is closed; nothing is sent twice."""
+    async with house() as here:
+        here.gates["/slow"] = asyncio.Event()
+        caller = await here.caller()
+        caller.say(sent)
+        caller.writer.write_eof()
+        asyncio.get_running_loop().call_later(0.1, here.gates["/slow"].set)
+        told = (await caller.rest()).decode()
+        assert told.startswith("HTTP/1.1 ")
+        assert re.findall(r"HTTP/1.1 (\d+) ", told) == statuses
+        assert told.count("connection: close") == 1
+
+
+@pytest.mark.parametrize("how", ["at once", "later", "by TLS"])
+@in_uvloop
+async def test_who_goes_altogether_is_not_worked_for(
+    how: str, authority: trustme.CA, tls: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A close looks as if it ended only what is sent, until something is sent to whom it was."""
+    options = {"ssl": trusting(authority, "caller.example")} if how == "by TLS" else {}
+    async with house(server=tls if options else None) as here:
+        here.gates["/slow"] = asyncio.Event()
+        caller = await here.caller("localhost" if options else "127.0.0.1", **options)
+        await caller.said(SLOW)
+        await here.until(lambda: bool(here.server._shared.tasks))
+        if how == "later":
+            caller.writer.write_eof()
+            assert await asyncio.wait_for(caller.reader.readexactly(1), WAIT) == b"H"
+        caller.writer.close()
+        await here.until(lambda: here.open == 0 and not here.server._shared.tasks)
+        assert here.seen == []
         assert not [record for record in caplog.records if record.name == "asyncio" or record.exc_info]
 
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from seqserve.service.core.limits import Limits, Shares
+from seqserve.service.edge import access_log
 from seqserve.service.edge.access_log import ACCESS, AccessLog
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Recognizer
@@ -63,11 +64,13 @@ async def test_every_call_has_an_id(start: Any, method: str, path: str, status: 
 async def test_the_access_log_counts_what_leaves(caplog: pytest.LogCaptureFixture) -> None:
     """Of an answer to HEAD that is no byte of its body."""
     caplog.set_level("INFO", ACCESS.name)
-    entrance = Entrance(Recognizer(), Limits(Shares()), AccessLog(1.0), Metrics(CollectorRegistry()))
+    written = AccessLog(1.0)
+    entrance = Entrance(Recognizer(), Limits(Shares()), written, Metrics(CollectorRegistry()))
     edge = Edge(Response("12345"), entrance, 30.0, 30.0)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://rest") as client:
         await client.get("/")
         await client.head("/")
+    written.flush()
     told = [vars(record)["fields"]["bytes_out"] for record in caplog.records if record.name == ACCESS.name]
     assert told == [5, 0]
 
@@ -178,8 +181,11 @@ async def test_a_caller_who_goes_while_it_is_answered_is_cancelled(start: Any) -
     assert series(door.metrics, "requests_total") == {labels: 1}
 
 
-async def test_a_caller_who_goes_while_its_body_is_read(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_caller_who_goes_while_its_body_is_read(
+    start: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No fault of ours, and no model is asked."""
+    monkeypatch.setattr(access_log, "MOST_TOGETHER", 1)
     door = await start()
     gone = asyncio.Event()
     gone.set()

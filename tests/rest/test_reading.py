@@ -46,7 +46,7 @@ async def read(
     async def receive() -> dict[str, Any]:
         return left.pop()
 
-    return await read_asked(Request(scope, receive), task, bounds, became)
+    return await read_asked(task, Request(scope, receive), bounds, became)
 
 
 def at_once(reading: Coroutine[Any, Any, Asked]) -> Asked:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from starlette.types import Receive, Scope, Send
 
+from seqserve.service.core.turns import Turnstile
 from seqserve.service.rest.exchange import HIGH_WATER
+from seqserve.service.rest.shared import MOST_BEGUN
 from tests.rest.wire import GET, OFFER, chunked, house, in_uvloop, post, reason
 
 # --- clients as they are --------------------------------------------------------------------------
@@ -76,6 +78,22 @@ class TestClients:
             old = await here.caller()
             old.say(post(b"12", headers="Expect: 100-continue\r\n").replace(b"HTTP/1.1", b"HTTP/1.0"))
             assert ((answer := await old.hear()).status, answer.json["got"]) == (200, 2)
+
+    @in_uvloop
+    async def test_a_probe_is_answered_between_the_requests_of_a_flood(self) -> None:
+        """Most of those that came before it in the same turn come after it."""
+        async with house() as here:
+            here.server._shared.turnstile = Turnstile(MOST_BEGUN, seconds=0.0)  # each takes long
+            flood = [await here.caller() for _ in range(5 * MOST_BEGUN)]
+            prober = await here.caller()
+            for caller in flood:
+                caller.say(post(b"{}"))
+            prober.say(GET)
+            for caller in (prober, *flood):
+                assert (await caller.hear()).status == 200
+        paths = [path for _, path, _ in here.seen]
+        assert len(paths) == len(flood) + 1
+        assert paths.index("/healthz") <= 2 * MOST_BEGUN
 
     @pytest.mark.parametrize("size", [2, HIGH_WATER])
     def test_nobody_is_answered_who_has_gone(self, size: int) -> None:

@@ -1,6 +1,8 @@
 """A caller that speaks HTTP/2 as no grpc client does: it need not read, end what it began, or mind UTF-8."""
 
 import asyncio
+import os
+import select
 import struct
 from collections import defaultdict
 from collections.abc import Iterable
@@ -49,6 +51,15 @@ class Caller:
         for at in range(0, len(whole), 16_384):
             is_last = declared is None and at + 16_384 >= len(whole)
             self._writer.write(_frame(DATA, END_STREAM * is_last, stream, whole[at : at + 16_384]))
+
+    def settle(self) -> None:
+        """Keep the event loop until the peer has read all that was sent."""
+        self._writer.write(_frame(PING, 0, 0, bytes(8)))
+        socket, heard = self._writer.get_extra_info("socket"), b""
+        while _frame(PING, ACK, 0, bytes(8)) not in heard:
+            select.select([socket], [], [], 10)
+            heard += os.read(socket.fileno(), 65_536)
+        self._reader.feed_data(heard)
 
     async def hear_texts(self, kind: int, text: bytes, count: int) -> None:
         """Return when so many frames of a kind have come that hold a text, on any streams; see `hear`."""

@@ -13,6 +13,7 @@ from seqserve.service import errors
 from seqserve.service.edge.access_log import ACCESS
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.rpc import reading
+from seqserve.service.rpc.calls import Calls
 from seqserve.v1 import model_pb2
 from tests.rpc.http2 import DATA, HEADERS, NO_WINDOW, PATH, Caller
 from tests.rpc.test_server import failed, predict
@@ -71,6 +72,34 @@ async def test_thousands_of_calls_at_once_are_answered(start: Any) -> None:
             caller.send(stream, b"\x0a\x04echo")
         for stream in streams:
             assert b"echo" in await caller.hear(DATA, stream)
+
+
+async def test_calls_that_come_together_are_taken_in_together(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one they would keep grpc's thread and the event loop busy, and leave in small batches."""
+    world, loop = await start(), asyncio.get_running_loop()
+    turn, begun, begin = 0, collections.Counter[int](), Calls.begin
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(count)
+
+    def counted(self: Calls, *, ends: bool) -> None:
+        begun[turn] += 1
+        begin(self, ends=ends)
+
+    monkeypatch.setattr(Calls, "begin", counted)
+    async with asyncio.timeout(20), Caller(world.port) as caller:
+        streams = [caller.begin(GET) for _ in range(12)]
+        for stream in streams:
+            caller.send(stream, b"\x0a\x04echo")
+        caller.settle()
+        count()
+        for stream in streams:
+            assert b"echo" in await caller.hear(DATA, stream)
+    assert max(begun.values()) > 1
 
 
 async def test_calls_past_the_limit_are_refused_until_others_have_ended(start: Any) -> None:

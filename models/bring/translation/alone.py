@@ -12,6 +12,7 @@ from seqserve.models.bring.translation.contract import TranslationContract
 from seqserve.models.bring.translation.steps import Reading, Steps, loops
 from seqserve.models.bring.translation.vocabularies import Read
 from seqserve.models.config import ConfigInvalid
+from seqserve.models.networks.decoding import beamless
 from seqserve.models.translator import SOURCE_SPEC, Searches, specs
 from seqserve.service.contract.manifest import SpecialIds
 from seqserve.service.contract.padding import Array
@@ -72,7 +73,8 @@ class Alone:
 
 
 def _searches(steps: Steps, reading: Reading, special: SpecialIds) -> Searches:
-    return Searches(*loops(steps, reading), special, reading.weights is not None)
+    encode, advance = loops(steps, reading)
+    return Searches(encode, beamless(advance), special, reading.weights is not None, shares_memory=False)
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from seqserve.models.networks.decoding import Advance, Memory, State
+from seqserve.models.networks.decoding import Memory, RowAdvance, State
 from seqserve.models.translator import Encode
 
 Row = tuple[str, str, str]
@@ -87,8 +87,8 @@ class Reading:
     weights: str | None = None
 
 
-def loops(steps: Steps, reading: Reading) -> tuple[Encode, Advance]:
-    """Return the two functions that `networks.decoding` takes."""
+def loops(steps: Steps, reading: Reading) -> tuple[Encode, RowAdvance]:
+    """Return what `networks.decoding` takes: the encoder, and the step of a model that knows no beams."""
 
     def encode(ids: tf.Tensor) -> tuple[State, Memory]:
         places = backwards(ids, reading.pad, reading.left) if reading.reverse else ()

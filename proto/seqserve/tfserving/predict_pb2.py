@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n seqserve/tfserving/predict.proto\x12\x12seqserve.tfserving\x1a\x1egoogle/protobuf/wrappers.proto\"t\n\x10TensorShapeProto\x12\x35\n\x03\x64im\x18\x02 \x03(\x0b\x32(.seqserve.tfserving.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a\x13\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\"\xff\x01\n\x0bTensorProto\x12+\n\x05\x64type\x18\x01 \x01(\x0e\x32\x1c.seqserve.tfserving.DataType\x12:\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32$.seqserve.tfserving.TensorShapeProto\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x03(\x02\x12\x12\n\ndouble_val\x18\x06 \x03(\x01\x12\x0f\n\x07int_val\x18\x07 \x03(\x05\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x11\n\tint64_val\x18\n \x03(\x03\x12\x10\n\x08\x62ool_val\x18\x0b \x03(\x08\"\x8c\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07version\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xea\x01\n\x0ePredictRequest\x12\x31\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\x12>\n\x06inputs\x18\x02 \x03(\x0b\x32..seqserve.tfserving.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aN\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.seqserve.tfserving.TensorProto:\x02\x38\x01\"\xd8\x01\n\x0fPredictResponse\x12\x41\n\x07outputs\x18\x01 \x03(\x0b\x32\x30.seqserve.tfserving.PredictResponse.OutputsEntry\x12\x31\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\x1aO\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.seqserve.tfserving.TensorProto:\x02\x38\x01\"J\n\x15GetModelStatusRequest\x12\x31\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\"\xe8\x01\n\x12ModelVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12;\n\x05state\x18\x02 \x01(\x0e\x32,.seqserve.tfserving.ModelVersionStatus.State\x12/\n\x06status\x18\x03 \x01(\x0b\x32\x1f.seqserve.tfserving.StatusProto\"S\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05START\x10\n\x12\x0b\n\x07LOADING\x10\x14\x12\r\n\tAVAILABLE\x10\x1e\x12\r\n\tUNLOADING\x10(\x12\x07\n\x03\x45ND\x10\x32\"8\n\x0bStatusProto\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x15\n\rerror_message\x18\x02 \x01(\t\"^\n\x16GetModelStatusResponse\x12\x44\n\x14model_version_status\x18\x01 \x03(\x0b\x32&.seqserve.tfserving.ModelVersionStatus*o\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\r\n\tDT_DOUBLE\x10\x02\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\r\n\tDT_STRING\x10\x07\x12\x0c\n\x08\x44T_INT64\x10\t\x12\x0b\n\x07\x44T_BOOL\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n seqserve/tfserving/predict.proto\x12\x12seqserve.tfserving\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/wrappers.proto\"t\n\x10TensorShapeProto\x12\x35\n\x03\x64im\x18\x02 \x03(\x0b\x32(.seqserve.tfserving.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a\x13\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\"\xff\x01\n\x0bTensorProto\x12+\n\x05\x64type\x18\x01 \x01(\x0e\x32\x1c.seqserve.tfserving.DataType\x12:\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32$.seqserve.tfserving.TensorShapeProto\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x03(\x02\x12\x12\n\ndouble_val\x18\x06 \x03(\x01\x12\x0f\n\x07int_val\x18\x07 \x03(\x05\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x11\n\tint64_val\x18\n \x03(\x03\x12\x10\n\x08\x62ool_val\x18\x0b \x03(\x08\"\x8c\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07version\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xea\x01\n\x0ePredictRequest\x12\x31\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\x12>\n\x06inputs\x18\x02 \x03(\x0b\x32..seqserve.tfserving.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aN\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.seqserve.tfserving.TensorProto:\x02\x38\x01\"\xd8\x01\n\x0fPredictResponse\x12\x41\n\x07outputs\x18\x01 \x03(\x0b\x32\x30.seqserve.tfserving.PredictResponse.OutputsEntry\x12\x31\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\x1aO\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.seqserve.tfserving.TensorProto:\x02\x38\x01\"d\n\x17GetModelMetadataRequest\x12\x31\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\x12\x16\n\x0emetadata_field\x18\x02 \x03(\t\"\xe2\x01\n\x18GetModelMetadataResponse\x12\x31\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\x12L\n\x08metadata\x18\x02 \x03(\x0b\x32:.seqserve.tfserving.GetModelMetadataResponse.MetadataEntry\x1a\x45\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"\xb6\x01\n\x0fSignatureDefMap\x12L\n\rsignature_def\x18\x01 \x03(\x0b\x32\x35.seqserve.tfserving.SignatureDefMap.SignatureDefEntry\x1aU\n\x11SignatureDefEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .seqserve.tfserving.SignatureDef:\x02\x38\x01\"\xc0\x02\n\x0cSignatureDef\x12<\n\x06inputs\x18\x01 \x03(\x0b\x32,.seqserve.tfserving.SignatureDef.InputsEntry\x12>\n\x07outputs\x18\x02 \x03(\x0b\x32-.seqserve.tfserving.SignatureDef.OutputsEntry\x12\x13\n\x0bmethod_name\x18\x03 \x01(\t\x1aM\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.seqserve.tfserving.TensorInfo:\x02\x38\x01\x1aN\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.seqserve.tfserving.TensorInfo:\x02\x38\x01\"\x83\x01\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05\x64type\x18\x02 \x01(\x0e\x32\x1c.seqserve.tfserving.DataType\x12:\n\x0ctensor_shape\x18\x03 \x01(\x0b\x32$.seqserve.tfserving.TensorShapeProto\"J\n\x15GetModelStatusRequest\x12\x31\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1d.seqserve.tfserving.ModelSpec\"\xe8\x01\n\x12ModelVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12;\n\x05state\x18\x02 \x01(\x0e\x32,.seqserve.tfserving.ModelVersionStatus.State\x12/\n\x06status\x18\x03 \x01(\x0b\x32\x1f.seqserve.tfserving.StatusProto\"S\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05START\x10\n\x12\x0b\n\x07LOADING\x10\x14\x12\r\n\tAVAILABLE\x10\x1e\x12\r\n\tUNLOADING\x10(\x12\x07\n\x03\x45ND\x10\x32\"8\n\x0bStatusProto\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x15\n\rerror_message\x18\x02 \x01(\t\"^\n\x16GetModelStatusResponse\x12\x44\n\x14model_version_status\x18\x01 \x03(\x0b\x32&.seqserve.tfserving.ModelVersionStatus*o\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\r\n\tDT_DOUBLE\x10\x02\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\r\n\tDT_STRING\x10\x07\x12\x0c\n\x08\x44T_INT64\x10\t\x12\x0b\n\x07\x44T_BOOL\x10\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +37,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1528
-  _globals['_DATATYPE']._serialized_end=1639
-  _globals['_TENSORSHAPEPROTO']._serialized_start=88
-  _globals['_TENSORSHAPEPROTO']._serialized_end=204
-  _globals['_TENSORSHAPEPROTO_DIM']._serialized_start=185
-  _globals['_TENSORSHAPEPROTO_DIM']._serialized_end=204
-  _globals['_TENSORPROTO']._serialized_start=207
-  _globals['_TENSORPROTO']._serialized_end=462
-  _globals['_MODELSPEC']._serialized_start=465
-  _globals['_MODELSPEC']._serialized_end=605
-  _globals['_PREDICTREQUEST']._serialized_start=608
-  _globals['_PREDICTREQUEST']._serialized_end=842
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=764
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=842
-  _globals['_PREDICTRESPONSE']._serialized_start=845
-  _globals['_PREDICTRESPONSE']._serialized_end=1061
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=982
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=1061
-  _globals['_GETMODELSTATUSREQUEST']._serialized_start=1063
-  _globals['_GETMODELSTATUSREQUEST']._serialized_end=1137
-  _globals['_MODELVERSIONSTATUS']._serialized_start=1140
-  _globals['_MODELVERSIONSTATUS']._serialized_end=1372
-  _globals['_MODELVERSIONSTATUS_STATE']._serialized_start=1289
-  _globals['_MODELVERSIONSTATUS_STATE']._serialized_end=1372
-  _globals['_STATUSPROTO']._serialized_start=1374
-  _globals['_STATUSPROTO']._serialized_end=1430
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=1432
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=1526
+  _globals['_GETMODELMETADATARESPONSE_METADATAENTRY']._loaded_options = None
+  _globals['_GETMODELMETADATARESPONSE_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_SIGNATUREDEFMAP_SIGNATUREDEFENTRY']._loaded_options = None
+  _globals['_SIGNATUREDEFMAP_SIGNATUREDEFENTRY']._serialized_options = b'8\001'
+  _globals['_SIGNATUREDEF_INPUTSENTRY']._loaded_options = None
+  _globals['_SIGNATUREDEF_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_SIGNATUREDEF_OUTPUTSENTRY']._loaded_options = None
+  _globals['_SIGNATUREDEF_OUTPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_DATATYPE']._serialized_start=2528
+  _globals['_DATATYPE']._serialized_end=2639
+  _globals['_TENSORSHAPEPROTO']._serialized_start=115
+  _globals['_TENSORSHAPEPROTO']._serialized_end=231
+  _globals['_TENSORSHAPEPROTO_DIM']._serialized_start=212
+  _globals['_TENSORSHAPEPROTO_DIM']._serialized_end=231
+  _globals['_TENSORPROTO']._serialized_start=234
+  _globals['_TENSORPROTO']._serialized_end=489
+  _globals['_MODELSPEC']._serialized_start=492
+  _globals['_MODELSPEC']._serialized_end=632
+  _globals['_PREDICTREQUEST']._serialized_start=635
+  _globals['_PREDICTREQUEST']._serialized_end=869
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=791
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=869
+  _globals['_PREDICTRESPONSE']._serialized_start=872
+  _globals['_PREDICTRESPONSE']._serialized_end=1088
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=1009
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=1088
+  _globals['_GETMODELMETADATAREQUEST']._serialized_start=1090
+  _globals['_GETMODELMETADATAREQUEST']._serialized_end=1190
+  _globals['_GETMODELMETADATARESPONSE']._serialized_start=1193
+  _globals['_GETMODELMETADATARESPONSE']._serialized_end=1419
+  _globals['_GETMODELMETADATARESPONSE_METADATAENTRY']._serialized_start=1350
+  _globals['_GETMODELMETADATARESPONSE_METADATAENTRY']._serialized_end=1419
+  _globals['_SIGNATUREDEFMAP']._serialized_start=1422
+  _globals['_SIGNATUREDEFMAP']._serialized_end=1604
+  _globals['_SIGNATUREDEFMAP_SIGNATUREDEFENTRY']._serialized_start=1519
+  _globals['_SIGNATUREDEFMAP_SIGNATUREDEFENTRY']._serialized_end=1604
+  _globals['_SIGNATUREDEF']._serialized_start=1607
+  _globals['_SIGNATUREDEF']._serialized_end=1927
+  _globals['_SIGNATUREDEF_INPUTSENTRY']._serialized_start=1770
+  _globals['_SIGNATUREDEF_INPUTSENTRY']._serialized_end=1847
+  _globals['_SIGNATUREDEF_OUTPUTSENTRY']._serialized_start=1849
+  _globals['_SIGNATUREDEF_OUTPUTSENTRY']._serialized_end=1927
+  _globals['_TENSORINFO']._serialized_start=1930
+  _globals['_TENSORINFO']._serialized_end=2061
+  _globals['_GETMODELSTATUSREQUEST']._serialized_start=2063
+  _globals['_GETMODELSTATUSREQUEST']._serialized_end=2137
+  _globals['_MODELVERSIONSTATUS']._serialized_start=2140
+  _globals['_MODELVERSIONSTATUS']._serialized_end=2372
+  _globals['_MODELVERSIONSTATUS_STATE']._serialized_start=2289
+  _globals['_MODELVERSIONSTATUS_STATE']._serialized_end=2372
+  _globals['_STATUSPROTO']._serialized_start=2374
+  _globals['_STATUSPROTO']._serialized_end=2430
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=2432
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=2526
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,6 @@
 """What every vocabulary can do, and the words that its pieces belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,7 +55,7 @@ class Vocabulary(Protocol):
             ValueError: an id is outside the vocabulary.
         """
 
-    def known_places(self, text: str) -> set[int]:
+    def known_places(self, text: str) -> Set[int]:
         """Return the places of the text's characters that reach the model, in pieces which it knows.
 
         Raises:

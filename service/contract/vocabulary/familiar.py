@@ -31,17 +31,28 @@ def letters_per_piece(vocabulary: Vocabulary, text: str) -> float | None:
     A known language comes in long pieces, another one in the same letters is spelled. Longer words have four
     letters or more and no digit; None where the text has none of them.
     """
-    words = [word for word in text.split() if _is_telling_word(word)]
-    if not words:
-        return None
-    return sum(map(_letters, words)) / max(1, len(vocabulary.encode(" ".join(words))))
+    words, letters = _longer_words(text)
+    return letters / max(1, len(vocabulary.encode(" ".join(words)))) if words else None
 
 
-def _is_telling_word(word: str) -> bool:
-    if word.isalpha():
-        return len(word) >= LEAST_LETTERS
-    return _letters(word) >= LEAST_LETTERS and not any(map(str.isdigit, word))
+def is_spelled(vocabulary: Vocabulary, text: str, pieces: int, least: float) -> bool:
+    """Tell whether the text's longer words have fewer letters a piece than `least`.
+
+    Args:
+        pieces: how many the whole text has; its longer words have no more of them.
+    """
+    words, letters = _longer_words(text)
+    if not words or letters >= least * pieces:
+        return False
+    return letters < least * max(1, len(vocabulary.encode(" ".join(words))))
 
 
-def _letters(word: str) -> int:
-    return len(word) if word.isalpha() else sum(map(str.isalpha, word))
+def _longer_words(text: str) -> tuple[list[str], int]:
+    """Return the words that tell a language, and how many letters they have together."""
+    words, letters = [], 0
+    for word in text.split():
+        own = len(word) if word.isalpha() else sum(map(str.isalpha, word))
+        if own >= LEAST_LETTERS and (own == len(word) or not any(map(str.isdigit, word))):
+            words.append(word)
+            letters += own
+    return words, letters

@@ -1,7 +1,7 @@
 """The pieces of a SentencePiece model: Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +11,9 @@ from seqserve.service.contract.manifest import SpecialIds, Tokens
 from seqserve.service.contract.vocabulary.base import Words, check_ids, closing_ids, group, well_formed
 from seqserve.service.contract.wire import fields
 from seqserve.service.errors import ManifestInvalid
+
+LENGTHS = 512
+"""Of so many lengths the places of a text's characters are kept: most texts are known, and short."""
 
 
 class SentencePieces:
@@ -99,11 +102,11 @@ class SentencePieces:
         following, kept = iter(owners), set(plain)
         return text, Words(words, tuple(next(following) if i in kept else -1 for i in ids))
 
-    def known_places(self, text: str) -> set[int]:
+    def known_places(self, text: str) -> Set[int]:
         """Return the places of the text's characters in pieces that have an id of their own."""
         text, unknown = well_formed(text), self._processor.unk_id()
         if unknown not in self._ids(text):
-            return set(range(len(text)))
+            return _places(len(text))
         mapping = self._processor.encode(text, out_type="offset_mapping")
         pieces = zip(mapping["ids"], mapping["offsets"], strict=True)
         return {place for i, (begin, end) in pieces if i != unknown for place in range(begin, end)}
@@ -121,6 +124,11 @@ class SentencePieces:
         plain = [int(i) for i in ids if i not in self._silent]
         check_ids(plain, self._size)
         return plain
+
+
+@lru_cache(LENGTHS)
+def _places(length: int) -> frozenset[int]:
+    return frozenset(range(length))
 
 
 def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:

@@ -49,7 +49,7 @@ def _network(manifest: dict[str, Any], values: list[tf.Variable], pieces: int) -
     network = Translator(
         pieces, model["embedding"], model["units"], model["dropout"], special_ids, model["cell"]
     )
-    for variable, value in zip(network.variables, values, strict=True):
+    for variable, value in zip(network.variables, values[: len(network.variables)], strict=True):
         variable.assign(value)
     return network
 

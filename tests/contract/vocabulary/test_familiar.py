@@ -1,10 +1,12 @@
 """How well a vocabulary knows a text."""
 
 import pytest
+from hypothesis import given, strategies as st
 
 from seqserve.service.contract.manifest import Tokens
-from seqserve.service.contract.vocabulary.familiar import letters_per_piece, unknown_share
+from seqserve.service.contract.vocabulary.familiar import is_spelled, letters_per_piece, unknown_share
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
+from tests.contract.vocabulary.drawn import TEXT
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +43,10 @@ def test_letters_are_counted_by_piece_in_longer_words(known: SentencePieces) -> 
         ("fast dogs 12th fast!", "fast dogs fast!", 12),
     ):
         assert letters_per_piece(known, text) == letters / len(known.encode(words))
+
+
+@given(text=TEXT | st.lists(st.sampled_from(("dogs", "fast", "run", "zzzz", "dogs7"))).map(" ".join))
+def test_a_text_is_spelled_below_so_many_letters_a_piece(known: SentencePieces, text: str) -> None:
+    letters, pieces = letters_per_piece(known, text), len(known.encode(text))
+    for least in (0.5, 1.0, 2.0, 4.0):
+        assert is_spelled(known, text, pieces, least) is (letters is not None and letters < least)

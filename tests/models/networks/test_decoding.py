@@ -14,10 +14,20 @@ import pytest
 import tensorflow as tf
 from hypothesis import assume, given, settings, strategies as st
 
-from seqserve.models.networks import decoding
-from seqserve.models.networks.decoding import Bounds, Decoded, Sampler, beam, greedy, sample, uniforms
+from seqserve.models.networks import dropping
+from seqserve.models.networks.decoding import (
+    Bounds,
+    Decoded,
+    Sampler,
+    beam,
+    beamless,
+    for_beams,
+    greedy,
+    sample,
+    uniforms,
+)
+from seqserve.models.networks.folded import Folded
 from seqserve.models.networks.translation import Translator
-from seqserve.models.recipes.translation import advance_of
 from seqserve.service.contract.manifest import SpecialIds
 
 SPECIAL = SpecialIds()
@@ -49,7 +59,7 @@ class TableModel:
 
     def decode(self, kind: str, starts: list[int], limits: list[int], penalty: float, **how: Any) -> Decoded:
         """Decode rows that start from different states."""
-        drop_at = how.get("drop_at", decoding.DROP_AT)
+        drop_at = how.get("drop_at", dropping.DROP_AT)
         rows = len(starts)
         sampler = Sampler(
             np.full(rows, how.get("temperature", 1.0), np.float32),
@@ -58,7 +68,7 @@ class TableModel:
         )
         bounds = Bounds(np.array(limits, np.int32), np.full(rows, penalty, np.float32))
         inputs = (self.table, np.array(starts, np.int32)[:, None], bounds, sampler, np.int32(how.get("k", 1)))
-        with patch.object(decoding, "DROP_AT", drop_at):
+        with patch.object(dropping, "DROP_AT", drop_at):
             return Decoded(*(np.asarray(x) for x in compiled(kind, drop_at)(*inputs)))
 
 
@@ -87,12 +97,12 @@ def compiled(kind: str, drop_at: float) -> Any:
         return advance
 
     def run(table: tf.Tensor, past: tf.Tensor, bounds: Bounds, sampler: Sampler, k: tf.Tensor) -> Decoded:
-        state, memory = {"past": past, "doubled": 3 * past}, past
+        advance, state = beamless(advance_by(table)), {"past": past, "doubled": 3 * past}
         if kind == "beam":
-            return beam(advance_by(table), state, memory, bounds, SPECIAL, k)
+            return beam(advance, state, for_beams(past, k), bounds, SPECIAL, k)
         if kind == "sample":
-            return sample(advance_by(table), state, memory, bounds, SPECIAL, sampler, LONGEST)
-        return greedy(advance_by(table), state, memory, bounds, SPECIAL)
+            return sample(advance, state, for_beams(past, 1), bounds, SPECIAL, sampler, LONGEST)
+        return greedy(advance, state, for_beams(past, 1), bounds, SPECIAL)
 
     bounds = Bounds(open_spec("int32", None), open_spec("float32", None))
     sampler = Sampler(open_spec("float32", None), open_spec("int32", None), open_spec("int64", None))
@@ -183,13 +193,14 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
     rng = np.random.default_rng(5)
     for variable in network.trainable_variables:  # as made, all pieces would be about as likely
         variable.assign(rng.normal(size=variable.shape) * 0.7)
+    folded = Folded(network)
     sources, limits, penalty, k = [[5, 6, 7, 3], [9, 3]], [7, 5], 0.6, 4
     padded = tf.constant([[5, 6, 7, 3], [9, 3, 0, 0]])
 
     def searched(source_ids: tf.Tensor, bounds: Bounds, k: tf.Tensor) -> tuple[Decoded, Decoded]:
-        advance, (state, memory) = advance_of(network), network.encode(source_ids)
-        once = greedy(advance, state, memory, bounds, SPECIAL)
-        return once, beam(advance, state, memory, bounds, SPECIAL, k)
+        state, memory = folded.encode(source_ids)
+        once = greedy(folded.advance, state, memory, bounds, SPECIAL)
+        return once, beam(folded.advance, state, memory, bounds, SPECIAL, k)
 
     specs = Bounds(open_spec("int32", None), open_spec("float32", None))
     texts = open_spec("int32", None, None)
@@ -218,7 +229,7 @@ def test_dropping_finished_rows_changes_nothing(limits: list[int], k: int, penal
         how = {"k": k, "seeds": starts, "temperature": 0.8}
         never, usual, once = (
             model.decode(kind, starts, limits, penalty, drop_at=share, **how)
-            for share in (1.0, decoding.DROP_AT, 0.01)
+            for share in (1.0, dropping.DROP_AT, 0.01)
         )
         # steps in another order have the same sum, but for the last bit, which hangs on a row's place
         assume((np.abs(np.diff(never.scores)) > 1e-5).all())
@@ -249,8 +260,8 @@ def test_finished_rows_cost_nothing(k: int | None) -> None:
     def run(starts: tf.Tensor, limits: tf.Tensor, k_beams: tf.Tensor) -> Decoded:
         bounds = Bounds(limits, tf.zeros_like(starts, tf.float32))
         if k is None:
-            return greedy(advance, starts, (), bounds, SPECIAL)
-        return beam(advance, starts, (), bounds, SPECIAL, k_beams)
+            return greedy(beamless(advance), starts, (), bounds, SPECIAL)
+        return beam(beamless(advance), starts, (), bounds, SPECIAL, k_beams)
 
     rows = open_spec("int32", None)
     traced = tf.function(run, input_signature=(rows, rows, open_spec("int32")))

@@ -1,0 +1,206 @@
+"""A trained `Translator` as it is served: the same equations, what is known before a step folded away.
+
+What a piece alone decides, its embedding's products with the kernels, is a table. What the source alone
+decides, its products with the decoder's kernels, is worked out once a row, since the mean of products is the
+product of the mean. Products that share an input are one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seqserve.models.networks.attention import NEVER
+from seqserve.models.networks.largest import GROUP
+from seqserve.models.networks.translation import Translator
+
+Array = np.ndarray
+Parts = Sequence[tf.Tensor]
+FOREVER = 1e9
+"""A gate's input at which it is wholly open."""
+
+
+class Memory(NamedTuple):
+    """The encoded source, constant while a row is decoded."""
+
+    keys: tf.Tensor  # (batch, 1, source, units)
+    values: tf.Tensor  # (batch, source, gates + embedding): their products with the decoder's kernels
+    mask: tf.Tensor  # float32 (batch, 1, source): 0 where a step is real, else `NEVER`
+
+
+class State(NamedTuple):
+    """The decoder's state, and its product with all kernels that read it."""
+
+    cell: tuple[tf.Tensor, ...]  # each (batch, [beam,] units)
+    products: tf.Tensor  # (batch, [beam,] gates + units): for the gates, and the attention's query
+
+
+class Gates(NamedTuple):
+    """A recurrent cell whose inputs' and state's products with its kernels are given.
+
+    Args:
+        states: tensors of the state, each as wide as a gate.
+        idle: each gate's input where there is no piece: a state of zeros then stays as it is.
+        parts: gates that `advance` is given together.
+        advance: (inputs' products, state's products, state) -> state; the products by parts.
+    """
+
+    states: int
+    idle: tuple[float, ...]
+    parts: tuple[int, ...]
+    advance: Callable[[Parts, Parts, Parts], tuple[tf.Tensor, ...]]
+
+
+def _gru(inputs: Parts, products: Parts, state: Parts) -> tuple[tf.Tensor, ...]:
+    """Advance a GRU, the reset gate after the product (Cho et al., 2014, as Keras and cuDNN have it)."""
+    update, reset = tf.split(tf.sigmoid(inputs[0] + products[0]), 2, axis=-1)
+    new = tf.tanh(inputs[1] + reset * products[1])
+    return (new + update * (state[0] - new),)
+
+
+def _lstm(inputs: Parts, products: Parts, state: Parts) -> tuple[tf.Tensor, ...]:
+    """Advance an LSTM (Hochreiter and Schmidhuber, 1997, with the forget gate of Gers et al., 2000)."""
+    doors, new, out = (both[0] + both[1] for both in zip(inputs, products, strict=True))
+    enter, forget = tf.split(tf.sigmoid(doors), 2, axis=-1)
+    memory = forget * state[1] + enter * tf.tanh(new)
+    return tf.sigmoid(out) * tf.tanh(memory), memory
+
+
+CELLS = {
+    "gru": Gates(1, (FOREVER, 0.0, 0.0), (2, 1), _gru),
+    "lstm": Gates(2, (-FOREVER, FOREVER, 0.0, 0.0), (2, 1, 1), _lstm),
+}
+
+
+class Folded(tf.Module):
+    """`encode` and `advance` of a trained network, as the loops of `networks.decoding` take them.
+
+    Its weights are those that the network has now; training it further does not change them.
+    """
+
+    def __init__(self, network: Translator) -> None:
+        super().__init__()
+        self._gates, self._units = CELLS[str(network.config["cell"])], network.units
+        self._special_ids = network.special_ids
+        with tf.init_scope():
+            self._fold_encoder(network)
+            self._fold_decoder(network)
+
+    def _fold_encoder(self, network: Translator) -> None:
+        pieces = network.embedding.embeddings.numpy()  # (pieces, embedding)
+        cells = [layer.cell for layer in (network.encoder.forward_layer, network.encoder.backward_layer)]
+        idle = np.repeat(np.array(self._gates.idle, np.float32), self._units)  # (gates)
+        tables = []
+        for cell in cells:
+            tables.append(pieces @ cell.kernel.numpy() + _input_bias(cell))
+            tables[-1][self._special_ids.pad] = idle
+        self._source = _kept("source", np.concatenate(tables))  # (2 * pieces, gates)
+        self._recurrent = _kept("recurrent", np.stack([cell.recurrent_kernel.numpy() for cell in cells]))
+        biases = [_recurrent_bias(cell)[None] for cell in cells]
+        self._recurrent_bias = _kept("recurrent_bias", np.stack(biases))  # (2, 1, gates)
+
+    def _fold_decoder(self, network: Translator) -> None:
+        units, pieces = self._units, network.embedding.embeddings.numpy()
+        width = pieces.shape[1]
+        kernel, readout = network.cell.kernel.numpy(), network.readout.kernel.numpy()
+        of_hidden, of_context, of_piece = np.split(readout, [units, 3 * units])
+        table = pieces @ np.concatenate([kernel[:width], of_piece], axis=1)  # (pieces, gates + embedding)
+        table += np.concatenate([_input_bias(network.cell), network.readout.bias.numpy()])
+        self._target = _kept("target", table)
+        of_values = np.concatenate([kernel[width:], of_context], axis=1)
+        self._values = _kept("values", of_values)  # (2 * units, gates + embedding)
+        self._keys = _kept("keys", network.attention.W2.kernel.numpy())  # (2 * units, units)
+        self._keys_bias = _kept("keys_bias", network.attention.W2.bias.numpy())
+        of_state = [network.cell.recurrent_kernel.numpy(), network.attention.W1.kernel.numpy(), of_hidden]
+        self._state = _kept("state", np.concatenate(of_state, axis=1))  # (units, gates + units + embedding)
+        bias = np.zeros(self._state.shape[1], np.float32)
+        bias[: len(self._gates.idle) * units] = _recurrent_bias(network.cell)
+        self._state_bias = _kept("state_bias", bias)
+        self._compare = _kept("compare", network.attention.V.kernel.numpy()[:, 0])  # (units)
+        self._bridge = _kept("bridge", network.bridge.kernel.numpy())
+        self._bridge_bias = _kept("bridge_bias", network.bridge.bias.numpy())
+        gap = -len(pieces) % GROUP  # whole groups, for `largest` to find
+        self._output = _kept("output", np.pad(pieces.T, [(0, 0), (0, gap)]))  # (embedding, pieces + gap)
+        bias = np.pad(network.bias.numpy(), (0, gap), constant_values=-math.inf)
+        for never in (self._special_ids.pad, self._special_ids.start):  # no pieces of a text
+            bias[never] = -math.inf
+        self._output_bias = _kept("output_bias", bias)
+
+    def encode(self, source_ids: tf.Tensor) -> tuple[State, Memory]:
+        """Return the first state and the memory of source ids (batch, source)."""
+        values, backward = self._encoded(source_ids)  # (batch, source, 2 * units), (batch, units)
+        keys = tf.tensordot(values, self._keys, 1) + self._keys_bias
+        mask = tf.where(source_ids == self._special_ids.pad, NEVER, 0.0)  # (batch, source)
+        memory = Memory(keys[:, None], tf.tensordot(values, self._values, 1), mask[:, None])
+        bridged = tf.tanh(tf.matmul(backward, self._bridge) + self._bridge_bias)
+        cell = tuple(tf.split(bridged, self._gates.states, axis=-1))
+        return State(cell, self._products(cell[0])[0]), memory
+
+    def _encoded(self, source_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Run the encoder's two directions in one loop; the backward one's last state comes second."""
+        length, gates = tf.shape(source_ids)[1], self._gates
+        ids = tf.transpose(source_ids)  # (source, batch)
+        both = tf.stack([ids, tf.reverse(ids, [0]) + self._source.shape[0] // 2], axis=1)
+        inputs = tf.gather(self._source, both)  # (source, 2, batch, gates)
+        zeros = tf.zeros([2, tf.shape(source_ids)[0], self._units])
+
+        def step(at: tf.Tensor, state: Any, read: Any) -> tuple[tf.Tensor, Any, Any]:
+            products = tf.matmul(state[0], self._recurrent) + self._recurrent_bias
+            new = gates.advance(self._gated(tf.gather(inputs, at)), self._gated(products), state)
+            forward, backward = tf.unstack(new[0])
+            return at + 1, new, (read[0].write(at, forward), read[1].write(length - 1 - at, backward))
+
+        read = tuple(tf.TensorArray(tf.float32, length, element_shape=[None, self._units]) for _ in range(2))
+        first = (tf.constant(0), (zeros,) * gates.states, read)
+        _, (last, *_), read = tf.while_loop(lambda at, *_: at < length, step, first, parallel_iterations=1)
+        hidden = tf.concat([array.stack() for array in read], axis=-1)  # (source, batch, 2 * units)
+        return tf.transpose(hidden, (1, 0, 2)), last[1]
+
+    def _products(self, hidden: tf.Tensor) -> Parts:
+        """Return states' products, (rows, gates + units), and their part of the readout."""
+        products = tf.nn.bias_add(tf.matmul(hidden, self._state), self._state_bias)
+        width = (len(self._gates.idle) + 1) * self._units
+        return tf.split(products, [width, products.shape[-1] - width], axis=-1)
+
+    def _gated(self, values: tf.Tensor) -> Parts:
+        """Return the gates of (…, gates) by parts."""
+        return tf.split(values, [part * self._units for part in self._gates.parts], axis=-1)
+
+    def _parts(self, values: tf.Tensor) -> tuple[Parts, tf.Tensor]:
+        """Return the gates of (…, gates + rest) by parts, and the rest."""
+        widths = [part * self._units for part in self._gates.parts]
+        *parts, rest = tf.split(values, [*widths, values.shape[-1] - sum(widths)], axis=-1)
+        return parts, rest
+
+    def advance(self, ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
+        """Advance every hypothesis by a piece, as `decoding.Advance` says: its beams share a row's memory."""
+        recurrent, query = self._parts(state.products)  # (batch, beam, …)
+        compared = tf.tanh(tf.expand_dims(query, 2) + memory.keys)  # (batch, beam, source, units)
+        scores = tf.reduce_sum(compared * self._compare, axis=-1) + memory.mask  # (batch, beam, source)
+        attention = tf.nn.softmax(scores)
+        inputs = tf.matmul(attention, memory.values) + tf.gather(self._target, ids)
+        gates, outer = self._parts(inputs)
+        cell = self._gates.advance(gates, recurrent, state.cell)
+        products, of_hidden = self._products(tf.reshape(cell[0], [-1, self._units]))
+        readout = tf.tanh(tf.reshape(outer, tf.shape(of_hidden)) + of_hidden)  # (batch * beam, embedding)
+        logits = tf.nn.bias_add(tf.matmul(readout, self._output), self._output_bias)
+        products = tf.reshape(products, tf.concat([tf.shape(ids), [products.shape[-1]]], axis=0))
+        return logits, State(cell, products), attention
+
+
+def _kept(name: str, value: Array) -> tf.Variable:
+    return tf.Variable(value.astype(np.float32), trainable=False, name=f"folded_{name}")
+
+
+def _input_bias(cell: Any) -> Array:
+    """Return what a cell adds to its inputs' products, (gates)."""
+    bias: Array = cell.bias.numpy()
+    return bias[0] if bias.ndim == 2 else bias
+
+
+def _recurrent_bias(cell: Any) -> Array:
+    """Return what a cell adds to its state's products, (gates)."""
+    bias: Array = cell.bias.numpy()
+    return bias[1] if bias.ndim == 2 else np.zeros_like(bias)

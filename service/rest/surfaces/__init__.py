@@ -1,0 +1,1 @@
+"""Other protocols over HTTP, a folder each: routes, bodies, their form of an error. `app.py` joins them."""
