@@ -35,6 +35,23 @@ from seqserve.service.errors.base import (
     json_pointer as json_pointer,
     without_frames as without_frames,
 )
+from seqserve.service.errors.sessions import (
+    EventConflict as EventConflict,
+    EventGap as EventGap,
+    SessionExpired as SessionExpired,
+    SessionNotFound as SessionNotFound,
+    SessionsUnavailable as SessionsUnavailable,
+    StepUnsupported as StepUnsupported,
+)
+from seqserve.service.errors.versions import (
+    BackendBatchingOn as BackendBatchingOn,
+    FileChanged as FileChanged,
+    GoldenFailed as GoldenFailed,
+    ManifestInvalid as ManifestInvalid,
+    ManifestMissing as ManifestMissing,
+    TaskDiffers as TaskDiffers,
+    UnsafeOp as UnsafeOp,
+)
 
 OK = "OK"
 """The code of a call that was answered."""
@@ -299,45 +316,6 @@ class PadCollision(InvalidArgument):
     reason = "PAD_COLLISION"
 
 
-# --- both doors: sessions ------------------------------------------------------------------------
-
-
-class SessionNotFound(NotFound):
-    """There is no such session of this caller; one that was deleted, or not used for too long, is none."""
-
-    reason = "SESSION_NOT_FOUND"
-
-
-class SessionExpired(FailedPrecondition):
-    """The session's model version is gone, and the session cannot move to another one."""
-
-    reason = "SESSION_EXPIRED"
-
-
-class StepUnsupported(FailedPrecondition):
-    """The model cannot be taken from event to event, so that it has no sessions; the message says why."""
-
-    reason = "STEP_UNSUPPORTED"
-
-
-class EventGap(Aborted):
-    """The first event's number is beyond the session's next one; those between are missing."""
-
-    reason = "EVENT_GAP"
-
-
-class EventConflict(Aborted):
-    """The session has other events at these numbers."""
-
-    reason = "EVENT_CONFLICT"
-
-
-class SessionsUnavailable(Unavailable):
-    """The store of sessions cannot be reached; an append may be sent again, with the same number."""
-
-    reason = "SESSIONS_UNAVAILABLE"
-
-
 # --- both doors: the service --------------------------------------------------------------------
 
 
@@ -389,51 +367,6 @@ class Unexpected(Internal):
     """A fault of the service itself; the log has it under the request's id."""
 
     reason = "UNEXPECTED"
-
-
-# --- both doors: why a version is refused -------------------------------------------------------
-
-
-class BackendBatchingOn(FailedPrecondition):
-    """The model server batches by itself; the gateway batches, so that must be off."""
-
-    reason = "BACKEND_BATCHING_ON"
-
-
-class GoldenFailed(FailedPrecondition):
-    """The version does not give the answers that were recorded when it was exported."""
-
-    reason = "GOLDEN_FAILED"
-
-
-class ManifestMissing(FailedPrecondition):
-    """The version carries no manifest."""
-
-    reason = "MANIFEST_MISSING"
-
-
-class ManifestInvalid(FailedPrecondition):
-    """The version's manifest breaks the contract; the message names the field."""
-
-    reason = "MANIFEST_INVALID"
-
-
-class FileChanged(FailedPrecondition):
-    """A file of the version is not the one that was exported; the message names it."""
-
-    reason = "FILE_CHANGED"
-
-
-class UnsafeOp(FailedPrecondition):
-    """The version's graph would reach for more than its own files; the message names node and operation."""
-
-    reason = "UNSAFE_OP"
-
-
-class TaskDiffers(FailedPrecondition):
-    """The version is for another task than the one that answers under its name; the message names both."""
-
-    reason = "TASK_DIFFERS"
 
 
 def leaves(root: type[SeqserveError] = SeqserveError) -> Iterator[type[SeqserveError]]:
