@@ -90,6 +90,13 @@ class EventsData(Section):
         return self
 
 
+class ShortlistModel(Section):
+    """What a row may write, as `networks.shortlist` says: so many common pieces, and partners of a piece."""
+
+    common: Annotated[int, Field(ge=128)] = 1024  # beams need twice as many as they are
+    partners: Width = 64
+
+
 class TranslationModel(Section):
     """Cells, widths and dropout of `networks.translation.Translator`, and the settings of its tokenizer."""
 
@@ -101,6 +108,7 @@ class TranslationModel(Section):
     embedding: Width = 256
     units: Width = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    shortlist: ShortlistModel | None = None  # none: every piece is a candidate
 
 
 class EventsModel(Section):

@@ -5,7 +5,7 @@ A translator is two functions, `encode` and `advance`; the loops of `networks.de
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +25,7 @@ from seqserve.models.networks.decoding import (
     greedy,
     sample,
 )
+from seqserve.models.networks.shortlist import Candidates
 from seqserve.service.contract.manifest import (
     Decode,
     Limits,
@@ -36,6 +37,7 @@ from seqserve.service.contract.manifest import (
     Tokens,
 )
 from seqserve.service.contract.padding import Array
+from seqserve.service.contract.shortlist import Shortlist
 
 SOURCE = "source_ids"
 Kind = Literal["greedy", "beam", "sample"]
@@ -54,6 +56,8 @@ class Searches:
         special: of the target.
         has_attention: `advance` returns weights over the source; else what it returns is no output.
         shares_memory: `advance` takes the memory as `encode` returns it; else once more for each beam.
+        candidates: what each row may write, of its source ids; None: every piece. With it `within` is given.
+        within: returns what advances over the candidates alone, whose places are its ids, and its memory.
     """
 
     encode: Encode
@@ -61,6 +65,8 @@ class Searches:
     special: SpecialIds
     has_attention: bool = True
     shares_memory: bool = True
+    candidates: Callable[[tf.Tensor], Candidates] | None = None
+    within: Callable[[Candidates, Memory], tuple[Advance, Memory]] | None = None
 
     def functions(self, kinds: Sequence[Kind]) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         """Return the functions of the signatures, from the source and `INPUTS` to `OUTPUTS`, by name."""
@@ -75,8 +81,8 @@ class Searches:
     ) -> dict[str, tf.Tensor]:
         """Take the best piece at every step."""
         bounds = Bounds(max_length, length_penalty)
-        decoded = greedy(self.advance, *self._encoded(source_ids, 1), bounds, self.special)
-        return self._answer(decoded, alignment)
+        begun = self._begun(source_ids, 1)
+        return self._answer(greedy(*begun.parts, bounds, self.special), begun, alignment)
 
     def beam(
         self,
@@ -88,8 +94,8 @@ class Searches:
     ) -> dict[str, tf.Tensor]:
         """Search with several hypotheses."""
         bounds = Bounds(max_length, length_penalty)
-        encoded = self._encoded(source_ids, beam_size)
-        return self._answer(beam(self.advance, *encoded, bounds, self.special, beam_size), alignment)
+        begun = self._begun(source_ids, beam_size)
+        return self._answer(beam(*begun.parts, bounds, self.special, beam_size), begun, alignment)
 
     def sample(
         self,
@@ -102,18 +108,24 @@ class Searches:
         alignment: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Draw every piece."""
-        state, memory = self._encoded(source_ids, 1)
+        begun = self._begun(source_ids, 1)
         bounds, sampler = Bounds(max_length, length_penalty), Sampler(temperature, top_k, seed)
-        drawn = sample(self.advance, state, memory, bounds, self.special, sampler, LONGEST_OUTPUT)
-        return self._answer(drawn, alignment)
+        drawn = sample(*begun.parts, bounds, self.special, sampler, LONGEST_OUTPUT)
+        return self._answer(drawn, begun, alignment)
 
-    def _encoded(self, source_ids: tf.Tensor, beam_size: tf.Tensor | int) -> tuple[State, Memory]:
+    def _begun(self, source_ids: tf.Tensor, beam_size: tf.Tensor | int) -> "_Begun":
         state, memory = self.encode(source_ids)
-        return state, memory if self.shares_memory else for_beams(memory, beam_size)
+        memory = memory if self.shares_memory else for_beams(memory, beam_size)
+        if self.candidates is None or self.within is None:
+            return _Begun((self.advance, state, memory))
+        candidates = self.candidates(source_ids)
+        advance, memory = self.within(candidates, memory)
+        return _Begun((advance, state, memory), candidates.pieces)
 
-    def _answer(self, decoded: Decoded, alignment: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    def _answer(self, decoded: Decoded, begun: "_Begun", alignment: tf.Tensor | None) -> dict[str, tf.Tensor]:
         """Return the outputs; the attention itself has steps only where one of the rows asks for it."""
-        answer = {"ids": decoded.ids, "lengths": decoded.lengths, "scores": decoded.scores}
+        ids = decoded.ids if begun.pieces is None else tf.gather(begun.pieces, decoded.ids)
+        answer = {"ids": ids, "lengths": decoded.lengths, "scores": decoded.scores}
         if not self.has_attention or alignment is None:
             return answer
         shown = tf.where(tf.reduce_any(alignment), tf.shape(decoded.ids)[2], 0)
@@ -125,6 +137,13 @@ class Searches:
         }
 
 
+class _Begun(NamedTuple):
+    """What a loop takes of a translator, and the piece that each of its ids stands for; None: itself."""
+
+    parts: tuple[Advance, State, Memory]
+    pieces: tf.Tensor | None = None  # int32 (ids)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the manifest of a translator says, beyond its signatures.
@@ -132,6 +151,7 @@ class Plan:
     Args:
         source: the text that goes in.
         pieces: how many ids the target has.
+        shortlist: how many candidates rows have, where they have not all pieces.
         most_beams: what is offered; fewer where the target has few pieces; 1: no beam search.
         output_length: the default of the longest output, in pieces.
     """
@@ -144,6 +164,7 @@ class Plan:
     most_beams: int = 8
     longest_output: int = LONGEST_OUTPUT
     has_attention: bool = True
+    shortlist: Shortlist | None = None
 
     @property
     def max_beams(self) -> int:
@@ -169,6 +190,7 @@ class Plan:
             default_length=self.output_length,
             max_length=self.longest_output,
             special_ids=self.special,
+            shortlist=self.shortlist,
             **own,
         )
         text = {SOURCE: input_tensor(self.source, self.source.special_ids.pad)}

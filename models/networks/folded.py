@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.networks.attention import NEVER
+from seqserve.models.networks.decoding import Advance
 from seqserve.models.networks.largest import GROUP
+from seqserve.models.networks.shortlist import Candidates
 from seqserve.models.networks.translation import Translator
 
 Array = np.ndarray
@@ -123,6 +125,7 @@ class Folded(tf.Module):
         self._bridge_bias = _kept("bridge_bias", network.bridge.bias.numpy())
         gap = -len(pieces) % GROUP  # whole groups, for `largest` to find
         self._output = _kept("output", np.pad(pieces.T, [(0, 0), (0, gap)]))  # (embedding, pieces + gap)
+        self._readable = _kept("readable", pieces)  # (pieces, embedding)
         bias = np.pad(network.bias.numpy(), (0, gap), constant_values=-math.inf)
         for never in (self._special_ids.pad, self._special_ids.start):  # no pieces of a text
             bias[never] = -math.inf
@@ -176,6 +179,27 @@ class Folded(tf.Module):
 
     def advance(self, ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
         """Advance every hypothesis by a piece, as `decoding.Advance` says: its beams share a row's memory."""
+        readout, state, attention = self._step(ids, state, memory)
+        logits = tf.nn.bias_add(tf.matmul(readout, self._output), self._output_bias)
+        return logits, state, attention
+
+    def within(self, candidates: Candidates, memory: Memory) -> tuple[Advance, tuple[Memory, tf.Tensor]]:
+        """Return the same over candidates alone, whose places are its ids, and the memory that it takes."""
+        pieces = candidates.pieces
+        output = tf.transpose(tf.gather(self._readable, pieces))  # (embedding, columns)
+        bias = tf.where(candidates.allowed, tf.gather(self._output_bias, pieces), -math.inf)
+
+        def advance(ids: tf.Tensor, state: State, memory: Any) -> tuple[tf.Tensor, State, tf.Tensor]:
+            own, bias = memory
+            readout, state, attention = self._step(tf.gather(pieces, ids), state, own)
+            logits = tf.matmul(readout, output)  # (batch * beam, columns)
+            by_row = tf.reshape(logits, tf.concat([tf.shape(ids), [-1]], axis=0))
+            return tf.reshape(by_row + bias, tf.shape(logits)), state, attention
+
+        return advance, (memory, bias[:, None])
+
+    def _step(self, ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
+        """Advance by a piece; returns what the next one is scored by, (batch * beam, embedding), first."""
         recurrent, query = self._parts(state.products)  # (batch, beam, …)
         compared = tf.tanh(tf.expand_dims(query, 2) + memory.keys)  # (batch, beam, source, units)
         scores = tf.reduce_sum(compared * self._compare, axis=-1) + memory.mask  # (batch, beam, source)
@@ -185,9 +209,8 @@ class Folded(tf.Module):
         cell = self._gates.advance(gates, recurrent, state.cell)
         products, of_hidden = self._products(tf.reshape(cell[0], [-1, self._units]))
         readout = tf.tanh(tf.reshape(outer, tf.shape(of_hidden)) + of_hidden)  # (batch * beam, embedding)
-        logits = tf.nn.bias_add(tf.matmul(readout, self._output), self._output_bias)
         products = tf.reshape(products, tf.concat([tf.shape(ids), [products.shape[-1]]], axis=0))
-        return logits, State(cell, products), attention
+        return readout, State(cell, products), attention
 
 
 def _kept(name: str, value: Array) -> tf.Variable:

@@ -12,18 +12,21 @@ from rich.console import Console
 
 from seqserve.models.config import ConfigInvalid, TranslationConfig, TranslationData
 from seqserve.models.data.batches import pad_right
+from seqserve.models.data.partners import commonest, partners
 from seqserve.models.data.phrases import Split, phrase_pairs
 from seqserve.models.data.segmentations import Segmentations
 from seqserve.models.data.texts import Pair, read_pairs
 from seqserve.models.data.tokenizer import train_tokenizer
 from seqserve.models.draft import Draft
 from seqserve.models.manifest import Identity
+from seqserve.models.networks import shortlist
 from seqserve.models.networks.folded import Folded
 from seqserve.models.networks.translation import SmoothedCrossEntropy, Translator
 from seqserve.models.recipes.profile import length_percentiles
 from seqserve.models.train import Batch, Rows, Task, schedule
 from seqserve.models.translator import Plan, Searches, clear_rows
 from seqserve.service.contract.manifest import Languages, SpecialIds, Tokens
+from seqserve.service.contract.shortlist import Shortlist
 from seqserve.service.contract.vocabulary.base import Vocabulary
 from seqserve.service.contract.vocabulary.familiar import letters_per_piece
 from seqserve.service.contract.vocabulary.pieces import SentencePieces
@@ -114,7 +117,7 @@ class TranslationRecipe:
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""
-        serving = self._config.serving
+        serving, how = self._config.serving, self._config.model.shortlist
         plan = Plan(
             source=TOKENS,
             special=SPECIAL,
@@ -122,15 +125,30 @@ class TranslationRecipe:
             text_characters=serving.text_characters,
             output_length=serving.output_length,
             most_beams=serving.max_beams,
+            shortlist=None if how is None else Shortlist(**how.model_dump()),
         )
-        folded = Folded(self._network)
-        searches = Searches(folded.encode, folded.advance, SPECIAL)
+        folded, listed = Folded(self._network), self._shortlist()
+        searches = Searches(
+            folded.encode,
+            folded.advance,
+            SPECIAL,
+            candidates=listed and listed.candidates,
+            within=folded.within,
+        )
         functions = searches.functions(plan.kinds)
         identity = Identity(self._config.name, version, serving.buckets, card, self._profile)
         languages = Languages(source=self._config.data.source, target=self._config.data.target)
         manifest = plan.manifest(identity, languages=languages)
         texts = [pair.source for pair in self._clearest(searches, plan)]
         return Draft(self._network, functions, manifest, {TOKENIZER: self._tokenizer}, plan.requests(texts))
+
+    def _shortlist(self) -> shortlist.Shortlist | None:
+        """Find the candidates in the training texts, where the configuration asks for it."""
+        how, pieces = self._config.model.shortlist, self._codec.size
+        if how is None:
+            return None
+        likely = partners(self._rows, pieces, how.partners, SPECIAL.pad)
+        return shortlist.Shortlist(likely, commonest(self._rows, pieces, how.common), SPECIAL, pieces)
 
     def _build(self) -> Translator:
         model, training = self._config.model, self._config.training

@@ -36,6 +36,7 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("thresholds", "quantiles"), (0, 1)),
     "max_beams": (1, 1000),
     **dict.fromkeys(("default_length", "max_length", "text_pieces"), _LENGTH),
+    **dict.fromkeys(("common", "partners"), _LENGTH),
     **dict.fromkeys(("sequence_steps", "sequence_least", "buckets"), _LENGTH),
     "text_characters": (1, 100_000_000),
     **dict.fromkeys(("cpu", "gpu"), (0, 0.1)),

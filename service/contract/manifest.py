@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_serializer, model_v
 
 from seqserve.service.contract.consistency import check_consistency
 from seqserve.service.contract.part import Part
+from seqserve.service.contract.shortlist import Shortlist
 from seqserve.service.contract.texts import Text, TextHead
 
 FILE_NAME = "manifest.json"
@@ -262,6 +263,7 @@ class Decode(Part):
     max_length: Positive | None = None
     tokenizer: str | None = None
     special_ids: SpecialIds = SpecialIds()  # the target's; absent without a tokenizer: those of the text
+    shortlist: Shortlist | None = None  # none: every piece is a candidate
 
     @model_validator(mode="after")
     def _check(self) -> "Decode":

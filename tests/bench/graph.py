@@ -68,6 +68,16 @@ class Graph:
                 done += len(batch)
         return done / (time.process_time() - began)
 
+    def union(self, batches: Sequence[Sequence[Row]]) -> float | None:
+        """Return how many pieces a batch works on, on average; None where it works on all."""
+        names = [f"shortlist_{part}/Read/ReadVariableOp" for part in ("partners", "always")]
+        if names[0] not in {op.name for op in self._session.graph.get_operations()}:
+            return None
+        partners, always = self._session.run([f"{name}:0" for name in names])
+        common = np.flatnonzero(always)
+        ids = [np.concatenate([row.inputs[SOURCE] for row in batch]) for batch in batches]
+        return float(np.mean([len(np.union1d(partners[each], common)) for each in ids]))
+
     def step_ops(self, rows: Sequence[Row]) -> Counter[str]:
         """Return how often a step runs each kind of op."""
         short, long = (self._traced(rows, steps) for steps in (1, 1 + STEPS))
@@ -135,6 +145,9 @@ def main(
             typer.echo(f"  {name}: {json.dumps(dict(counter.most_common()))}")
         for size in SIZES:
             took = compared(graphs, size, turns)
+            union = graphs["new"].union(batches_of(graphs["new"].rows, size))
+            if union is not None:
+                typer.echo(f"{beams} beams, {size} rows: {union:.0f} pieces in the batch's union")
             ratios = took.ratios("new", "old")
             typer.echo(
                 f"{beams} beams, {size} rows: {took.median('new'):.0f} rows/s, {took.median('old'):.0f} "

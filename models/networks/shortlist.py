@@ -1,0 +1,62 @@
+"""A lexical shortlist: the pieces that a row's output may have, by the pieces of its source.
+
+Source: Jean et al., 2015, https://arxiv.org/abs/1412.2007, §3.2; Junczys-Dowmunt et al., 2018,
+https://aclanthology.org/P18-4020.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seqserve.models.networks.largest import GROUP
+from seqserve.service.contract.manifest import SpecialIds
+
+Array = np.ndarray
+
+
+class Candidates(NamedTuple):
+    """What the rows of a batch may write."""
+
+    pieces: tf.Tensor  # int32 (columns): the union, ascending, the special ids first; then pads
+    allowed: tf.Tensor  # bool (batch, columns): what each row may write itself
+
+
+class Shortlist(tf.Module):
+    """The commonest pieces and the likeliest partners of each source piece.
+
+    A row's candidates depend on that row alone; the batch works on their union.
+
+    Args:
+        partners: int32 (source pieces, partners), target pieces.
+        common: int32 (common), target pieces.
+        special: of the target. Every id up to the largest of them is in each union at its own place, so that
+            a loop need not translate them.
+        pieces: how many the target has.
+    """
+
+    def __init__(self, partners: Array, common: Array, special: SpecialIds, pieces: int) -> None:
+        super().__init__()
+        partners = partners.copy()
+        partners[special.pad] = special.pad  # a row's padding has none
+        always = np.zeros(pieces, np.bool_)
+        always[common] = always[: 1 + max(number or 0 for _, number in special)] = True
+        self._pieces, self._pad = pieces, special.pad
+        with tf.init_scope():
+            self._partners = tf.Variable(partners, trainable=False, name="shortlist_partners")
+            self._always = tf.Variable(always, trainable=False, name="shortlist_always")
+
+    def candidates(self, source_ids: tf.Tensor) -> Candidates:
+        """Return the candidates of source ids, int32 (batch, source)."""
+        rows = tf.shape(source_ids)[0]
+        partners = tf.reshape(tf.gather(self._partners, source_ids), [rows, -1])  # (batch, source * partners)
+        row = tf.broadcast_to(tf.range(rows)[:, None], tf.shape(partners))
+        places = tf.reshape(row * self._pieces + partners, [-1, 1])
+        found = tf.tensor_scatter_nd_update(
+            tf.zeros([rows * self._pieces], tf.bool), places, tf.ones([tf.shape(places)[0]], tf.bool)
+        )
+        allowed = tf.logical_or(tf.reshape(found, [rows, self._pieces]), self._always)  # (batch, pieces)
+        union = tf.cast(tf.where(tf.reduce_any(allowed, axis=0))[:, 0], tf.int32)
+        gap = -tf.size(union) % GROUP  # whole groups, for `largest` to find
+        union = tf.pad(union, [[0, gap]], constant_values=self._pad)
+        return Candidates(union, tf.gather(allowed, union, axis=1))
