@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import weakref
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from seqserve.service.core.turns import Turnstile
 from seqserve.service.rest.exchange import HIGH_WATER
 from seqserve.service.rest.shared import MOST_BEGUN
-from tests.rest.wire import GET, OFFER, chunked, house, in_uvloop, post, reason
+from tests.rest.wire import GET, OFFER, chunked, house, in_uvloop, post, reason, resident
 
 # --- clients as they are --------------------------------------------------------------------------
 
@@ -395,9 +394,3 @@ async def test_what_a_refused_caller_sent_is_freed_at_once() -> None:
             assert [ref() for ref in kept] == [None, None]
         finally:
             gc.enable()
-
-
-def resident() -> int:
-    """Return the bytes of memory that this process has in use."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

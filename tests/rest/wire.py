@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -218,3 +219,9 @@ def reason(answer: Answer) -> str:
     assert answer.json["status"] == answer.status
     assert answer.json["request_id"] == answer.headers["x-request-id"] != ""
     return str(answer.json["reason"])
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has in use."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
