@@ -49,6 +49,7 @@ async def test_translations(
             source_ids=tf.constant([[*pieces.encode(text), 3]]),
             max_length=tf.constant([24]),
             length_penalty=tf.constant([1.0]),
+            alignment=tf.constant([False]),
         )
         ids = out["ids"].numpy()[0, 0, : int(out["lengths"][0, 0])].tolist()
         assert given["text"] == pieces.decode([i for i in ids if i != 3])

@@ -225,9 +225,10 @@ class TranslatePlan(NamedTuple):
             return None if matrix is None else Attention(np.add.reduce(matrix), None, matrix)
         coverage = _finite(outputs[COVERAGE][beam, :length], (length,))
         places = _finite(outputs[ATTENDED][beam, :steps], (steps,))
-        if places.min() < 0 or places.max() >= length:
+        if places.min() < 0 or places.max() >= outputs[COVERAGE].shape[-1]:
             raise ValueError("attended places are outside the source")
-        return Attention(coverage, places, matrix)
+        # a model that does not mask its padding may look there
+        return Attention(coverage, np.minimum(places, length - 1), matrix)
 
     def _hypothesis(self, encoded: Encoded, ids: list[int], attention: Attention | None) -> "_Hypothesis":
         if attention is None or self.target.special_ids.unknown not in ids:

@@ -96,7 +96,7 @@ def test_the_matrix_is_asked_for_by_alignment_alone(
         {"coverage": np.ones((1, 1))},
         {"coverage": np.ones((0, WIDTH))},
         {"attended": np.array([[0]])},
-        {"attended": np.full((1, WIDTH), WIDTH - 1)},
+        {"attended": np.full((1, WIDTH), WIDTH)},
         {"attended": np.full((1, WIDTH), -1)},
     ],
 )
@@ -106,6 +106,13 @@ def test_what_breaks_the_manifest_is_the_models_fault(
     ids = text_codec.encode("two dogs")
     with pytest.raises(errors.BackendFailed):
         decoded(codec, "two dogs", {**attending(ids, [0] * len(ids)), **changes})
+
+
+def test_a_model_may_look_at_padding(codec: TranslateCodec, text_codec: SentencePieces) -> None:
+    """`check` finds such a model; one that was exported all the same answers, as if it looked at the end."""
+    ids = text_codec.encode("two dogs")
+    at_padding, at_the_end = (attending(ids, [place] * len(ids)) for place in (WIDTH - 1, len(ids) - 1))
+    assert decoded(codec, "two dogs", at_padding) == decoded(codec, "two dogs", at_the_end)
 
 
 @pytest.mark.parametrize("outputs", [("coverage",), ("attended",), ()])

@@ -39,10 +39,12 @@ def is_spelled(vocabulary: Vocabulary, text: str, pieces: int, least: float) -> 
     """Tell whether the text's longer words have fewer letters a piece than `least`.
 
     Args:
-        pieces: how many the whole text has; its longer words have no more of them.
+        pieces: how many the whole text has. Its longer words have no more of them, where only spaces part its
+            words and nothing in it is written otherwise before it is cut into pieces.
     """
     words, letters = _longer_words(text)
-    if not words or letters >= least * pieces:
+    is_plain = text.isprintable() and unicodedata.is_normalized("NFKC", text)
+    if not words or (is_plain and letters >= least * pieces):
         return False
     return letters < least * max(1, len(vocabulary.encode(" ".join(words))))
 

@@ -87,8 +87,13 @@ class Translation(Model):
         return {self._source: np.array([*self._pieces.encode(item), self._end], np.int32)}
 
     def batch(self, rows: list[Row]) -> Row:
-        length = np.full(len(rows), self.manifest["decode"]["default_length"], np.int32)
-        return {**super().batch(rows), "max_length": length, "length_penalty": np.ones(len(rows), np.float32)}
+        options = {
+            "max_length": np.full(len(rows), self.manifest["decode"]["default_length"], np.int32),
+            "length_penalty": np.ones(len(rows), np.float32),
+            "alignment": np.zeros(len(rows), bool),
+        }
+        # a version of an older release has no `alignment`
+        return super().batch(rows) | {name: options[name] for name in options.keys() & self._inputs.keys()}
 
     def decode(self, outputs: Row) -> list[str]:
         best = zip(outputs["ids"][:, 0], outputs["lengths"][:, 0], strict=True)
