@@ -35,7 +35,7 @@ TOKENIZER = "tokenizer.model"
 SPECIAL = SpecialIds()
 TOKENS = Tokens(tokenizer=TOKENIZER, special_ids=SPECIAL)
 PHRASE_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-TRAINING_PHRASES = 45_000
+TRAINING_PHRASES = 38_000
 HELD_OUT_PHRASES = 1_500
 CANDIDATES = 24
 """Texts to choose examples from."""
