@@ -1,7 +1,7 @@
 """What keys, limits and the access log cost a request: `python -m tests.bench.edge`.
 
-The REST door over a backend that costs nothing, all on and all off by turns, in one process. Its processor
-time counts, with the thread's that writes the logs.
+The REST door over a backend that costs nothing, all on and all off by turns, in one process on one core, as
+in `tests.bench`. Its processor time counts, with the thread's that writes the logs.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ from seqserve.service.main import make_limits
 from seqserve.service.metrics import Metrics
 from seqserve.service.rest.app import create_app
 from seqserve.service.settings import Settings
+from tests.bench.processes import cores, on_core
 from tests.core.fakes import BUDGET, FakeBackend, as_files, sequence_manifest, totals
 
 TURNS, REQUESTS, QUIET = 40, 200, 8
@@ -106,7 +107,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder) / "keys"
         key_file.add(keys, Line(name="ann", sha256=digest_of(key), scopes=("*:*",)))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runners = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        with on_core(cores().server), runners as runner:
             off, on = (sorted(times)[:QUIET] for times in runner.run(measured(keys, key)))
     more = [(b - a) * 1e3 for a, b in zip(off, on, strict=True)]
     print(
