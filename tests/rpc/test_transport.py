@@ -66,7 +66,7 @@ async def test_metadata_is_taken_up_to_the_limit_and_refused_beyond(start: Any) 
 async def test_thousands_of_calls_at_once_are_answered(start: Any) -> None:
     """By default grpc cancels some of what waits to be taken in, past a thousand."""
     world = await start()
-    async with asyncio.timeout(20), Caller(world.port) as caller:
+    async with asyncio.timeout(60), Caller(world.port) as caller:
         streams = [caller.begin(GET) for _ in range(1300)]
         for stream in streams:
             caller.send(stream, b"\x0a\x04echo")
