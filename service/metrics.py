@@ -112,8 +112,10 @@ class Metrics:
         self.turned_away = self._counter(
             "turned_away", "Calls and connections refused before a route or method.", ("transport", "reason")
         )
-
         self.rest_connections = self._gauge("rest_connections", "Open REST connections.", ()).labels()
+        self._add_sessions()
+
+    def _add_sessions(self) -> None:
         self.sessions = self._gauge("sessions", "Sessions in this process's memory.", ()).labels()
         self.session_bytes = self._gauge("session_bytes", "Bytes that they take.", ()).labels()
         self.sessions_dropped = self._counter(

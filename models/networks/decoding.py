@@ -258,8 +258,7 @@ def beam(
     most, penalty = bounds.max_length[:, None], bounds.length_penalty[:, None]  # (batch, 1)
     shape = tf.stack([tf.shape(most)[0], beam_size])
     none, zeros = tf.fill(shape, -INFINITY), tf.zeros(shape, tf.int32)  # (batch, beam)
-    # one live hypothesis a row, the empty one: the other beams would only repeat it
-    total = tf.where(tf.range(beam_size) == 0, 0.0, none)
+    total = tf.where(tf.range(beam_size) == 0, 0.0, none)  # the others would only repeat the empty one
     finished, pointers = until_finished(
         step_on,
         most,
