@@ -39,6 +39,15 @@ from tests.tfserving.reload import ModelServer, config_file
 
 TEXT = "Tuesday, November 24, 2026"
 SHOP: dict[str, Any] = {"event": ["visit", "search"], "minutes": [0, 1.5]}
+HOURS = {"hours": [[1.5, -3.0, 101.0], [0.5, -2.0, 90.0]]}
+WAVE = {"signal": [[0.1, 8.0], [0.9, 6.5], [0.7, 3.0]]}
+ORDER = {
+    "event": ["visit", "pay", "visit"],
+    "load": [[1.0, 2.0], [0.5, -1.0], [3.0, 1.0]],
+    "region": "north",
+    "customer": [31.0, 4.5],
+}
+STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
 
 
 class FaultyBackend:

@@ -19,8 +19,12 @@ from seqserve.service.edge.keys import new_key
 from seqserve.service.errors import leaves
 from seqserve.v1 import translation_pb2_grpc
 from tests.doors import (
+    HOURS,
+    ORDER,
     SHOP,
+    STAMPS,
     TEXT,
+    WAVE,
     Both,
     Row,
     append,
@@ -41,17 +45,8 @@ from tests.doors import (
 from tests.edge.fakes import key_line
 from tests.tfserving.reload import ModelServer
 
-HOURS = {"hours": [[1.5, -3.0, 101.0], [0.5, -2.0, 90.0]]}
-WAVE = {"signal": [[0.1, 8.0], [0.9, 6.5], [0.7, 3.0]]}
 DATES = ["Feb 15, 1983", "June 9, 2031"]
 PAUSES = {"minutes": [0, 0.5, 12]}
-STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
-ORDER = {
-    "event": ["visit", "pay", "visit"],
-    "load": [[1.0, 2.0], [0.5, -1.0], [3.0, 1.0]],
-    "region": "north",
-    "customer": [31.0, 4.5],
-}
 KEY, NARROW = new_key(), new_key()
 """Of one who may do everything, and of one who may only translate with en-de."""
 ROWS = [

@@ -17,8 +17,12 @@ from seqserve.service.core.golden import first_difference
 from seqserve.service.edge.key_file import add
 from seqserve.service.edge.keys import new_key
 from tests.doors import (
+    HOURS,
+    ORDER,
     SHOP,
+    STAMPS,
     TEXT,
+    WAVE,
     Both,
     Row,
     both_doors,
@@ -37,15 +41,6 @@ from tests.edge.fakes import key_line
 from tests.surfaces.named import Values, arrays, by_row, columns, expected
 
 KEY, NARROW = new_key(), new_key()
-HOURS = {"hours": [[1.5, -3.0, 101.0], [0.5, -2.0, 90.0]]}
-WAVE = {"signal": [[0.1, 8.0], [0.9, 6.5], [0.7, 3.0]]}
-ORDER = {
-    "event": ["visit", "pay", "visit"],
-    "load": [[1.0, 2.0], [0.5, -1.0], [3.0, 1.0]],
-    "region": "north",
-    "customer": [31.0, 4.5],
-}
-STAMPS = {"timestamps": ["2026-05-01T09:30:00+02:00", "2026-05-01T07:31:30.5Z"]}
 ROWS = [
     translate(),
     translate(texts=[TEXT, "9:05 AM", "twelve"]),
@@ -156,6 +151,12 @@ def infer_place(row: Row) -> str:
     return f"/v2/models/{row.model}{version}/infer"
 
 
+def described(name: str, array: np.ndarray) -> dict[str, Any]:
+    """Return what the protocol says of a tensor beside its contents."""
+    datatype = "BYTES" if array.dtype == object else "FP64"
+    return {"name": name, "shape": list(array.shape), "datatype": datatype}
+
+
 async def openinference_json(both: Both, row: Row) -> Answer:
     """All in JSON; null is NaN."""
     given = None if row.label is not None else arrays(row)
@@ -163,9 +164,7 @@ async def openinference_json(both: Both, row: Row) -> Answer:
         return None
     inputs = [
         {
-            "name": name,
-            "shape": list(array.shape),
-            "datatype": "BYTES" if array.dtype == object else "FP64",
+            **described(name, array),
             "data": array.tolist() if array.dtype == object else json.loads(orjson.dumps(array.tolist())),
         }
         for name, array in given.items()
@@ -210,12 +209,7 @@ async def openinference_binary(both: Both, row: Row) -> Answer:
     if given is None:
         return None
     inputs = [
-        {
-            "name": name,
-            "shape": list(array.shape),
-            "datatype": "BYTES" if array.dtype == object else "FP64",
-            "parameters": {"binary_data_size": len(raw(array))},
-        }
+        {**described(name, array), "parameters": {"binary_data_size": len(raw(array))}}
         for name, array in given.items()
     ]
     head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
