@@ -208,12 +208,7 @@ class _Pointers(NamedTuple):
 
 
 def beam(
-    advance: Advance,
-    state: State,
-    memory: Memory,
-    bounds: Bounds,
-    special: SpecialIds,
-    beam_size: tf.Tensor,
+    advance: Advance, state: State, memory: Memory, bounds: Bounds, special: SpecialIds, beam_size: tf.Tensor
 ) -> Decoded:
     """Search with `beam_size` live hypotheses, and return as many finished ones, best first.
 
