@@ -110,17 +110,22 @@ async def read_asked(task: Task, request: Request, bounds: Bounds, became: Calla
 
 
 async def read_parts(
-    request: Request, members: Sequence[str], bounds: Bounds, became: Callable[[int], None]
+    request: Request,
+    members: Sequence[str],
+    bounds: Bounds,
+    became: Callable[[int], None],
+    kinds: Sequence[str] | None = (JSON,),
 ) -> Parts:
     """Read a body's JSON.
 
     Args:
         members: those that may be the list of items; the first that is there is.
+        kinds: see `read_body`.
 
     Raises:
         UnsupportedMediaType, BodyTooLarge, TooManyItems, MalformedJson: see `read_asked`.
     """
-    return await parts_of(await read_body(request, bounds.data, became), members, bounds)
+    return await parts_of(await read_body(request, bounds.data, became, kinds), members, bounds)
 
 
 async def parts_of(data: bytes, members: Sequence[str], bounds: Bounds) -> Parts:
@@ -176,18 +181,19 @@ def has_body(request: Request) -> bool:
 
 
 async def read_body(
-    request: Request, limit: int, became: Callable[[int], None], kinds: Sequence[str] = (JSON,)
+    request: Request, limit: int, became: Callable[[int], None], kinds: Sequence[str] | None = (JSON,)
 ) -> bytes:
     """Read a body, decompressed.
 
     Args:
-        kinds: the Content-Types that are wanted, the usual one first; empty: none.
+        kinds: the Content-Types that are wanted, the usual one first; None: whatever it is.
 
     Raises:
         UnsupportedMediaType, BodyTooLarge: see `read_asked`.
     """
     headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
-    _check_type(headers.get(b"content-type", ""), kinds)
+    if kinds is not None:
+        check_type(headers.get(b"content-type", ""), kinds)
     name = coding(headers[b"content-encoding"]) if b"content-encoding" in headers else None
     declared = headers.get(b"content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
@@ -231,7 +237,8 @@ def media_type(given: str) -> str:
     return given.partition(";")[0].strip().lower()
 
 
-def _check_type(given: str, kinds: Sequence[str]) -> None:
+def check_type(given: str, kinds: Sequence[str] = (JSON,)) -> None:
+    """Raise UnsupportedMediaType where a Content-Type is none that is wanted, or is not in UTF-8."""
     if media_type(given) not in kinds:
         raise errors.UnsupportedMediaType(f"Content-Type is {given[:60]!r}; {kinds[0]} is wanted")
     charset = CHARSET.search(given)

@@ -173,3 +173,14 @@ async def test_bodies_are_told_apart_at_any_size(both: Both) -> None:
     assert plain[0]["text"] == named[0]["text"]
     bare = (await both.rest.post(TEXT_PATH, json={"inputs": [TEXT]})).json()["outputs"]
     assert bare["text"] == [plain[0]["text"]]
+
+
+@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "text/plain"])
+async def test_no_content_type_is_asked_for_but_of_our_own_body(both: Both, kind: str | None) -> None:
+    """The server looks at none: its pages call it by `curl -d`, which names a form's."""
+    headers = {} if kind is None else {"Content-Type": kind}
+    theirs = await both.rest.post(TEXT_PATH, content=b'{"instances": ["two"]}', headers=headers)
+    assert theirs.status_code == 200
+    for body in (b'{"sequences": []}', b"two=2"):
+        refused = await both.rest.post(SHOP_PATH, content=body, headers=headers)
+        assert (refused.status_code, refused.json()["reason"]) == (415, "UNSUPPORTED_MEDIA_TYPE")

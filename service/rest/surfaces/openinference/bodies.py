@@ -11,7 +11,7 @@ from starlette.requests import Request
 from seqserve.service import errors
 from seqserve.service.contract.items import Body
 from seqserve.service.core.turns import Turn
-from seqserve.service.rest.bodies import JSON, Parts, checked, loaded, parts_of, read_body
+from seqserve.service.rest.bodies import Parts, checked, loaded, parts_of, read_body
 from seqserve.service.rest.outline import Bounds
 from seqserve.service.surfaces.openinference import from_raw, from_values, refuse_unsupported
 from seqserve.service.surfaces.tensors import Rows
@@ -21,8 +21,6 @@ HEADER = "inference-header-content-length"
 """How many bytes the JSON has, where contents stand behind it (Triton's binary tensor data extension)."""
 SIZE, BINARY_ALL, BINARY = "binary_data_size", "binary_data_output", "binary_data"
 RAW = "application/octet-stream"
-KINDS = (JSON, RAW, "")
-"""Content-Types: clients name none of them, or any."""
 MOST_TENSORS = 1000
 MOST_AXES = 8
 Parameters = dict[str, bool | int | float | str]
@@ -90,7 +88,7 @@ async def read_question(request: Request, bounds: Bounds, became: Callable[[int]
         UnsupportedMediaType, BodyTooLarge, TooManyItems, MalformedJson: see `read_asked`.
         MalformedTensor, Unsupported: an input is at fault.
     """
-    data = await read_body(request, bounds.data, became, KINDS)
+    data = await read_body(request, bounds.data, became, kinds=None)  # clients name any, or none
     end = _end(request, len(data))
     parts = await parts_of(data[:end], (INPUTS,), bounds)
     table = dict(parts.table)

@@ -14,7 +14,7 @@ from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.tasks import SEQUENCE, TRANSLATION
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Answered, Asked, Call, Served, Task
-from seqserve.service.rest.bodies import JSON, Bodies, Parts, asked_of, read_parts
+from seqserve.service.rest.bodies import JSON, Bodies, Parts, asked_of, check_type, read_parts
 from seqserve.service.rest.edge import FORM
 from seqserve.service.rest.handlers import model_ref, written
 from seqserve.service.rest.outline import Bounds
@@ -59,8 +59,15 @@ async def predict(gateway: Gateway, bodies: Bodies, request: Request, call: Call
 async def _read(
     served: Served | None, request: Request, bounds: Bounds, became: Callable[[int], None]
 ) -> Question:
-    parts = await read_parts(request, (SEQUENCE.body_member, ROWS, COLUMNS), bounds, became)
+    """Read a body; TensorFlow Serving looks at no Content-Type, and its pages send a form's (`curl -d`)."""
+    given_type = request.headers.get("content-type", "")
+    try:
+        parts = await read_parts(request, (SEQUENCE.body_member, ROWS, COLUMNS), bounds, became, kinds=None)
+    except errors.MalformedJson:
+        check_type(given_type)
+        raise
     if parts.member not in (ROWS, COLUMNS):
+        check_type(given_type)
         return Question(SEQUENCE, await asked_of(parts, SEQUENCE, bounds), SEQUENCE.body_member)
     request.scope[FORM] = error_object
     member, table, task = parts.member, dict(parts.table), task_of(served)
