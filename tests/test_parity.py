@@ -5,6 +5,7 @@ failing backend, a refused version) put it into that state first.
 """
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ ELSEWHERE = {
     "MALFORMED_TENSOR": "tests/surfaces: tensors of other protocols",
     "UNSUPPORTED": "tests/surfaces: what other protocols have and the service does not",
     "REQUEST_TIMEOUT": "tests/rest/test_server.py, tests/rpc/test_transport.py: it takes its time",
-    "SESSION_EXPIRED": "tests/core/sessions: its version has gone",
+    "SESSION_EXPIRED": "test_a_session_whose_version_has_gone",
     "CANCELLED": "tests/core: nobody is there to hear it",
     "UNEXPECTED": "test_an_unexpected_fault_tells_nothing",
     "BACKEND_BATCHING_ON": "test_a_server_that_batches_is_found_out",
@@ -280,6 +281,22 @@ def test_the_table_has_every_reason() -> None:
     """A reason that is added to the tree must be shown at both doors, or stand here with its place."""
     shown = {row.reason for row in ROWS if row.reason} | REST_ALONE | GRPC_ALONE | set(ELSEWHERE)
     assert shown >= {kind.reason for kind in leaves()}
+
+
+async def test_a_session_whose_version_has_gone(root: Path, successor: Path, tmp_path: Path) -> None:
+    """One that asked for its version stays with it, and both doors tell when that goes."""
+    shop = tmp_path / "models/shop"
+    shutil.copytree(root / "shop/1", shop / "1")
+    async with both_doors(shop.parent) as both:
+        made = await both.rest.post("/v1/models/shop/versions/1/sessions")
+        session = made.json()["session"]["id"]
+        assert await disagreements([both], append(session=session)) == []
+        shutil.copytree(next((successor / "shop").iterdir()), shop / "2")
+        await both.started.catalog.refresh()
+        shutil.rmtree(shop / "1")
+        await both.started.catalog.refresh()
+        more = append("SESSION_EXPIRED", session=session, first_event=len(SHOP["event"]))
+        assert await disagreements([both], more) == []
 
 
 async def test_a_failed_request_points_at_every_item(refused_too: Path) -> None:
