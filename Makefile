@@ -6,18 +6,19 @@ FUZZ_VENV := build/fuzz-venv
 CLIENTS_VENV := build/clients-venv
 ROOT ?= build/models
 DEVICE ?= gpu
-PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
+PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
+    --no-emit-package seqserve-client
 
 .PHONY: setup serve demo test bench fuzz chaos lint proto lock compose-test gpu-smoke overview-picture
 
 setup: $(VENV)/.done  ## make .venv with everything pinned in requirements/dev.txt
 
-$(VENV)/.done: requirements/dev.txt pyproject.toml
+$(VENV)/.done: requirements/dev.txt pyproject.toml client/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	    { echo "seqserve needs Python 3.11 to 3.13; choose one by: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable ./client --editable .
 	touch $@
 
 # the peers of `make bench`, kept apart: the project depends on none of them

@@ -1,4 +1,4 @@
-"""The wheel, installed, in a folder where a user has a `models`, a `service` and a `proto` of their own."""
+"""The wheels, installed, in a folder where a user has a `models`, a `service` and a `proto` of their own."""
 
 import os
 import re
@@ -23,8 +23,9 @@ pytestmark = [
 ]
 REPOSITORY = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+CLIENT = tomllib.loads((REPOSITORY / "client" / "pyproject.toml").read_text())["project"]
 VERSION = PYPROJECT["project"]["version"]
-SOURCES = ("proto", "models", "service")  # and what lies beside them: as deploy/Dockerfile.* take them
+SOURCES = ("proto", "models", "service", "client")  # and the files below: as deploy/Dockerfile.* do
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 LAYERS = """
 from keras import layers
@@ -64,7 +65,7 @@ def pip(*arguments: str | Path) -> None:
 
 @dataclass(frozen=True)
 class Installed:
-    """A virtual environment that has the wheel."""
+    """A virtual environment that has the wheels."""
 
     folder: Path
 
@@ -79,11 +80,11 @@ class Installed:
         return self.folder / "bin" / "seqserve"
 
 
-def install(wheel: Path, folder: Path, packages: list[Path]) -> Installed:
-    """Install the wheel into a new virtual environment that sees these folders of packages as well."""
+def install(wheels: list[Path], folder: Path, packages: list[Path]) -> Installed:
+    """Install wheels into a new virtual environment that sees these folders of packages as well."""
     assert call(sys.executable, "-m", "venv", "--without-pip", folder).returncode == 0
     installed = Installed(folder)
-    pip("--python", installed.python, "install", "--no-deps", wheel)
+    pip("--python", installed.python, "install", "--no-deps", *wheels)
     # only now: pip would take the project, as it is installed for development, for an older wheel of it
     site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
     Path(site, "beside.pth").write_text("".join(f"{path}\n" for path in packages))
@@ -96,34 +97,33 @@ def packages_here() -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built from a copy, so that nothing of an earlier build gets in."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The service's wheel and the client's, from a copy, so that nothing of an earlier build gets in."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         no_bytecode = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=no_bytecode)
     for name in FILES:
         shutil.copy(REPOSITORY / name, source)
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source)
-    (built,) = out.glob("*.whl")
-    return built
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source / "client", source)
+    return sorted(out.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel with everything that it may need."""
-    return install(wheel, tmp_path_factory.mktemp("full") / "venv", packages_here())
+def installed(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheels with everything that they may need."""
+    return install(wheels, tmp_path_factory.mktemp("full") / "venv", packages_here())
 
 
 @pytest.fixture(scope="module")
-def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel without its extras."""
+def bare(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheels without the service's extras."""
     beside = tmp_path_factory.mktemp("packages")
     for package in (path for folder in packages_here() for path in folder.iterdir()):
         link = beside / package.name
         if not package.name.lower().startswith(EXTRA) and not link.exists():
             link.symlink_to(package)
-    return install(wheel, tmp_path_factory.mktemp("bare") / "venv", [beside])
+    return install(wheels, tmp_path_factory.mktemp("bare") / "venv", [beside])
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +147,24 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_seqserve_alone(wheel: Path) -> None:
+def test_the_wheels_hold_seqserve_alone_and_share_no_file(wheels: list[Path]) -> None:
     """No top-level name that a user may have; no __init__.py, so that another distribution may add to it."""
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names} == {"seqserve", f"seqserve-{VERSION}.dist-info"}
-    assert {"seqserve/service/main.py", "seqserve/models/configs/demo_events.toml"} <= set(names)
-    assert "seqserve/__init__.py" not in names
+    service, client = (set(zipfile.ZipFile(wheel).namelist()) for wheel in wheels)
+    for names, own in ((client, f"seqserve_client-{VERSION}"), (service, f"seqserve-{VERSION}")):
+        assert {name.partition("/")[0] for name in names} == {"seqserve", f"{own}.dist-info"}
+    assert {"seqserve/service/main.py", "seqserve/models/configs/demo_events.toml"} <= service
+    assert {"seqserve/v1/model_pb2.py", "seqserve/v1/model.proto", "seqserve/client/py.typed"} <= client
+    packages = {name.split("/")[1] for name in client if name.startswith("seqserve/")}
+    assert packages == {"client", "v1"}
+    assert "seqserve/__init__.py" not in client | service
+    assert client & service == set()
+
+
+def test_the_service_needs_the_client_of_its_own_version() -> None:
+    """Both are released together, for they share the messages."""
+    assert CLIENT["version"] == VERSION
+    needed = [need for need in PYPROJECT["project"]["dependencies"] if need.startswith("seqserve-client")]
+    assert needed == [f"seqserve-client=={VERSION}"]
 
 
 def test_every_command_comes_from_the_wheel(installed: Installed, users: Path) -> None:

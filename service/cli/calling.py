@@ -15,7 +15,7 @@ from rich.table import Table
 from seqserve.service.cli.show import console, failed
 
 if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
-    from seqserve.service.client import Access
+    from seqserve.client import Access
 
 app = typer.Typer(rich_markup_mode="rich")
 HTTPS = "https://"
@@ -117,7 +117,7 @@ def predict(
 
 
 def _call(grpc: bool, address: str | None, method: str, *arguments: Any) -> Any:
-    from seqserve.service.client import CallFailed, Client, GrpcClient, RestClient
+    from seqserve.client import CallFailed, Client, GrpcClient, RestClient
 
     place = address or (GRPC_ADDRESS if grpc else REST_ADDRESS)
     kind = GrpcClient if grpc else RestClient
@@ -134,8 +134,8 @@ def _call(grpc: bool, address: str | None, method: str, *arguments: Any) -> Any:
 
 def _access(tls: bool) -> "Access":
     """Return what the environment says of keys and certificates."""
+    from seqserve.client import Access
     from seqserve.service.caller import CallerSettings
-    from seqserve.service.client import Access
 
     given = CallerSettings.read()
     key = given.api_key
