@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 BENCH_VENV := build/bench-venv
 FUZZ_VENV := build/fuzz-venv
 CLIENTS_VENV := build/clients-venv
+PROTO_VENV := build/proto-venv
+OLDER_PROTOC = $(shell $(PYTHON) -c 'import sys; print("$(PROTO_VENV)/.done" * (sys.version_info < (3, 13)))')
 ROOT ?= build/models
 DEVICE ?= gpu
 PIN = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
@@ -35,7 +37,7 @@ serve: demo  ## serve them: REST on 8000, gRPC on 9000
 
 # As many test processes as cores; a module's tests stay in one, for they share fixtures. FAST=1: without lint and
 # without the tests that train or export a model or start a program.
-test: setup $(if $(FAST),,lint $(CLIENTS_VENV)/.done)  ## lint, types, import rules, then every test; FAST=1: the quick tests alone
+test: setup $(if $(FAST),,lint $(CLIENTS_VENV)/.done $(OLDER_PROTOC))  ## lint, types, import rules, then every test; FAST=1: the quick tests alone
 	$(BIN)/pytest --numprocesses $$(nproc) --dist loadscope --no-loadscope-reorder --durations 10 \
 	    $(if $(FAST),-m "not slow")
 
@@ -70,9 +72,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-proto: setup  ## generate the message code and stubs beside the .proto files
-	$(BIN)/python -m grpc_tools.protoc -I proto \
-	    -I "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+# an older protoc than ours, for the public messages: callers may have any protobuf from 4.25 (no wheels past 3.12)
+$(PROTO_VENV)/.done: requirements/proto.txt
+	$(PYTHON) -m venv --clear $(PROTO_VENV)
+	$(PROTO_VENV)/bin/pip install --quiet --only-binary :all: --require-hashes -r requirements/proto.txt
+	touch $@
+
+proto: setup $(PROTO_VENV)/.done  ## generate the message code and stubs beside the .proto files
+	$(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
+	    -I "$$($(PROTO_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	    --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/seqserve/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto \
 	    proto/seqserve/tfserving/*.proto proto/seqserve/openinference/*.proto
@@ -85,6 +93,7 @@ lock:  ## pin every dependency with its hashes, for Python 3.11 to 3.13 (needs u
 	    $(PIN) -o requirements/bench.txt requirements/bench.in -
 	$(PIN) -o requirements/fuzz.txt requirements/fuzz.in
 	$(PIN) -o requirements/clients.txt requirements/clients.in
+	$(PIN) -o requirements/proto.txt requirements/proto.in
 
 compose-test: setup  ## build the images and run docker-compose.yml on a Docker engine, from start to end
 	$(BIN)/python deploy/compose_test.py
