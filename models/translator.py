@@ -53,9 +53,10 @@ class Searches:
     """Greedy, beam search and sampling around one translator.
 
     Args:
-        special: of the target.
+        special: of the target; with candidates their places among those.
         has_attention: `advance` returns weights over the source; else what it returns is no output.
-        shares_memory: `advance` takes the memory as `encode` returns it; else once more for each beam.
+        shares_memory: `advance` takes the memory as `encode` or `within` returns it; else once more for each
+            beam.
         candidates: what each row may write, of its source ids; None: every piece. With it `within` is given.
         within: returns what advances over the candidates alone, whose places are its ids, and its memory.
     """
@@ -115,12 +116,13 @@ class Searches:
 
     def _begun(self, source_ids: tf.Tensor, beam_size: tf.Tensor | int) -> "_Begun":
         state, memory = self.encode(source_ids)
+        advance, pieces = self.advance, None
+        if self.candidates is not None and self.within is not None:
+            candidates = self.candidates(source_ids)
+            advance, memory = self.within(candidates, memory)
+            pieces = candidates.pieces
         memory = memory if self.shares_memory else for_beams(memory, beam_size)
-        if self.candidates is None or self.within is None:
-            return _Begun((self.advance, state, memory))
-        candidates = self.candidates(source_ids)
-        advance, memory = self.within(candidates, memory)
-        return _Begun((advance, state, memory), candidates.pieces)
+        return _Begun((advance, state, memory), pieces)
 
     def _answer(self, decoded: Decoded, begun: "_Begun", alignment: tf.Tensor | None) -> dict[str, tf.Tensor]:
         """Return the outputs; the attention itself has steps only where one of the rows asks for it."""

@@ -18,30 +18,36 @@ Array = np.ndarray
 class Candidates(NamedTuple):
     """What the rows of a batch may write."""
 
-    pieces: tf.Tensor  # int32 (columns): the union, ascending, the special ids first; then pads
+    pieces: tf.Tensor  # int32 (columns): the union, the special ids first; then pads, to fill a group
     allowed: tf.Tensor  # bool (batch, columns): what each row may write itself
 
 
 class Shortlist(tf.Module):
     """The commonest pieces and the likeliest partners of each source piece.
 
-    A row's candidates depend on that row alone; the batch works on their union.
+    A row's candidates depend on that row alone; the batch works on their union. `special` are the places that
+    the special ids have in each union: a loop over candidates takes those.
 
     Args:
         partners: int32 (source pieces, partners), target pieces.
         common: int32 (common), target pieces.
-        special: of the target. Every id up to the largest of them is in each union at its own place, so that
-            a loop need not translate them.
+        special: of the target; always candidates.
         pieces: how many the target has.
+        source_pad: fills the rows of the source.
     """
 
-    def __init__(self, partners: Array, common: Array, special: SpecialIds, pieces: int) -> None:
+    def __init__(
+        self, partners: Array, common: Array, special: SpecialIds, pieces: int, source_pad: int = 0
+    ) -> None:
         super().__init__()
         partners = partners.copy()
-        partners[special.pad] = special.pad  # a row's padding has none
-        always = np.zeros(pieces, np.bool_)
-        always[common] = always[: 1 + max(number or 0 for _, number in special)] = True
+        partners[source_pad] = special.pad  # a row's padding has none
+        self._first = sorted({number for _, number in special if number is not None})
+        always, self._rest = np.zeros(pieces, np.bool_), np.ones(pieces, np.bool_)
+        always[common] = always[self._first] = True
+        self._rest[self._first] = False
         self._pieces, self._pad = pieces, special.pad
+        self.special = _places(special, self._first)
         with tf.init_scope():
             self._partners = tf.Variable(partners, trainable=False, name="shortlist_partners")
             self._always = tf.Variable(always, trainable=False, name="shortlist_always")
@@ -56,7 +62,13 @@ class Shortlist(tf.Module):
             tf.zeros([rows * self._pieces], tf.bool), places, tf.ones([tf.shape(places)[0]], tf.bool)
         )
         allowed = tf.logical_or(tf.reshape(found, [rows, self._pieces]), self._always)  # (batch, pieces)
-        union = tf.cast(tf.where(tf.reduce_any(allowed, axis=0))[:, 0], tf.int32)
+        rest = tf.where(tf.logical_and(tf.reduce_any(allowed, axis=0), self._rest))[:, 0]
+        union = tf.concat([self._first, tf.cast(rest, tf.int32)], axis=0)
         gap = -tf.size(union) % GROUP  # whole groups, for `largest` to find
-        union = tf.pad(union, [[0, gap]], constant_values=self._pad)
-        return Candidates(union, tf.gather(allowed, union, axis=1))
+        own = tf.pad(tf.gather(allowed, union, axis=1), [[0, 0], [0, gap]])
+        return Candidates(tf.pad(union, [[0, gap]], constant_values=self._pad), own)
+
+
+def _places(special: SpecialIds, first: list[int]) -> SpecialIds:
+    """Return the places of the special ids where those of `first` come first."""
+    return special.model_copy(update={name: first.index(n) for name, n in special if n is not None})

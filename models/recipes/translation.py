@@ -131,7 +131,7 @@ class TranslationRecipe:
         searches = Searches(
             folded.encode,
             folded.advance,
-            SPECIAL,
+            listed.special if listed else SPECIAL,
             candidates=listed and listed.candidates,
             within=folded.within,
         )

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from seqserve.models.data.partners import commonest, partners
 from seqserve.models.networks.folded import Folded
+from seqserve.models.networks.largest import GROUP
 from seqserve.models.networks.shortlist import Shortlist
 from seqserve.models.networks.translation import Translator
 from seqserve.models.translator import INPUTS, SOURCE_SPEC, Searches, specs
@@ -45,6 +46,17 @@ def test_candidates_are_of_each_row_alone(texts: list[list[int]]) -> None:
     ]
     assert [set(pieces[row].tolist()) for row in allowed] == wanted
     assert set(pieces.tolist()) == set().union(*wanted)
+
+
+def test_special_ids_may_lie_anywhere() -> None:
+    """They come first, in a loop's own numbering; what fills up the union is nobody's candidate."""
+    special = SpecialIds(pad=38, unknown=None, start=7, end=30)
+    table = np.arange(2, 2 + PIECES, dtype=np.int32)[:, None] % PIECES
+    shortlist = Shortlist(table, np.array([20, 30], np.int32), special, PIECES, source_pad=5)
+    assert shortlist.special == SpecialIds(pad=2, unknown=None, start=0, end=1)
+    pieces, allowed = map(np.asarray, shortlist.candidates(tf.constant([[9, 5], [4, 9]])))
+    assert pieces.tolist() == [7, 30, 38, 6, 11, 20, *[38] * (GROUP - 6)]
+    assert [sorted(pieces[row].tolist()) for row in allowed] == [[7, 11, 20, 30, 38], [6, 7, 11, 20, 30, 38]]
 
 
 @pytest.fixture(scope="module")
