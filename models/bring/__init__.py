@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from rich.console import Console
 
 from seqserve.models.bring.advice import leak_advice, likely_collisions, matched_parts, notes, unused_masking
 from seqserve.models.bring.brought import Brought
@@ -51,17 +52,23 @@ def bring(
     version: int,
     imports: Sequence[Path] = (),
     expect: Path | None = None,
+    shortlist_from: Path | None = None,
+    console: Console | None = None,
 ) -> Brought:
     """Load a model, match it with its contract, and try it.
 
     Args:
         expect: a file of what the model must answer.
+        shortlist_from: parallel texts, by which a translator's rows are narrowed to candidates.
+        console: shows how far those are read.
 
     Raises:
         ConfigInvalid: naming the field of the contract and the input or output of the model.
     """
     if isinstance(contract, TranslationContract):
-        return bring_translator(model, contract, version, imports, expect)
+        return bring_translator(model, contract, version, imports, expect, shortlist_from, console)
+    if shortlist_from is not None:
+        raise ConfigInvalid(f"--shortlist-from {shortlist_from}: it is for translators; leave it out")
     file = _load(model, contract, imports)
     matching = match_contract(contract, file)
     function = _function(file, matching)

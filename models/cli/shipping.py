@@ -44,6 +44,14 @@ def export(
         Path | None,
         typer.Option(help="what your own code answers; the served answers must be the same (docs/bring.md)"),
     ] = None,
+    shortlist_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TEXTS",
+            help="a translator's training texts, a folder or a file of two columns: they say which words "
+            "each row may write (docs/bring.md)",
+        ),
+    ] = None,
 ) -> None:
     """Export a model of your own, certified, as the next version.
 
@@ -53,7 +61,7 @@ def export(
     """
     with errors_shown():
         hear_greeting()
-        export_own(model, contract, out, version, imports or [], allow_leak, expect)
+        export_own(model, contract, out, version, imports or [], allow_leak, expect, shortlist_from)
 
 
 def export_own(
@@ -64,6 +72,7 @@ def export_own(
     imports: list[Path],
     allow_leak: bool = False,
     expect: Path | None = None,
+    shortlist_from: Path | None = None,
 ) -> Path:
     """Export a user's model and print how it was understood and checked; returns the version's directory."""
     from seqserve.models.bring import bring
@@ -72,7 +81,8 @@ def export_own(
     from seqserve.models.export import export_version, next_version, no_measure
 
     read = load_contract(contract)
-    brought = bring(model, read, version or next_version(root, read.name), imports, expect)
+    number = version or next_version(root, read.name)
+    brought = bring(model, read, number, imports, expect, shortlist_from, console)
     table = Table("model", "shape", "contract", title=f"{read.name}: {model.name}", title_justify="left")
     for row in brought.table:
         table.add_row(*map(escape, row))

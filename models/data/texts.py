@@ -30,16 +30,36 @@ def read_pairs(folder: Path, split: str, source: str, target: str) -> list[Pair]
     return [Pair(*pair) for pair in zip(*texts, strict=True)]
 
 
+def read_columns(file: Path) -> list[Pair]:
+    """Read a source, a tab and its translation a line, gzipped or not; what follows another tab is no text.
+
+    Raises:
+        ConfigInvalid: there is no such file, or a line that is not empty has no tab.
+    """
+    pairs = []
+    for number, line in enumerate(_lines_of(file), 1):
+        source, tab, rest = line.partition("\t")
+        if not tab and line:
+            raise ConfigInvalid(f"{file} line {number}: a source, a tab and its translation are expected")
+        if tab:
+            pairs.append(Pair(source.strip(), rest.partition("\t")[0].strip()))
+    return pairs
+
+
 def _lines(folder: Path, name: str) -> list[str]:
     for path in (folder / f"{name}.gz", folder / name):
         if path.exists():
-            try:
-                packed = path.read_bytes()
-                text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8")
-            except (OSError, EOFError, zlib.error) as error:
-                raise ConfigInvalid(f"{path}: it cannot be read or unpacked: {error}") from error
-            except UnicodeDecodeError as error:
-                raise ConfigInvalid(f"{path}: {error}; save it as UTF-8") from error
-            # splitlines() would also cut at characters that stand inside a line
-            return [line.strip() for line in text.removesuffix("\n").split("\n")]
+            return _lines_of(path)
     raise ConfigInvalid(f"{folder}: neither {name}.gz nor {name} exists")
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        packed = path.read_bytes()
+        text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8")
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigInvalid(f"{path}: it cannot be read or unpacked: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(f"{path}: {error}; save it as UTF-8") from error
+    # splitlines() would also cut at characters that stand inside a line
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]

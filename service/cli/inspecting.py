@@ -41,7 +41,7 @@ def inspect(
 
 def _facts(folder: Path, manifest: Manifest, digest: str) -> dict[str, Any]:
     lies, exported = "/".join(folder.absolute().parts[-2:]), f"{manifest.name}/{manifest.version}"
-    card = manifest.card or {}
+    card, listed = manifest.card or {}, manifest.decode and manifest.decode.shortlist
     return {
         "model": lies if lies == exported else f"{lies} (exported as {exported})",
         "task": manifest.task,
@@ -49,6 +49,11 @@ def _facts(folder: Path, manifest: Manifest, digest: str) -> dict[str, Any]:
         "signatures": ", ".join(manifest.serving_signatures),
         **{f"feature {name}": feature.kind for name, feature in manifest.features.items()},
         **{f"head {name}": f"{head.kind} per {head.per}" for name, head in manifest.heads.items()},
+        **(
+            {"shortlist": f"{listed.common} common pieces, {listed.partners} partners a piece"}
+            if listed
+            else {}
+        ),
         "limits": manifest.limits.model_dump(exclude_none=True),
         "buckets": ", ".join(map(str, manifest.buckets)),
         "batching": manifest.batching,

@@ -7,11 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from seqserve.models.bring.brought import Brought
 from seqserve.models.bring.keras_file import imported
 from seqserve.models.bring.translation.alone import Alone, check_traceable
+from seqserve.models.bring.translation.candidates import Found, find_candidates
 from seqserve.models.bring.translation.compare import Ids, compare_ids, draw_texts
 from seqserve.models.bring.translation.contract import TranslationContract
+from seqserve.models.bring.translation.narrow import FIELD, narrow
 from seqserve.models.bring.translation.proof import NOT_COMPARED, compare, read_expected
 from seqserve.models.bring.translation.read import read_steps
 from seqserve.models.bring.translation.steps import Reading
@@ -40,15 +44,27 @@ def bring_translator(
     version: int,
     imports: Sequence[Path] = (),
     expect: Path | None = None,
+    shortlist_from: Path | None = None,
+    console: Console | None = None,
 ) -> Brought:
     """Load a translator, try it, and draw up its version.
+
+    Args:
+        shortlist_from: parallel texts, by which rows are narrowed to candidates.
+        console: shows how far those are read.
 
     Raises:
         ConfigInvalid: naming the field of the contract and the part of the model.
     """
     if not any(model.parent.glob(f"{glob.escape(model.name)}*")):  # a checkpoint's name is but a prefix
         raise ConfigInvalid(f"{model}: there is no such file or folder")
+    if shortlist_from is None and "shortlist" in contract.model_fields_set:
+        raise ConfigInvalid("shortlist: give --shortlist-from TEXTS, which its candidates are found in")
     if contract.source.kind == "none":
+        if shortlist_from is not None:
+            raise ConfigInvalid(
+                f'{FIELD} {shortlist_from}: source.kind is "none", so the graph has its own loop'
+            )
         return bring_strings(model, contract, version, imports, expect)
     defined = imported(imports)
     source, target = read_source(contract.source, model), read_target(contract.target, model)
@@ -69,10 +85,15 @@ def bring_translator(
     unread = Alone(contract, steps, Reading(source.special.pad), source, target)
     reading, notes = try_steps(used, contract, source, target, [unread.row(text) for text in texts[:TRIED]])
     alone = replace(unread, reading=reading)
+    found = None
+    if shortlist_from is not None:
+        longest, shown_on = _buckets(contract)[-1], console or Console(quiet=True)
+        found = find_candidates(shortlist_from, contract, (source, target), longest, shown_on)
+        alone = _narrowed(alone, found, texts[:TRIED])
     check_traceable(alone)
-    draft = _draft(alone, texts, _fitting(contract, source, drawn)[:TRIED], version)
+    draft = _draft(alone, texts, _fitting(contract, source, drawn)[:TRIED], version, found)
     proof = partial(compare, expected=expected, alone=alone)
-    shown = [*_found(alone), *filter(None, compared), *notes]
+    shown = [*_found(alone), *([found.note] if found else []), *filter(None, compared), *notes]
     if not expected:
         shown.append(NOT_COMPARED)
     advice = LEAK if contract.source.length is None else ""
@@ -124,7 +145,16 @@ def _fitting(contract: TranslationContract, source: Read, texts: Sequence[str]) 
     return sorted(fitting, key=lambda text: (lengths[text], text))
 
 
-def _draft(alone: Alone, texts: Sequence[str], drawn: Sequence[str], version: int) -> Draft:
+def _narrowed(alone: Alone, found: Found, texts: Sequence[str]) -> Alone:
+    rows, target = [alone.row(text) for text in texts], alone.target
+    return replace(
+        alone, narrowed=narrow(alone.loops(), rows, target.special, found.shortlist, target.vocabulary.size)
+    )
+
+
+def _draft(
+    alone: Alone, texts: Sequence[str], drawn: Sequence[str], version: int, found: Found | None
+) -> Draft:
     """Return the version: its examples are those of the texts whose answers are clear."""
     contract, source, target = alone.contract, alone.source, alone.target
     plan = Plan(
@@ -135,12 +165,14 @@ def _draft(alone: Alone, texts: Sequence[str], drawn: Sequence[str], version: in
         output_length=contract.target.length,
         most_beams=contract.max_beams,
         has_attention=alone.reading.weights is not None,
+        shortlist=None if found is None else found.told,
     )
+    card = contract.card if found is None else {**contract.card, "shortlist_from": found.texts}
     candidates = texts[:: -(-len(texts) // CANDIDATES)]
     rows = pad_right([alone.row(text) for text in candidates], source.special.pad)
     clear = [candidates[place] for place in clear_rows(alone.searches, plan, rows)]
     manifest = plan.manifest(
-        Identity(contract.name, version, _buckets(contract), contract.card),
+        Identity(contract.name, version, _buckets(contract), card),
         tokenizer=target.name,
         mask="derived" if contract.source.length is None else "none",
         padding=contract.source.padding,

@@ -1,7 +1,7 @@
 """A user's translator run outside the served path: to choose examples, and to explain a difference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from seqserve.models.bring.translation.contract import TranslationContract
+from seqserve.models.bring.translation.narrow import Narrow
 from seqserve.models.bring.translation.steps import Reading, Steps, loops
 from seqserve.models.bring.translation.vocabularies import Read
 from seqserve.models.config import ConfigInvalid
-from seqserve.models.networks.decoding import beamless
-from seqserve.models.translator import SOURCE_SPEC, Searches, specs
+from seqserve.models.networks.decoding import RowAdvance, beamless
+from seqserve.models.translator import SOURCE_SPEC, Encode, Searches, specs
 from seqserve.service.contract.manifest import SpecialIds
 from seqserve.service.contract.padding import Array
 
@@ -34,11 +35,12 @@ class Alone:
     reading: Reading
     source: Read
     target: Read
+    narrowed: Narrow | None = None  # to candidates; None: every piece is one
 
     @property
     def searches(self) -> Searches:
         """The loops around its steps."""
-        return _searches(self._steps, self.reading, self.target.special)
+        return _searches(self._steps, self.reading, self.target.special, self.narrowed)
 
     @property
     def _steps(self) -> Steps:
@@ -56,31 +58,39 @@ class Alone:
         return [self._written(text) for text in texts]
 
     def _written(self, text: str) -> Written:
-        greedy = _greedy(self._steps, self.reading, self.target.special)
+        greedy = _greedy(self._steps, self.reading, self.target.special, self.narrowed)
         decoded = greedy(self.row(text)[None], [self.contract.target.length], [1.0])
         ids = np.asarray(decoded["ids"])[0, 0].tolist()
         end = self.target.special.end
         kept = ids[: ids.index(end)] if end in ids else ids
         return Written(self.target.vocabulary.decode(kept), kept)
 
+    def loops(self) -> tuple[Encode, RowAdvance]:
+        """Return its encoder and its step, over every piece."""
+        return loops(self._steps, self.reading)
+
     def log_p(self, text: str, words: Sequence[int]) -> Array:
         """Return log p of every piece after `words`, (pieces)."""
-        encode, advance = loops(self._steps, self.reading)
+        encode, advance = self.loops()
         state, memory = encode(tf.constant(self.row(text)[None]))
         for word in (self.target.special.start or 0, *words):
             logits, state, _ = advance(tf.constant([word], tf.int32), state, memory)
         return np.asarray(tf.nn.log_softmax(logits)[0])
 
 
-def _searches(steps: Steps, reading: Reading, special: SpecialIds) -> Searches:
+def _searches(steps: Steps, reading: Reading, special: SpecialIds, narrowed: Narrow | None) -> Searches:
     encode, advance = loops(steps, reading)
-    return Searches(encode, beamless(advance), special, reading.weights is not None, shares_memory=False)
+    searches = Searches(encode, beamless(advance), special, reading.weights is not None, shares_memory=False)
+    if narrowed is None:
+        return searches
+    shortlist, within = narrowed.shortlist, narrowed.within(advance)
+    return replace(searches, special=shortlist.special, candidates=shortlist.candidates, within=within)
 
 
 @lru_cache(maxsize=4)
-def _greedy(steps: Steps, reading: Reading, special: SpecialIds) -> Any:
+def _greedy(steps: Steps, reading: Reading, special: SpecialIds, narrowed: Narrow | None) -> Any:
     """Return greedy decoding traced, once for all the lengths that an explanation tries."""
-    search = _searches(steps, reading, special).greedy
+    search = _searches(steps, reading, special, narrowed).greedy
     return tf.function(search, input_signature=[SOURCE_SPEC, *specs("greedy")])
 
 

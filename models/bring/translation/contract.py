@@ -98,6 +98,13 @@ class Limits(Table):
     text_characters: Width = 2000
 
 
+class Sizes(Table):
+    """What a row may write, by the texts of --shortlist-from: common pieces, and partners of each piece."""
+
+    common: Width = 1024
+    partners: Width = 64
+
+
 class TranslationContract(Table):
     """The whole file."""
 
@@ -113,6 +120,7 @@ class TranslationContract(Table):
     languages: Languages | None = None
     buckets: tuple[Width, ...] | None = None
     max_beams: Annotated[int, Field(ge=1, le=32)] = 8
+    shortlist: Sizes = Sizes()
     limits: Limits = Limits()
     examples: Annotated[tuple[TranslationExample, ...], Field(max_length=MOST_EXAMPLES)] = ()
     card: dict[str, Any] = Field(default_factory=dict)
@@ -126,6 +134,10 @@ class TranslationContract(Table):
         if self.source.length is not None and self.buckets not in (None, (self.source.length,)):
             raise ValueError(
                 f"buckets: {list(self.buckets or ())}, but source.length is {self.source.length}"
+            )
+        if self.shortlist.common < 2 * self.max_beams:
+            raise ValueError(
+                f"shortlist.common: {self.shortlist.common} is less than twice max_beams, {self.max_beams}"
             )
         if self.function is not None and (self.encoder is not None or self.file is not None):
             raise ValueError("function: it returns both parts; leave out file and [encoder]")

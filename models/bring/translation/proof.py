@@ -224,6 +224,8 @@ _ON_TEXTS: dict[str, Callable[[str, str], bool]] = {
 
 def _variants(alone: Alone, wrong: Sequence[Expected]) -> Iterator[tuple[str, Alone, bool]]:
     """Yield what usually explains a difference, the translator read so, and whether texts are lowered."""
+    if alone.narrowed is not None:
+        yield "no --shortlist-from: a piece is no candidate", replace(alone, narrowed=None), False
     yield "lower-cased sources: a step of the source (lower) is missing", alone, True
     source = alone.contract.source
     yield (
