@@ -1,6 +1,8 @@
 """The rows that wait: what may share a batch, whose they are, and what has become of them."""
 
 import asyncio
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,6 +54,11 @@ def late() -> errors.DeadlineExceeded:
     return errors.DeadlineExceeded("the deadline passed before there was an answer")
 
 
+def draining() -> errors.Draining:
+    """Return what is told to those who come, or still wait, when the service ends."""
+    return errors.Draining("the service is shutting down", retry_after=1.0)
+
+
 @dataclass(slots=True, eq=False)
 class Caller:
     """One request: its rows, and what has come back.
@@ -68,6 +75,7 @@ class Caller:
     gone: bool = False
     late: bool = False
     entries: list["Entry"] = field(default_factory=list)  # that the queue took
+    pace: "Pace | None" = None  # None: all its rows wait at once
     _next: int = 0  # no earlier entry waits
     _come: list["Entry"] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,9 +112,15 @@ class Caller:
             self._come.append(entry)
             self._wake.set()
 
+    def forget(self) -> None:
+        """Let go of the rows that the queue has let go."""
+        self.entries = [entry for entry in self.entries if entry.waits]
+        self._next = 0
+
     def leave(self) -> None:
         """Wait for nothing any more, and let go of the rows, which would wait for the collector otherwise."""
         self.gone = True
+        self.pace = None
         self.entries.clear()
         self._come.clear()
 
@@ -135,3 +149,39 @@ class Entry:
     def is_live(self, now: float) -> bool:
         """Tell whether someone still waits for the answer, and in time."""
         return self.outcome is None and not self.caller.gone and self.caller.deadline > now
+
+
+@dataclass(slots=True, eq=False)
+class Pace:
+    """Rows of one request that begin as the answers of those before are taken: few answers wait for a reader.
+
+    Args:
+        rows, cells: the most that may have begun whose answers are not taken; one row always may.
+    """
+
+    rows: int
+    cells: int
+    later: deque[Entry]  # have not begun
+    _out: dict[int, int] = field(default_factory=dict)  # cells of those that have, by place
+    _cells: int = 0  # theirs
+
+    def take(self, places: Iterable[int]) -> None:
+        """Hear whose answers have been taken."""
+        for place in places:
+            self._cells -= self._out.pop(place, 0)
+
+    def begin(self, now: float) -> list[Entry]:
+        """Return the rows that begin now."""
+        begun: list[Entry] = []
+        while self.later and self._has_room(self.later[0].cells):
+            entry = self.later.popleft()
+            entry.arrived = now
+            self._out[entry.place] = entry.cells
+            self._cells += entry.cells
+            begun.append(entry)
+        return begun
+
+    def _has_room(self, cells: int) -> bool:
+        if not self._out:
+            return True
+        return len(self._out) < self.rows and self._cells + cells <= self.cells

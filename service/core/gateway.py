@@ -4,18 +4,20 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
 from seqserve.service import errors
-from seqserve.service.contract.items import Body, FailedItem, Fault, Item
+from seqserve.service.contract.items import Body
 from seqserve.service.core.catalog import Catalog
-from seqserve.service.core.entries import late
+from seqserve.service.core.entries import draining
 from seqserve.service.core.items import Admission, ItemRunner
 from seqserve.service.core.limits import Limits, Shares
+from seqserve.service.core.outcomes import is_gone, may_be_gone, settled, shown, went_away
 from seqserve.service.core.recorder import Record, Recorder
+from seqserve.service.core.requests import Open, until
 from seqserve.service.core.sessions.session import Session
 from seqserve.service.core.sessions.sessions import Append, Appended, Sessions, in_memory
 from seqserve.service.core.standing import VersionReport
@@ -25,8 +27,11 @@ from seqserve.service.core.types import (
     Answered,
     Asked,
     Call,
+    Come,
     ModelRef,
+    Order,
     Outcome,
+    Placed,
     Principal,
     Served,
     Task,
@@ -64,7 +69,7 @@ class Gateway:
         self._recorder = Recorder(metrics, catalog.__contains__, clock)
         self._max_items = max_items
         self._sessions = sessions or in_memory(catalog, runner, metrics)
-        self._open = _Open()
+        self._open = Open()
         self._leaving = False
         self._draining = False
 
@@ -80,7 +85,7 @@ class Gateway:
             ModelNotFound; NotReady before the models have been looked at.
         """
         if self._leaving or self._draining:
-            return _draining()
+            return draining()
         return self._catalog.unready(model)
 
     def leave(self) -> None:
@@ -118,7 +123,7 @@ class Gateway:
             PermissionDenied; ModelNotFound, VersionNotFound, LabelNotFound, NotReady; or why it is refused.
         """
         self.model(ref.name, call.principal)
-        async with _until(call):
+        async with until(call):
             return await self._catalog.resolve(ref)
 
     def check_room(self, task: Task, ref: ModelRef, call: Call) -> None:
@@ -146,17 +151,13 @@ class Gateway:
             SeqserveError: the request is at fault, no version can answer it, or every item failed.
         """
         with self._open, self._recorder.request(task.verb, ref, call) as record:
-            call.visit.items = asked.count
-            self._permit(task, ref, call)
-            served = await self._find(task, ref, call)
-            record.version(served.model, served.version)
-            body = self._converted(task, asked)
+            served, body = await self._let_in(task, ref, asked, call, record)
             try:
                 outcomes = await self._run(served, body, call)
             except (errors.ResourceExhausted, errors.Unavailable) as error:
                 record.items([error] * asked.count)
                 raise
-            if ref.version is None and _may_be_gone(outcomes):
+            if ref.version is None and may_be_gone(outcomes):
                 try:
                     served, outcomes = await self._again(task, ref, served, body, call, outcomes)
                 except SeqserveError:
@@ -164,8 +165,44 @@ class Gateway:
                     raise
                 record.version(served.model, served.version)
             record.items(outcomes)
-            items = _settled(task.body_member, outcomes, asked.is_whole)
+            items = settled(task.body_member, outcomes, asked.is_whole)
             return Answered(served.model, served.version, served.digest, items)
+
+    async def stream(
+        self, task: Task, ref: ModelRef, asked: Asked, call: Call, order: Order
+    ) -> AsyncGenerator[Come]:
+        """Answer a request's items as they come; the fault of one that failed stands in its place.
+
+        Nothing is yielded before one item has been answered: until then the request fails as with `answer`,
+        and moves on to another version where that of its items has gone. Few answers wait for a slow reader.
+
+        Raises:
+            SeqserveError: as `answer` does, before anything is yielded.
+        """
+        with self._open, self._recorder.request(task.verb, ref, call) as record:
+            served, body = await self._let_in(task, ref, asked, call, record)
+            held: list[Placed] = []  # faults, as long as all may come to fail
+            is_answered = False
+            try:
+                async with aclosing(self._coming(task, ref, served, body, call, order)) as groups:
+                    async for by, come in groups:
+                        if by is not served:
+                            served, held = by, []
+                            record.version(served.model, served.version)
+                        held += come
+                        is_answered = is_answered or not all(isinstance(o, SeqserveError) for _, o in come)
+                        if is_answered:
+                            told, held = held, []
+                            record.items([outcome for _, outcome in told])
+                            items = shown(task.body_member, told)
+                            yield Come(served.model, served.version, served.digest, items)
+            except (errors.ResourceExhausted, errors.Unavailable) as error:
+                record.items([error] * asked.count)
+                raise
+            if not is_answered:
+                outcomes = [outcome for _, outcome in sorted(held, key=lambda placed: placed[0])]
+                record.items(outcomes)
+                settled(task.body_member, outcomes, asked.is_whole)  # which raises
 
     async def create_session(self, ref: ModelRef, call: Call) -> Session:
         """Make a live sequence of a model, before any event.
@@ -225,9 +262,9 @@ class Gateway:
         with self._open, self._recorder.request(verb, ref, call) as record:
             self._permit(SEQUENCE, ref, call)
             if self._draining:
-                raise _draining()
+                raise draining()
             self._catalog.versions(ref.name)
-            async with _until(call):
+            async with until(call):
                 yield record
 
     def _permit(self, task: Task, ref: ModelRef, call: Call) -> None:
@@ -235,13 +272,23 @@ class Gateway:
         if not call.principal.may(task.verb, ref.name):
             raise _denied(call.principal, f"{task.verb} with", ref.name, f"{task.verb}:{ref.name[:60]}")
 
+    async def _let_in(
+        self, task: Task, ref: ModelRef, asked: Asked, call: Call, record: Record
+    ) -> tuple[Served, Body]:
+        """Return who is to answer a request, and what it asks."""
+        call.visit.items = asked.count
+        self._permit(task, ref, call)
+        served = await self._find(task, ref, call)
+        record.version(served.model, served.version)
+        return served, self._converted(task, asked)
+
     async def _find(self, task: Task, ref: ModelRef, call: Call) -> Served:
         if self._draining:
-            raise _draining()
+            raise draining()
         if ref.label is None:
             served = await self._catalog.resolve(ref)
         else:  # which may need the backend
-            async with _until(call):
+            async with until(call):
                 served = await self._catalog.resolve(ref)
         if served.task.name != task.name:
             raise errors.WrongTask(f"model {ref.name!r} is for {served.task.name}; it cannot {task.verb}")
@@ -282,41 +329,49 @@ class Gateway:
 
         The whole request moves on, once, so that no answer mixes two versions.
         """
-        gone = any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes)
-        async with _until(call):
+        gone = is_gone(outcomes)
+        current = await self._current(task, ref, served, call, gone)
+        if current is served and not gone:
+            return served, outcomes
+        outcomes = await self._run(current, body, call, paid=call.visit.cells)
+        if is_gone(outcomes):
+            raise went_away(current)
+        return current, outcomes
+
+    async def _current(self, task: Task, ref: ModelRef, served: Served, call: Call, gone: bool) -> Served:
+        """Return what answers now, after another look where what did has gone."""
+        async with until(call):
             current = await self._find(task, ref, call)
             if current is served and gone:
                 await self._catalog.renew(ref.name)
                 current = await self._find(task, ref, call)
-        if current is served and not gone:
-            return served, outcomes
-        outcomes = await self._run(current, body, call, paid=call.visit.cells)
-        if any(isinstance(outcome, errors.VersionNotFound) for outcome in outcomes):
-            message = f"version {current.version} of model {ref.name!r} went away while it was called"
-            raise errors.BackendUnavailable(message, retry_after=1.0)
-        return current, outcomes
+        return current
 
+    async def _coming(
+        self, task: Task, ref: ModelRef, served: Served, body: Body, call: Call, order: Order
+    ) -> AsyncGenerator[tuple[Served, Sequence[Placed]]]:
+        """Yield outcomes as they come, with the version that they are of.
 
-class _Open:
-    """The requests that are being answered: a context, which each of them is in meanwhile."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
-
-    def __enter__(self) -> None:
-        self._count += 1
-        self._is_empty.clear()
-
-    def __exit__(self, *_: object) -> None:
-        self._count -= 1
-        if not self._count:
-            self._is_empty.set()
-
-    async def none(self) -> None:
-        """Return when there is none."""
-        await self._is_empty.wait()
+        Where it has gone before an item has been answered, the whole request moves on, once: what was yielded
+        before counts no more.
+        """
+        may_move, paid = ref.version is None, 0
+        while True:
+            admission = self._admission(call, paid)
+            come = self._runner.come(served, body, call.deadline, admission, call.principal.name, order)
+            async with aclosing(come) as groups:
+                async for group in groups:
+                    outcomes = [outcome for _, outcome in group]
+                    may_move = may_move and all(isinstance(outcome, SeqserveError) for outcome in outcomes)
+                    if may_move and may_be_gone(outcomes):
+                        may_move, gone = False, is_gone(outcomes)
+                        current = await self._current(task, ref, served, call, gone)
+                        if gone or current is not served:
+                            served, paid = current, call.visit.cells
+                            break
+                    yield served, group if ref.version else [_never_gone(served, *placed) for placed in group]
+                else:
+                    return
 
 
 def _denied(principal: Principal, action: str, model: str, scope: str) -> errors.PermissionDenied:
@@ -325,42 +380,6 @@ def _denied(principal: Principal, action: str, model: str, scope: str) -> errors
     return errors.PermissionDenied(f"{who}: its key or token has no scope {scope}")
 
 
-def _draining() -> errors.Draining:
-    return errors.Draining("the service is shutting down", retry_after=1.0)
-
-
-@asynccontextmanager
-async def _until(call: Call) -> AsyncIterator[None]:
-    """Raise DeadlineExceeded where the block takes longer than the call may."""
-    try:
-        async with asyncio.timeout_at(call.deadline):
-            yield
-    except TimeoutError:
-        raise late() from None
-
-
-def _may_be_gone(outcomes: Sequence[Outcome]) -> bool:
-    """Tell whether the backend no longer had the version, or nobody was there to ask."""
-    return any(isinstance(o, (errors.VersionNotFound, errors.BackendUnavailable)) for o in outcomes)
-
-
-def _settled(member: str, outcomes: Sequence[Outcome], is_whole: bool) -> tuple[Item, ...]:
-    """Put each fault in its item's place.
-
-    Raises:
-        SeqserveError: every item failed, or one did of what `is_whole`; the first one's error, with a
-            violation for each.
-    """
-    faults = [
-        outcome.at(member, place)
-        for place, outcome in enumerate(outcomes)
-        if isinstance(outcome, SeqserveError)
-    ]
-    if faults and (is_whole or len(faults) == len(outcomes)):
-        raise faults[0].among(tuple(violation for fault in faults for violation in fault.violations))
-    return tuple(
-        FailedItem(Fault(item.code.value, item.reason, item.message, (member, place, *item.path)))
-        if isinstance(item, SeqserveError)
-        else item
-        for place, item in enumerate(outcomes)
-    )
+def _never_gone(served: Served, place: int, outcome: Outcome) -> Placed:
+    """Return an outcome, of which nobody hears that there is no such version who has not asked for one."""
+    return place, went_away(served) if isinstance(outcome, errors.VersionNotFound) else outcome

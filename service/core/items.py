@@ -5,8 +5,9 @@ will serve it.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count, takewhile
 from time import perf_counter
 
 from seqserve.service.contract.items import Body
@@ -16,7 +17,7 @@ from seqserve.service.core.entries import BatchKey, Entry, cells_of
 from seqserve.service.core.limits import ANY_NUMBER
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.turns import Turn
-from seqserve.service.core.types import Encoded, Outcome, Outputs, Plan, Served
+from seqserve.service.core.types import Encoded, Order, Outcome, Outputs, Placed, Plan, Served
 from seqserve.service.errors import (
     DeadlineExceeded,
     RequestTooCostly,
@@ -62,8 +63,31 @@ class ItemRunner:
     ) -> list[Outcome]:
         """Return each item's answer or error, in order.
 
+        Raises:
+            What `come` raises.
+        """
+        groups = self.come(served, body, deadline, admission, principal, Order.FINISHED, is_paced=False)
+        outcomes = {place: outcome async for group in groups for place, outcome in group}
+        return [outcomes[place] for place in range(len(outcomes))]
+
+    async def come(
+        self,
+        served: Served,
+        body: Body,
+        deadline: float,
+        admission: Admission,
+        principal: str,
+        order: Order,
+        *,
+        is_paced: bool = True,
+    ) -> AsyncGenerator[Sequence[Placed]]:
+        """Yield each item's answer or error as it comes, some at a time, until there is one of each.
+
         All items are encoded before any waits, so that what the request takes is known: it is let in, and
         queued, whole or not at all.
+
+        Args:
+            is_paced: rows begin as what was yielded is taken: few answers wait for a slow reader.
 
         Raises:
             InvalidArgument: the options, which all items share, do not fit the model; or RequestTooCostly.
@@ -72,22 +96,26 @@ class ItemRunner:
         started = self._clock()
         plan = served.codec.plan(body)
         self._stage(served, "validate").observe(self._clock() - started)
-        outcomes: list[Outcome | None] = [None] * len(plan.items)
+        faults: dict[int, Outcome] = {}
         key = BatchKey(served, plan.signature, plan.batch_options)
-        encoded, costs = await self._encoded(plan, key, outcomes)
+        encoded, costs = await self._encoded(plan, key, faults)
+        ready = _Ready(faults, order)
         if not encoded:  # nothing to refuse: how busy the service is would hide the items' own faults
-            return [outcome for outcome in outcomes if outcome is not None]
+            yield ready.due({})
+            return
         with admission(sum(costs)), self._scheduler.calling(key, deadline, principal) as caller:
-            try:
-                self._scheduler.submit(caller, {place: item.row for place, item in encoded.items()}, costs)
-                left = len(encoded)
-                while left:
-                    settled = await caller.settled()
-                    await self._decoded(plan, encoded, settled, outcomes)
-                    left -= len(settled)
-            except DeadlineExceeded as error:
-                return [error.at() if outcome is None else outcome for outcome in outcomes]
-        return [outcome for outcome in outcomes if outcome is not None]
+            rows = {place: item.row for place, item in encoded.items()}
+            self._scheduler.submit(caller, rows, costs, is_paced=is_paced)
+            del rows
+            while encoded:
+                try:
+                    come = await self._decoded(plan, encoded, await caller.settled())
+                except DeadlineExceeded as error:
+                    come = {place: error.at() for place in encoded}
+                    encoded.clear()
+                if due := ready.due(come):
+                    yield due
+                self._scheduler.go_on(caller, (place for place, _ in due))
 
     async def advance(
         self,
@@ -128,9 +156,9 @@ class ItemRunner:
         self._scheduler.check_room(model, deadline, principal)
 
     async def _encoded(
-        self, plan: Plan, key: BatchKey, outcomes: list[Outcome | None]
+        self, plan: Plan, key: BatchKey, faults: dict[int, Outcome]
     ) -> tuple[dict[int, Encoded], list[int]]:
-        """Encode the items, or put their faults in their places; return them by place, and what each takes.
+        """Encode the items, or put down their faults; return them by place, and what each takes.
 
         Raises:
             RequestTooCostly, as soon as that is certain.
@@ -143,7 +171,7 @@ class ItemRunner:
             try:
                 encoded[place] = plan.encode(plan.items[place])
             except Exception as error:
-                outcomes[place] = _fault(error)
+                faults[place] = _fault(error)
             else:
                 costs.append(cells_of(encoded[place].row, key))
                 cells += costs[-1]
@@ -155,26 +183,52 @@ class ItemRunner:
         return encoded, costs
 
     async def _decoded(
-        self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry], outcomes: list[Outcome | None]
-    ) -> None:
+        self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry]
+    ) -> dict[int, Outcome]:
+        """Return the outcomes of rows by place, and let go of what they were encoded to."""
+        outcomes: dict[int, Outcome] = {}
         turn, stage = Turn(self._clock), self._stage(settled[0].key.served, "decode")
         for entry in settled:
-            outcome = entry.outcome
+            item, outcome = encoded.pop(entry.place), entry.outcome
             if isinstance(outcome, SeqserveError):
                 outcomes[entry.place] = outcome
                 continue
             assert outcome is not None  # that is what settled means
             started = self._clock()
             try:
-                outcomes[entry.place] = plan.decode(encoded[entry.place], outcome)
+                outcomes[entry.place] = plan.decode(item, outcome)
             except Exception as error:
                 outcomes[entry.place] = _fault(error)
             stage.observe(self._clock() - started)
             if turn.is_over():
                 await turn.end()
+        return outcomes
 
     def _stage(self, served: Served, stage: str) -> Histogram:
         return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
+
+
+class _Ready:
+    """Outcomes of one request that nobody has been given.
+
+    Args:
+        outcomes: that there are from the beginning.
+    """
+
+    def __init__(self, outcomes: Mapping[int, Outcome], order: Order) -> None:
+        self._outcomes = dict(outcomes)
+        self._order = order
+        self._next = 0
+
+    def due(self, come: Mapping[int, Outcome]) -> Sequence[Placed]:
+        """Take what has come; return what is to be given now, with its places."""
+        self._outcomes |= come
+        if self._order is Order.FINISHED:
+            due, self._outcomes = [*self._outcomes.items()], {}
+            return due
+        places = [*takewhile(self._outcomes.__contains__, count(self._next))]
+        self._next += len(places)
+        return [(place, self._outcomes.pop(place)) for place in places]
 
 
 def _too_costly(seen: int, items: int, cells: int, most: int) -> RequestTooCostly:

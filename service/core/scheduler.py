@@ -6,16 +6,19 @@ rows queue while the slots are taken.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 
+import numpy as np
+
 from seqserve.service import errors
 from seqserve.service.backend.base import Backend, Spec
 from seqserve.service.contract.padding import NUMPY_TYPES, Row, pad_batch, padded_length
-from seqserve.service.core.admission import RETRY_SECONDS, Admission
-from seqserve.service.core.entries import BatchKey, Caller, Entry, late
+from seqserve.service.core.admission import Admission
+from seqserve.service.core.entries import BatchKey, Caller, Entry, Pace, draining, late
 from seqserve.service.core.queue import Budget, Queue
 from seqserve.service.core.types import Outputs, Served
 from seqserve.service.metrics import Metrics
@@ -24,6 +27,8 @@ from seqserve.service.series import Histogram
 log = logging.getLogger(__name__)
 QUIET, MOST = 3, 20
 """Turns of the loop without a new row after which a freed slot takes a batch, and the most that it waits."""
+LEAST_AHEAD = 2
+"""Batches that the rows of a paced request may fill whose answers are not taken, where slots are fewer."""
 
 
 class Scheduler:
@@ -39,6 +44,7 @@ class Scheduler:
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._backend = backend
+        self._budget = budget
         self._queue = Queue(budget)
         self._admission = Admission(budget.queue_cells)
         self._metrics = metrics
@@ -56,7 +62,7 @@ class Scheduler:
     async def __aexit__(self, *_: object) -> None:
         """End what waits with Draining, and let the batches under way finish."""
         self._closed = True
-        _fail(self._queue.clear(), _draining())
+        _fail(self._queue.clear(), draining())
         self._metrics.queue_cells.set(0)
         await asyncio.gather(*self._batches)
 
@@ -79,18 +85,22 @@ class Scheduler:
             self._queue.leave(caller)
             self._metrics.queue_cells.set(self._queue.cells)
 
-    def submit(self, caller: Caller, rows: Mapping[int, Row], costs: Sequence[int]) -> None:
+    def submit(
+        self, caller: Caller, rows: Mapping[int, Row], costs: Sequence[int], *, is_paced: bool = False
+    ) -> None:
         """Put a request's rows in the queue, all or none; each leaves in a batch with whatever rows fit.
 
         Args:
             rows: by their places, which come back with their outcomes.
             costs: what each takes, in cells, as `cells_of` has it.
+            is_paced: they are let in whole, but begin as answers are taken (`go_on`): as many as the slots
+                take may have begun.
 
         Raises:
             QueueFull, Draining.
         """
         if self._closed:
-            raise _draining()
+            raise draining()
         arrived = self._clock()
         entries = [
             Entry(caller, place, row, arrived, cost)
@@ -98,6 +108,31 @@ class Scheduler:
         ]
         cells = sum(entry.cells for entry in entries)
         self._check(caller.key.served.model, caller.principal, caller.deadline, len(entries), cells)
+        if is_paced:
+            batches = max(self._backend.slots, LEAST_AHEAD)
+            pace = Pace(batches * self._budget.rows, batches * self._budget.cells, deque(entries))
+            caller.pace, entries = pace, pace.begin(arrived)
+        self._append(entries)
+
+    def go_on(self, caller: Caller, taken: Iterable[int]) -> None:
+        """Put more rows of a paced request in the queue; those that find it closed end with Draining.
+
+        They were let in with the first: the queue's limit may be passed by as much as one has begun.
+
+        Args:
+            taken: places whose answers have been taken.
+        """
+        if (pace := caller.pace) is None:
+            return
+        caller.forget()
+        pace.take(taken)
+        if self._closed:
+            _fail(pace.later, draining())
+            pace.later.clear()
+        elif begun := pace.begin(self._clock()):
+            self._append(begun)
+
+    def _append(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._queue.append(entry)
         self._metrics.queue_cells.set(self._queue.cells)
@@ -210,11 +245,7 @@ class Scheduler:
         return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
 
 
-def _draining() -> errors.Draining:
-    return errors.Draining("the service is shutting down", retry_after=RETRY_SECONDS)
-
-
-def _fail(batch: Sequence[Entry], error: errors.SeqserveError) -> None:
+def _fail(batch: Iterable[Entry], error: errors.SeqserveError) -> None:
     for entry in batch:
         entry.caller.settle(entry, error.at())  # each its own copy: a traceback belongs to one caller
 
@@ -226,7 +257,16 @@ def _deliver(batch: Sequence[Entry], outputs: Outputs) -> None:
     except errors.BackendFailed as error:
         return _fail(batch, error)
     for entry, answer in zip(batch, answers, strict=True):
+        if entry.caller.pace is not None:  # it may wait long for its reader: not with the whole batch
+            answer = {
+                n: value.copy() if isinstance(value, np.ndarray) else value for n, value in answer.items()
+            }
         entry.caller.settle(entry, answer)
+
+
+def _own(answer: Outputs) -> Outputs:
+    """Return a row's outputs apart from those of its batch; bytes are apart already."""
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in answer.items()}
 
 
 def _rows(outputs: Outputs, rows: int, key: BatchKey) -> list[Outputs]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
 
 from seqserve.service.contract.items import Body, Item
@@ -15,6 +16,8 @@ Outputs = Mapping[str, Array]
 BatchOptions = tuple[tuple[str, float], ...]
 """Values of the option inputs that a whole batch shares, by input name, sorted."""
 Outcome = Item | SeqserveError
+Placed = tuple[int, Outcome]
+"""What became of an item, behind its place in the request."""
 ANY = "*"
 
 
@@ -199,3 +202,20 @@ class Answered:
     version: int
     digest: str
     items: tuple[Item, ...]
+
+
+class Order(Enum):
+    """In which order the answers of a streamed request come."""
+
+    INDEX = auto()  # that of its items
+    FINISHED = auto()  # that in which they are ready
+
+
+@dataclass(frozen=True, slots=True)
+class Come:
+    """Some of a request's answers as they come: who answers, and items or faults behind their places."""
+
+    model: str
+    version: int
+    digest: str
+    items: tuple[tuple[int, Item], ...]
