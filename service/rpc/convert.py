@@ -19,9 +19,9 @@ from seqserve.service.contract.padding import Array
 from seqserve.service.core.sessions.session import Session
 from seqserve.service.core.sessions.sessions import Append, Appended
 from seqserve.service.core.sessions.steps import Options
-from seqserve.service.core.types import Answered, ModelRef
+from seqserve.service.core.types import Answered, Come, ModelRef, Order
 from seqserve.service.errors import Path
-from seqserve.service.rpc.faults import dotted, item_status
+from seqserve.service.rpc.faults import Field, dotted, item_status
 from seqserve.v1 import model_pb2, sequence_pb2, session_pb2, translation_pb2
 
 OPTIONS = {
@@ -30,6 +30,11 @@ OPTIONS = {
 }
 """Where each option of a translation lies in its request."""
 
+ORDERS: Mapping[int, Order] = {
+    model_pb2.RESULT_ORDER_UNSPECIFIED: Order.INDEX,
+    model_pb2.RESULT_ORDER_INDEX: Order.INDEX,
+    model_pb2.RESULT_ORDER_FINISHED: Order.FINISHED,
+}
 MOST_SORTED = 1000
 """Features of a sequence that are told in order; to sort many more would take longer than all else."""
 
@@ -66,6 +71,13 @@ def append_of(request: session_pb2.AppendRequest) -> Append:
     given = {name: value for name, value in _present(request).items() if name == "top_k"}
     options = Options(heads=tuple(request.heads) or None, **given)
     return Append(request.first_event, _Features(request.sequence.features), options)
+
+
+def order_of(given: int) -> Order:
+    """Return which results of a stream are sent first; raises OptionOutOfRange."""
+    if given not in ORDERS:
+        raise errors.OptionOutOfRange(f"order is {given}; a value of ResultOrder is wanted")
+    return ORDERS[given]
 
 
 def _present(message: Message) -> dict[str, Any]:
@@ -162,7 +174,12 @@ def append_field(path: Path) -> str:
 
 def append_stream_field(path: Path) -> str:
     """Return a path as a field of an AppendStreamRequest."""
-    return f"append.{append_field(path)}"
+    return within("append", append_field, path)
+
+
+def within(member: str, field: Field, path: Path) -> str:
+    """Return a path as a field of a request that holds another one, whose own fields `field` names."""
+    return f"{member}.{field(path)}"
 
 
 def _inside(rest: Sequence[str | int]) -> str:
@@ -175,27 +192,32 @@ def _inside(rest: Sequence[str | int]) -> str:
 
 def translate_response(answered: Answered) -> translation_pb2.TranslateResponse:
     """Return the translations, with each failed text's error in its place."""
-    results = [
-        translation_pb2.TranslateResult(error=item_status(item.error, translate_field))
-        if isinstance(item, FailedItem)
-        else translation_pb2.TranslateResult(translation=_translation(cast(items.Translation, item)))
-        for item in answered.items
-    ]
-    return translation_pb2.TranslateResponse(model=_version(answered), results=results)
+    results = [translate_result(item) for item in answered.items]
+    return translation_pb2.TranslateResponse(model=version_message(answered), results=results)
+
+
+def translate_result(item: items.Item, field: Field = translate_field) -> translation_pb2.TranslateResult:
+    """Return a translation, or a failed text's error; `field` names the place of a fault."""
+    if isinstance(item, FailedItem):
+        return translation_pb2.TranslateResult(error=item_status(item.error, field))
+    return translation_pb2.TranslateResult(translation=_translation(cast(items.Translation, item)))
 
 
 def predict_response(answered: Answered) -> sequence_pb2.PredictResponse:
     """Return the predictions, with each failed sequence's error in its place."""
-    results = [
-        sequence_pb2.PredictResult(error=item_status(item.error, predict_field))
-        if isinstance(item, FailedItem)
-        else sequence_pb2.PredictResult(prediction=_prediction(cast(items.Prediction, item)))
-        for item in answered.items
-    ]
-    return sequence_pb2.PredictResponse(model=_version(answered), results=results)
+    results = [predict_result(item) for item in answered.items]
+    return sequence_pb2.PredictResponse(model=version_message(answered), results=results)
 
 
-def _version(answered: Answered) -> model_pb2.ModelVersion:
+def predict_result(item: items.Item, field: Field = predict_field) -> sequence_pb2.PredictResult:
+    """Return a prediction, or a failed sequence's error; `field` names the place of a fault."""
+    if isinstance(item, FailedItem):
+        return sequence_pb2.PredictResult(error=item_status(item.error, field))
+    return sequence_pb2.PredictResult(prediction=_prediction(cast(items.Prediction, item)))
+
+
+def version_message(answered: Answered | Come) -> model_pb2.ModelVersion:
+    """Return who answers."""
     return model_pb2.ModelVersion(name=answered.model, version=answered.version, digest=answered.digest)
 
 

@@ -15,6 +15,7 @@ Two kinds of call are not seen: one of a method that does not exist, and one pas
 import asyncio
 import logging
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -23,7 +24,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,6 +67,9 @@ MOST_FOREIGN_BYTES = 65_536
 LARGE = 64 * 1024
 """Bytes of a request from which on parsing it is a turn of its own."""
 
+READING_SECONDS = 1.0
+"""How long after its deadline the last results of a call may be read."""
+
 Behaviour = Callable[..., Any]
 Refusal = tuple[grpc.StatusCode, str, Metadata]
 
@@ -98,6 +102,21 @@ class Watch(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its 
     tell: Callable[[Any, Context], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Results(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """One method of ours that answers a request by many messages.
+
+    Args:
+        answer: the async generator function that yields them; it is not asked for one before the one before
+            has been taken.
+        field: names a violation's place in the request.
+    """
+
+    request: type[Message]
+    answer: Callable[[Any, Call], AsyncGenerator[Message]]
+    field: Field
+
+
 class Edge:
     """The steps above, round each method of a server.
 
@@ -123,6 +142,9 @@ class Edge:
         if isinstance(handler, Stream):
             exchange = partial(self._exchange, name, handler)
             return grpc.stream_stream_rpc_method_handler(self._streaming(name, exchange))
+        if isinstance(handler, Results):
+            send = self._streaming(name, partial(self._send, handler), handler.field, ends=True)
+            return grpc.stream_stream_rpc_method_handler(send)
         if isinstance(handler, Watch):
             return grpc.stream_stream_rpc_method_handler(self._streaming(name, partial(self._watch, handler)))
         return grpc.stream_stream_rpc_method_handler(
@@ -147,7 +169,9 @@ class Edge:
 
         return answer
 
-    def _streaming(self, name: str, tell: Callable[..., Awaitable[None]]) -> Behaviour:
+    def _streaming(
+        self, name: str, tell: Callable[..., Awaitable[None]], field: Field = dotted, *, ends: bool = False
+    ) -> Behaviour:
         """Return what a method is to grpc that has many answers.
 
         The call is aborted once the error is gone: grpc keeps what aborts a call in a cycle with the call,
@@ -158,13 +182,13 @@ class Edge:
             metadata, initial = _identify(context)
             try:
                 await context.send_initial_metadata(initial)
-                with self._crossing(name, context, metadata, ends=False) as call:
+                with self._crossing(name, context, metadata, ends=ends) as call:
                     return await tell(requests, context, call)
             except grpc.aio.InternalError:  # the caller has gone while something was sent
                 raise
             except Exception as error:
                 await self._entrance.held(error)
-                refusal = _refusal(error, dotted)
+                refusal = _refusal(error, field)
             await context.abort(*refusal)
 
         return told
@@ -174,6 +198,19 @@ class Edge:
             subject = watch.subject(await self._parsed(watch.request, raw, call))
         del raw
         await watch.tell(subject, context)
+
+    async def _send(self, results: Results, _: Any, context: Context, call: Call) -> None:
+        async with self._reader.request(context) as raw:
+            request = await self._parsed(results.request, raw, call)
+            async with aclosing(results.answer(request, call)) as messages:
+                async for message in messages:
+                    packed = message.SerializeToString()
+                    try:
+                        async with asyncio.timeout_at(call.deadline + READING_SECONDS):
+                            await context.write(packed)
+                    except TimeoutError:
+                        raise errors.DeadlineExceeded("the results were not read by the deadline") from None
+                    call.visit.bytes_out += len(packed)
 
     async def _exchange(self, name: str, stream: Stream, _: Any, context: Context, call: Call) -> None:
         """Let each request of a call in by itself, and answer it."""

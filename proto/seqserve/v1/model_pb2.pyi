@@ -6,12 +6,21 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ResultOrder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESULT_ORDER_UNSPECIFIED: _ClassVar[ResultOrder]
+    RESULT_ORDER_INDEX: _ClassVar[ResultOrder]
+    RESULT_ORDER_FINISHED: _ClassVar[ResultOrder]
+
 class Standing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     STANDING_UNSPECIFIED: _ClassVar[Standing]
     STANDING_LOADING: _ClassVar[Standing]
     STANDING_ROUTABLE: _ClassVar[Standing]
     STANDING_REFUSED: _ClassVar[Standing]
+RESULT_ORDER_UNSPECIFIED: ResultOrder
+RESULT_ORDER_INDEX: ResultOrder
+RESULT_ORDER_FINISHED: ResultOrder
 STANDING_UNSPECIFIED: Standing
 STANDING_LOADING: Standing
 STANDING_ROUTABLE: Standing

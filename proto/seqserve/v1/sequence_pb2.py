@@ -17,7 +17,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from seqserve.v1 import model_pb2 as seqserve_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aseqserve/v1/sequence.proto\x12\x0bseqserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17seqserve/v1/model.proto\"\xae\x01\n\x0ePredictRequest\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.seqserve.v1.ModelSelector\x12(\n\tsequences\x18\x02 \x03(\x0b\x32\x15.seqserve.v1.Sequence\x12\r\n\x05heads\x18\x03 \x03(\t\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\x08\n\x06_top_kB\x07\n\x05_seed\"\x88\x01\n\x08Sequence\x12\x35\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32#.seqserve.v1.Sequence.FeaturesEntry\x1a\x45\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.seqserve.v1.Feature:\x02\x38\x01\"\x94\x01\n\x07\x46\x65\x61ture\x12\'\n\x07strings\x18\x01 \x01(\x0b\x32\x14.seqserve.v1.StringsH\x00\x12\'\n\x07numbers\x18\x02 \x01(\x0b\x32\x14.seqserve.v1.NumbersH\x00\x12-\n\ntimestamps\x18\x03 \x01(\x0b\x32\x17.seqserve.v1.TimestampsH\x00\x42\x08\n\x06values\"\x19\n\x07Strings\x12\x0e\n\x06values\x18\x01 \x03(\t\"(\n\x07Numbers\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\r\n\x05width\x18\x02 \x01(\x05\"8\n\nTimestamps\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\"h\n\x0fPredictResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.seqserve.v1.ModelVersion\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.seqserve.v1.PredictResult\"n\n\rPredictResult\x12-\n\nprediction\x18\x01 \x01(\x0b\x32\x17.seqserve.v1.PredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xcd\x01\n\nPrediction\x12\x31\n\x05heads\x18\x01 \x03(\x0b\x32\".seqserve.v1.Prediction.HeadsEntry\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x33\n\x0fwarning_details\x18\x03 \x03(\x0b\x32\x1a.seqserve.v1.WarningDetail\x1a\x45\n\nHeadsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.seqserve.v1.HeadAnswer:\x02\x38\x01\"\\\n\rWarningDetail\x12\x0f\n\x07warning\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x11\n\x04step\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05value\x18\x04 \x01(\tB\x07\n\x05_step\"\xc4\x02\n\nHeadAnswer\x12\x30\n\x0c\x63lass_answer\x18\x01 \x01(\x0b\x32\x18.seqserve.v1.ClassAnswerH\x00\x12\x32\n\rlabels_answer\x18\x02 \x01(\x0b\x32\x19.seqserve.v1.LabelsAnswerH\x00\x12\x30\n\x0cvalue_answer\x18\x03 \x01(\x0b\x32\x18.seqserve.v1.ValueAnswerH\x00\x12\x30\n\x0csteps_answer\x18\x04 \x01(\x0b\x32\x18.seqserve.v1.StepsAnswerH\x00\x12\x34\n\x0ehorizon_answer\x18\x05 \x01(\x0b\x32\x1a.seqserve.v1.HorizonAnswerH\x00\x12.\n\x0btext_answer\x18\x06 \x01(\x0b\x32\x17.seqserve.v1.TextAnswerH\x00\x42\x06\n\x04kind\"U\n\x0b\x43lassAnswer\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\"\n\x03top\x18\x03 \x03(\x0b\x32\x15.seqserve.v1.Labelled\".\n\x08Labelled\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"Y\n\x0cLabelsAnswer\x12%\n\x06labels\x18\x01 \x03(\x0b\x32\x15.seqserve.v1.Labelled\x12\"\n\x03\x61ll\x18\x02 \x03(\x0b\x32\x15.seqserve.v1.Labelled\"\x84\x01\n\x0bValueAnswer\x12\x12\n\x05value\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06values\x18\x02 \x03(\x01\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12(\n\tintervals\x18\x05 \x03(\x0b\x32\x15.seqserve.v1.IntervalB\x08\n\x06_value\"l\n\x08Interval\x12\r\n\x05level\x18\x01 \x01(\x01\x12\x10\n\x03low\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04lows\x18\x04 \x03(\x01\x12\r\n\x05highs\x18\x05 \x03(\x01\x42\x06\n\x04_lowB\x07\n\x05_high\"\x1a\n\nTextAnswer\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x0bStepsAnswer\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.seqserve.v1.StepAnswer\x12\r\n\x05words\x18\x02 \x03(\t\"\xac\x01\n\nStepAnswer\x12\x30\n\x0c\x63lass_answer\x18\x01 \x01(\x0b\x32\x18.seqserve.v1.ClassAnswerH\x00\x12\x32\n\rlabels_answer\x18\x02 \x01(\x0b\x32\x19.seqserve.v1.LabelsAnswerH\x00\x12\x30\n\x0cvalue_answer\x18\x03 \x01(\x0b\x32\x18.seqserve.v1.ValueAnswerH\x00\x42\x06\n\x04kind\"\x88\x01\n\rHorizonAnswer\x12\'\n\x06values\x18\x01 \x03(\x0b\x32\x17.seqserve.v1.HorizonRow\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12/\n\tintervals\x18\x04 \x03(\x0b\x32\x1c.seqserve.v1.HorizonInterval\"\x1c\n\nHorizonRow\x12\x0e\n\x06values\x18\x01 \x03(\x01\"m\n\x0fHorizonInterval\x12\r\n\x05level\x18\x01 \x01(\x01\x12$\n\x03low\x18\x02 \x03(\x0b\x32\x17.seqserve.v1.HorizonRow\x12%\n\x04high\x18\x03 \x03(\x0b\x32\x17.seqserve.v1.HorizonRow2W\n\x0fSequenceService\x12\x44\n\x07Predict\x12\x1b.seqserve.v1.PredictRequest\x1a\x1c.seqserve.v1.PredictResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aseqserve/v1/sequence.proto\x12\x0bseqserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17seqserve/v1/model.proto\"\xae\x01\n\x0ePredictRequest\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.seqserve.v1.ModelSelector\x12(\n\tsequences\x18\x02 \x03(\x0b\x32\x15.seqserve.v1.Sequence\x12\r\n\x05heads\x18\x03 \x03(\t\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\x08\n\x06_top_kB\x07\n\x05_seed\"\x88\x01\n\x08Sequence\x12\x35\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32#.seqserve.v1.Sequence.FeaturesEntry\x1a\x45\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.seqserve.v1.Feature:\x02\x38\x01\"\x94\x01\n\x07\x46\x65\x61ture\x12\'\n\x07strings\x18\x01 \x01(\x0b\x32\x14.seqserve.v1.StringsH\x00\x12\'\n\x07numbers\x18\x02 \x01(\x0b\x32\x14.seqserve.v1.NumbersH\x00\x12-\n\ntimestamps\x18\x03 \x01(\x0b\x32\x17.seqserve.v1.TimestampsH\x00\x42\x08\n\x06values\"\x19\n\x07Strings\x12\x0e\n\x06values\x18\x01 \x03(\t\"(\n\x07Numbers\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\r\n\x05width\x18\x02 \x01(\x05\"8\n\nTimestamps\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\"h\n\x0fPredictResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.seqserve.v1.ModelVersion\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.seqserve.v1.PredictResult\"n\n\rPredictResult\x12-\n\nprediction\x18\x01 \x01(\x0b\x32\x17.seqserve.v1.PredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"m\n\x14PredictStreamRequest\x12,\n\x07predict\x18\x01 \x01(\x0b\x32\x1b.seqserve.v1.PredictRequest\x12\'\n\x05order\x18\x02 \x01(\x0e\x32\x18.seqserve.v1.ResultOrder\"|\n\x15PredictStreamResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.seqserve.v1.ModelVersion\x12\r\n\x05index\x18\x02 \x01(\x03\x12*\n\x06result\x18\x03 \x01(\x0b\x32\x1a.seqserve.v1.PredictResult\"\xcd\x01\n\nPrediction\x12\x31\n\x05heads\x18\x01 \x03(\x0b\x32\".seqserve.v1.Prediction.HeadsEntry\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x33\n\x0fwarning_details\x18\x03 \x03(\x0b\x32\x1a.seqserve.v1.WarningDetail\x1a\x45\n\nHeadsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.seqserve.v1.HeadAnswer:\x02\x38\x01\"\\\n\rWarningDetail\x12\x0f\n\x07warning\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x11\n\x04step\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05value\x18\x04 \x01(\tB\x07\n\x05_step\"\xc4\x02\n\nHeadAnswer\x12\x30\n\x0c\x63lass_answer\x18\x01 \x01(\x0b\x32\x18.seqserve.v1.ClassAnswerH\x00\x12\x32\n\rlabels_answer\x18\x02 \x01(\x0b\x32\x19.seqserve.v1.LabelsAnswerH\x00\x12\x30\n\x0cvalue_answer\x18\x03 \x01(\x0b\x32\x18.seqserve.v1.ValueAnswerH\x00\x12\x30\n\x0csteps_answer\x18\x04 \x01(\x0b\x32\x18.seqserve.v1.StepsAnswerH\x00\x12\x34\n\x0ehorizon_answer\x18\x05 \x01(\x0b\x32\x1a.seqserve.v1.HorizonAnswerH\x00\x12.\n\x0btext_answer\x18\x06 \x01(\x0b\x32\x17.seqserve.v1.TextAnswerH\x00\x42\x06\n\x04kind\"U\n\x0b\x43lassAnswer\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\"\n\x03top\x18\x03 \x03(\x0b\x32\x15.seqserve.v1.Labelled\".\n\x08Labelled\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"Y\n\x0cLabelsAnswer\x12%\n\x06labels\x18\x01 \x03(\x0b\x32\x15.seqserve.v1.Labelled\x12\"\n\x03\x61ll\x18\x02 \x03(\x0b\x32\x15.seqserve.v1.Labelled\"\x84\x01\n\x0bValueAnswer\x12\x12\n\x05value\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06values\x18\x02 \x03(\x01\x12\x0f\n\x07\x63olumns\x18\x03 \x03(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12(\n\tintervals\x18\x05 \x03(\x0b\x32\x15.seqserve.v1.IntervalB\x08\n\x06_value\"l\n\x08Interval\x12\r\n\x05level\x18\x01 \x01(\x01\x12\x10\n\x03low\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04lows\x18\x04 \x03(\x01\x12\r\n\x05highs\x18\x05 \x03(\x01\x42\x06\n\x04_lowB\x07\n\x05_high\"\x1a\n\nTextAnswer\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x0bStepsAnswer\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.seqserve.v1.StepAnswer\x12\r\n\x05words\x18\x02 \x03(\t\"\xac\x01\n\nStepAnswer\x12\x30\n\x0c\x63lass_answer\x18\x01 \x01(\x0b\x32\x18.seqserve.v1.ClassAnswerH\x00\x12\x32\n\rlabels_answer\x18\x02 \x01(\x0b\x32\x19.seqserve.v1.LabelsAnswerH\x00\x12\x30\n\x0cvalue_answer\x18\x03 \x01(\x0b\x32\x18.seqserve.v1.ValueAnswerH\x00\x42\x06\n\x04kind\"\x88\x01\n\rHorizonAnswer\x12\'\n\x06values\x18\x01 \x03(\x0b\x32\x17.seqserve.v1.HorizonRow\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12/\n\tintervals\x18\x04 \x03(\x0b\x32\x1c.seqserve.v1.HorizonInterval\"\x1c\n\nHorizonRow\x12\x0e\n\x06values\x18\x01 \x03(\x01\"m\n\x0fHorizonInterval\x12\r\n\x05level\x18\x01 \x01(\x01\x12$\n\x03low\x18\x02 \x03(\x0b\x32\x17.seqserve.v1.HorizonRow\x12%\n\x04high\x18\x03 \x03(\x0b\x32\x17.seqserve.v1.HorizonRow2\xb1\x01\n\x0fSequenceService\x12\x44\n\x07Predict\x12\x1b.seqserve.v1.PredictRequest\x1a\x1c.seqserve.v1.PredictResponse\x12X\n\rPredictStream\x12!.seqserve.v1.PredictStreamRequest\x1a\".seqserve.v1.PredictStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,36 +46,40 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_PREDICTRESPONSE']._serialized_end=824
   _globals['_PREDICTRESULT']._serialized_start=826
   _globals['_PREDICTRESULT']._serialized_end=936
-  _globals['_PREDICTION']._serialized_start=939
-  _globals['_PREDICTION']._serialized_end=1144
-  _globals['_PREDICTION_HEADSENTRY']._serialized_start=1075
-  _globals['_PREDICTION_HEADSENTRY']._serialized_end=1144
-  _globals['_WARNINGDETAIL']._serialized_start=1146
-  _globals['_WARNINGDETAIL']._serialized_end=1238
-  _globals['_HEADANSWER']._serialized_start=1241
-  _globals['_HEADANSWER']._serialized_end=1565
-  _globals['_CLASSANSWER']._serialized_start=1567
-  _globals['_CLASSANSWER']._serialized_end=1652
-  _globals['_LABELLED']._serialized_start=1654
-  _globals['_LABELLED']._serialized_end=1700
-  _globals['_LABELSANSWER']._serialized_start=1702
-  _globals['_LABELSANSWER']._serialized_end=1791
-  _globals['_VALUEANSWER']._serialized_start=1794
-  _globals['_VALUEANSWER']._serialized_end=1926
-  _globals['_INTERVAL']._serialized_start=1928
-  _globals['_INTERVAL']._serialized_end=2036
-  _globals['_TEXTANSWER']._serialized_start=2038
-  _globals['_TEXTANSWER']._serialized_end=2064
-  _globals['_STEPSANSWER']._serialized_start=2066
-  _globals['_STEPSANSWER']._serialized_end=2134
-  _globals['_STEPANSWER']._serialized_start=2137
-  _globals['_STEPANSWER']._serialized_end=2309
-  _globals['_HORIZONANSWER']._serialized_start=2312
-  _globals['_HORIZONANSWER']._serialized_end=2448
-  _globals['_HORIZONROW']._serialized_start=2450
-  _globals['_HORIZONROW']._serialized_end=2478
-  _globals['_HORIZONINTERVAL']._serialized_start=2480
-  _globals['_HORIZONINTERVAL']._serialized_end=2589
-  _globals['_SEQUENCESERVICE']._serialized_start=2591
-  _globals['_SEQUENCESERVICE']._serialized_end=2678
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=938
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=1047
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1049
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1173
+  _globals['_PREDICTION']._serialized_start=1176
+  _globals['_PREDICTION']._serialized_end=1381
+  _globals['_PREDICTION_HEADSENTRY']._serialized_start=1312
+  _globals['_PREDICTION_HEADSENTRY']._serialized_end=1381
+  _globals['_WARNINGDETAIL']._serialized_start=1383
+  _globals['_WARNINGDETAIL']._serialized_end=1475
+  _globals['_HEADANSWER']._serialized_start=1478
+  _globals['_HEADANSWER']._serialized_end=1802
+  _globals['_CLASSANSWER']._serialized_start=1804
+  _globals['_CLASSANSWER']._serialized_end=1889
+  _globals['_LABELLED']._serialized_start=1891
+  _globals['_LABELLED']._serialized_end=1937
+  _globals['_LABELSANSWER']._serialized_start=1939
+  _globals['_LABELSANSWER']._serialized_end=2028
+  _globals['_VALUEANSWER']._serialized_start=2031
+  _globals['_VALUEANSWER']._serialized_end=2163
+  _globals['_INTERVAL']._serialized_start=2165
+  _globals['_INTERVAL']._serialized_end=2273
+  _globals['_TEXTANSWER']._serialized_start=2275
+  _globals['_TEXTANSWER']._serialized_end=2301
+  _globals['_STEPSANSWER']._serialized_start=2303
+  _globals['_STEPSANSWER']._serialized_end=2371
+  _globals['_STEPANSWER']._serialized_start=2374
+  _globals['_STEPANSWER']._serialized_end=2546
+  _globals['_HORIZONANSWER']._serialized_start=2549
+  _globals['_HORIZONANSWER']._serialized_end=2685
+  _globals['_HORIZONROW']._serialized_start=2687
+  _globals['_HORIZONROW']._serialized_end=2715
+  _globals['_HORIZONINTERVAL']._serialized_start=2717
+  _globals['_HORIZONINTERVAL']._serialized_end=2826
+  _globals['_SEQUENCESERVICE']._serialized_start=2829
+  _globals['_SEQUENCESERVICE']._serialized_end=3006
 # @@protoc_insertion_point(module_scope)

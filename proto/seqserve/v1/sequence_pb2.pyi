@@ -81,6 +81,24 @@ class PredictResult(_message.Message):
     error: _status_pb2.Status
     def __init__(self, prediction: _Optional[_Union[Prediction, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
+class PredictStreamRequest(_message.Message):
+    __slots__ = ("predict", "order")
+    PREDICT_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    predict: PredictRequest
+    order: _model_pb2.ResultOrder
+    def __init__(self, predict: _Optional[_Union[PredictRequest, _Mapping]] = ..., order: _Optional[_Union[_model_pb2.ResultOrder, str]] = ...) -> None: ...
+
+class PredictStreamResponse(_message.Message):
+    __slots__ = ("model", "index", "result")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    model: _model_pb2.ModelVersion
+    index: int
+    result: PredictResult
+    def __init__(self, model: _Optional[_Union[_model_pb2.ModelVersion, _Mapping]] = ..., index: _Optional[int] = ..., result: _Optional[_Union[PredictResult, _Mapping]] = ...) -> None: ...
+
 class Prediction(_message.Message):
     __slots__ = ("heads", "warnings", "warning_details")
     class HeadsEntry(_message.Message):

@@ -20,6 +20,11 @@ class SequenceServiceStub(object):
                 request_serializer=seqserve_dot_v1_dot_sequence__pb2.PredictRequest.SerializeToString,
                 response_deserializer=seqserve_dot_v1_dot_sequence__pb2.PredictResponse.FromString,
                 )
+        self.PredictStream = channel.unary_stream(
+                '/seqserve.v1.SequenceService/PredictStream',
+                request_serializer=seqserve_dot_v1_dot_sequence__pb2.PredictStreamRequest.SerializeToString,
+                response_deserializer=seqserve_dot_v1_dot_sequence__pb2.PredictStreamResponse.FromString,
+                )
 
 
 class SequenceServiceServicer(object):
@@ -34,6 +39,16 @@ class SequenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PredictStream(self, request, context):
+        """Predicts as Predict does, and sends each result as it comes. What fails Predict fails this call, with the
+        same code and reason, before any result is sent. OK at the end says that there was one for each sequence.
+        Few results are made ahead of a caller who reads slowly; one who has not read all by the deadline gets
+        DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SequenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -41,6 +56,11 @@ def add_SequenceServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=seqserve_dot_v1_dot_sequence__pb2.PredictRequest.FromString,
                     response_serializer=seqserve_dot_v1_dot_sequence__pb2.PredictResponse.SerializeToString,
+            ),
+            'PredictStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.PredictStream,
+                    request_deserializer=seqserve_dot_v1_dot_sequence__pb2.PredictStreamRequest.FromString,
+                    response_serializer=seqserve_dot_v1_dot_sequence__pb2.PredictStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -67,5 +87,22 @@ class SequenceService(object):
         return grpc.experimental.unary_unary(request, target, '/seqserve.v1.SequenceService/Predict',
             seqserve_dot_v1_dot_sequence__pb2.PredictRequest.SerializeToString,
             seqserve_dot_v1_dot_sequence__pb2.PredictResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def PredictStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/seqserve.v1.SequenceService/PredictStream',
+            seqserve_dot_v1_dot_sequence__pb2.PredictStreamRequest.SerializeToString,
+            seqserve_dot_v1_dot_sequence__pb2.PredictStreamResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -16,7 +16,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from seqserve.v1 import model_pb2 as seqserve_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dseqserve/v1/translation.proto\x12\x0bseqserve.v1\x1a\x17google/rpc/status.proto\x1a\x17seqserve/v1/model.proto\"y\n\x10TranslateRequest\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.seqserve.v1.ModelSelector\x12\r\n\x05texts\x18\x02 \x03(\t\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.seqserve.v1.DecodeOptions\"\x9c\x02\n\rDecodeOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06n_best\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nmax_length\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\'\n\x08sampling\x18\x05 \x01(\x0b\x32\x15.seqserve.v1.Sampling\x12\x16\n\talignment\x18\x06 \x01(\x08H\x04\x88\x01\x01\x12\x13\n\x06tokens\x18\x07 \x01(\x08H\x05\x88\x01\x01\x42\x0c\n\n_beam_sizeB\t\n\x07_n_bestB\x11\n\x0f_length_penaltyB\r\n\x0b_max_lengthB\x0c\n\n_alignmentB\t\n\x07_tokens\"n\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x07\n\x05_seed\"l\n\x11TranslateResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.seqserve.v1.ModelVersion\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.seqserve.v1.TranslateResult\"r\n\x0fTranslateResult\x12/\n\x0btranslation\x18\x01 \x01(\x0b\x32\x18.seqserve.v1.TranslationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xd7\x01\n\x0bTranslation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12.\n\x0c\x61lternatives\x18\x03 \x03(\x0b\x32\x18.seqserve.v1.Alternative\x12\x15\n\rsource_tokens\x18\x04 \x03(\t\x12\x15\n\rtarget_tokens\x18\x05 \x03(\t\x12,\n\talignment\x18\x06 \x03(\x0b\x32\x19.seqserve.v1.AlignmentRow\x12\x10\n\x08warnings\x18\x07 \x03(\tB\x08\n\x06_score\"*\n\x0b\x41lternative\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"\x1f\n\x0c\x41lignmentRow\x12\x0f\n\x07weights\x18\x01 \x03(\x01\x32`\n\x12TranslationService\x12J\n\tTranslate\x12\x1d.seqserve.v1.TranslateRequest\x1a\x1e.seqserve.v1.TranslateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dseqserve/v1/translation.proto\x12\x0bseqserve.v1\x1a\x17google/rpc/status.proto\x1a\x17seqserve/v1/model.proto\"y\n\x10TranslateRequest\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.seqserve.v1.ModelSelector\x12\r\n\x05texts\x18\x02 \x03(\t\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.seqserve.v1.DecodeOptions\"\x9c\x02\n\rDecodeOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06n_best\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nmax_length\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\'\n\x08sampling\x18\x05 \x01(\x0b\x32\x15.seqserve.v1.Sampling\x12\x16\n\talignment\x18\x06 \x01(\x08H\x04\x88\x01\x01\x12\x13\n\x06tokens\x18\x07 \x01(\x08H\x05\x88\x01\x01\x42\x0c\n\n_beam_sizeB\t\n\x07_n_bestB\x11\n\x0f_length_penaltyB\r\n\x0b_max_lengthB\x0c\n\n_alignmentB\t\n\x07_tokens\"n\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x07\n\x05_seed\"l\n\x11TranslateResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.seqserve.v1.ModelVersion\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.seqserve.v1.TranslateResult\"r\n\x0fTranslateResult\x12/\n\x0btranslation\x18\x01 \x01(\x0b\x32\x18.seqserve.v1.TranslationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"s\n\x16TranslateStreamRequest\x12\x30\n\ttranslate\x18\x01 \x01(\x0b\x32\x1d.seqserve.v1.TranslateRequest\x12\'\n\x05order\x18\x02 \x01(\x0e\x32\x18.seqserve.v1.ResultOrder\"\x80\x01\n\x17TranslateStreamResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.seqserve.v1.ModelVersion\x12\r\n\x05index\x18\x02 \x01(\x03\x12,\n\x06result\x18\x03 \x01(\x0b\x32\x1c.seqserve.v1.TranslateResult\"\xd7\x01\n\x0bTranslation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12.\n\x0c\x61lternatives\x18\x03 \x03(\x0b\x32\x18.seqserve.v1.Alternative\x12\x15\n\rsource_tokens\x18\x04 \x03(\t\x12\x15\n\rtarget_tokens\x18\x05 \x03(\t\x12,\n\talignment\x18\x06 \x03(\x0b\x32\x19.seqserve.v1.AlignmentRow\x12\x10\n\x08warnings\x18\x07 \x03(\tB\x08\n\x06_score\"*\n\x0b\x41lternative\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"\x1f\n\x0c\x41lignmentRow\x12\x0f\n\x07weights\x18\x01 \x03(\x01\x32\xc0\x01\n\x12TranslationService\x12J\n\tTranslate\x12\x1d.seqserve.v1.TranslateRequest\x1a\x1e.seqserve.v1.TranslateResponse\x12^\n\x0fTranslateStream\x12#.seqserve.v1.TranslateStreamRequest\x1a$.seqserve.v1.TranslateStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,16 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_TRANSLATERESPONSE']._serialized_end=726
   _globals['_TRANSLATERESULT']._serialized_start=728
   _globals['_TRANSLATERESULT']._serialized_end=842
-  _globals['_TRANSLATION']._serialized_start=845
-  _globals['_TRANSLATION']._serialized_end=1060
-  _globals['_ALTERNATIVE']._serialized_start=1062
-  _globals['_ALTERNATIVE']._serialized_end=1104
-  _globals['_ALIGNMENTROW']._serialized_start=1106
-  _globals['_ALIGNMENTROW']._serialized_end=1137
-  _globals['_TRANSLATIONSERVICE']._serialized_start=1139
-  _globals['_TRANSLATIONSERVICE']._serialized_end=1235
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_start=844
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_end=959
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_start=962
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_end=1090
+  _globals['_TRANSLATION']._serialized_start=1093
+  _globals['_TRANSLATION']._serialized_end=1308
+  _globals['_ALTERNATIVE']._serialized_start=1310
+  _globals['_ALTERNATIVE']._serialized_end=1352
+  _globals['_ALIGNMENTROW']._serialized_start=1354
+  _globals['_ALIGNMENTROW']._serialized_end=1385
+  _globals['_TRANSLATIONSERVICE']._serialized_start=1388
+  _globals['_TRANSLATIONSERVICE']._serialized_end=1580
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,24 @@ class TranslateResult(_message.Message):
     error: _status_pb2.Status
     def __init__(self, translation: _Optional[_Union[Translation, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
+class TranslateStreamRequest(_message.Message):
+    __slots__ = ("translate", "order")
+    TRANSLATE_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    translate: TranslateRequest
+    order: _model_pb2.ResultOrder
+    def __init__(self, translate: _Optional[_Union[TranslateRequest, _Mapping]] = ..., order: _Optional[_Union[_model_pb2.ResultOrder, str]] = ...) -> None: ...
+
+class TranslateStreamResponse(_message.Message):
+    __slots__ = ("model", "index", "result")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    model: _model_pb2.ModelVersion
+    index: int
+    result: TranslateResult
+    def __init__(self, model: _Optional[_Union[_model_pb2.ModelVersion, _Mapping]] = ..., index: _Optional[int] = ..., result: _Optional[_Union[TranslateResult, _Mapping]] = ...) -> None: ...
+
 class Translation(_message.Message):
     __slots__ = ("text", "score", "alternatives", "source_tokens", "target_tokens", "alignment", "warnings")
     TEXT_FIELD_NUMBER: _ClassVar[int]

@@ -20,6 +20,11 @@ class TranslationServiceStub(object):
                 request_serializer=seqserve_dot_v1_dot_translation__pb2.TranslateRequest.SerializeToString,
                 response_deserializer=seqserve_dot_v1_dot_translation__pb2.TranslateResponse.FromString,
                 )
+        self.TranslateStream = channel.unary_stream(
+                '/seqserve.v1.TranslationService/TranslateStream',
+                request_serializer=seqserve_dot_v1_dot_translation__pb2.TranslateStreamRequest.SerializeToString,
+                response_deserializer=seqserve_dot_v1_dot_translation__pb2.TranslateStreamResponse.FromString,
+                )
 
 
 class TranslationServiceServicer(object):
@@ -34,6 +39,16 @@ class TranslationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TranslateStream(self, request, context):
+        """Translates as Translate does, and sends each result as it comes. What fails Translate fails this call, with
+        the same code and reason, before any result is sent. OK at the end says that there was one for each text.
+        Few results are made ahead of a caller who reads slowly; one who has not read all by the deadline gets
+        DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TranslationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -41,6 +56,11 @@ def add_TranslationServiceServicer_to_server(servicer, server):
                     servicer.Translate,
                     request_deserializer=seqserve_dot_v1_dot_translation__pb2.TranslateRequest.FromString,
                     response_serializer=seqserve_dot_v1_dot_translation__pb2.TranslateResponse.SerializeToString,
+            ),
+            'TranslateStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.TranslateStream,
+                    request_deserializer=seqserve_dot_v1_dot_translation__pb2.TranslateStreamRequest.FromString,
+                    response_serializer=seqserve_dot_v1_dot_translation__pb2.TranslateStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -67,5 +87,22 @@ class TranslationService(object):
         return grpc.experimental.unary_unary(request, target, '/seqserve.v1.TranslationService/Translate',
             seqserve_dot_v1_dot_translation__pb2.TranslateRequest.SerializeToString,
             seqserve_dot_v1_dot_translation__pb2.TranslateResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def TranslateStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/seqserve.v1.TranslationService/TranslateStream',
+            seqserve_dot_v1_dot_translation__pb2.TranslateStreamRequest.SerializeToString,
+            seqserve_dot_v1_dot_translation__pb2.TranslateStreamResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
