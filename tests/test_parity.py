@@ -44,6 +44,7 @@ from tests.doors import (
     waiting,
 )
 from tests.edge.fakes import key_line
+from tests.streamed import MEMBERS, streamed_by_grpc, streamed_by_rest
 from tests.tfserving.reload import ModelServer
 
 DATES = ["Feb 15, 1983", "June 9, 2031"]
@@ -243,7 +244,7 @@ def keys(tmp_path: Path) -> Path:
 async def test_two_doors_and_two_backends_agree(
     refused_too: Path, model_server: ModelServer, keys: Path
 ) -> None:
-    """Every row of the table, and each service goes on after each."""
+    """Every row of the table, as a list and as a stream, and each service goes on after each."""
     wrong = []
     asked = {"key": KEY, "keys": keys}
     async with (
@@ -265,7 +266,10 @@ async def disagreements(services: list[Both], row: Row) -> list[str]:
     for both in services:
         row.state(both)
         async with asyncio.timeout(20):
-            doors += await asyncio.gather(both.by_rest(row), both.by_grpc(row))
+            calls = [both.by_rest(row), both.by_grpc(row)]
+            if row.verb in MEMBERS:
+                calls += [streamed_by_rest(both, row), streamed_by_grpc(both, row)]
+            doors += await asyncio.gather(*calls)
         reset(both)
     # two calls may be batched differently: numbers may differ as much as `check` allows
     others = (first_difference(list(doors[0]), list(other), 1e-5) for other in doors[1:])

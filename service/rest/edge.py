@@ -5,7 +5,8 @@
 3. The entrance (`service.edge`): who calls, and whether within limits; hence the `Call` that handlers are
    given. Nothing of the body has been read by then. The access log is written when it is left. Of a path
    that is open nobody is asked. Who is refused very often is told so late.
-4. The form of an error: a problem, whatever raised it; of a surface, the form that it has of its own.
+4. The form of an error: a problem, whatever raised it; of a surface, the form that it has of its own. Once an
+   answer has begun, it is the server's to cut it off.
 5. The response leaves, with the id; to HEAD without its body.
 """
 
@@ -87,10 +88,12 @@ class Edge:
                 try:
                     await self._app(scope, passing.receive, passing.send)
                 except ClientDisconnect:
-                    raise errors.Cancelled("the caller went away while its body was read") from None
+                    raise errors.Cancelled("the caller went away") from None
         except Exception as error:
+            if passing.has_begun:
+                raise ours(error) from None
             await self._entrance.held(error)
-            await self._form(scope)(_ours(error))(scope, receive, passing.send)
+            await self._form(scope)(ours(error))(scope, receive, passing.send)
         finally:
             REQUEST_ID.reset(token)
 
@@ -109,7 +112,7 @@ class Edge:
 class _Passing:
     """What passes the edge with a call: bytes are counted, an answer has the id, one to HEAD has no body."""
 
-    __slots__ = ("_id", "_is_head", "_receive", "_send", "visit")
+    __slots__ = ("_id", "_is_head", "_receive", "_send", "has_begun", "visit")
 
     def __init__(self, receive: Receive, send: Send, id: bytes, is_head: bool) -> None:
         self._receive = receive
@@ -117,6 +120,7 @@ class _Passing:
         self._id = id
         self._is_head = is_head
         self.visit = Visit()
+        self.has_begun = False  # the answer
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -125,6 +129,7 @@ class _Passing:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.has_begun = True
             message["headers"] = [*message["headers"], (b"x-request-id", self._id)]
         elif self._is_head:
             message["body"] = b""
@@ -162,7 +167,7 @@ def _seconds(given: str) -> float:
     return int(match[1]) * TIMEOUT_UNITS[match[2]]
 
 
-def _ours(error: Exception) -> SeqserveError:
+def ours(error: Exception) -> SeqserveError:
     """Return an error that may be shown; the log gets one that is not ours."""
     if isinstance(error, SeqserveError):
         return error

@@ -9,6 +9,7 @@ import logging
 from http import HTTPStatus
 from typing import Protocol
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Scope
 
 from seqserve.service import errors
@@ -172,6 +173,9 @@ class Exchange:
             await app(self.scope, self.receive, self.send)
             if not self.is_answered and not self._is_gone:
                 raise RuntimeError("the application returned without an answer")
+        except SeqserveError:  # of an answer that has begun: the access log has it
+            if not (self.is_answered or self._is_gone):
+                self._line.abort()
         except Exception:
             log.exception("the application failed")
             if self.has_begun:
@@ -209,10 +213,16 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": self.arrives}
 
     async def send(self, message: Message) -> None:
-        """Take a part of the answer; the head leaves together with the first part of the body."""
+        """Take a part of the answer; the head leaves together with the first part of the body.
+
+        Raises:
+            ClientDisconnect: the caller has gone, and has not had the whole of an answer that comes in parts.
+        """
         self._task = None
         if not self._line.is_writable:
             await self._line.writable()
+        if self._is_gone and self.has_begun and not self.is_answered:
+            raise ClientDisconnect
         if self._is_gone:
             return
         if message["type"] == "http.response.start" and self._start is None:
@@ -227,6 +237,8 @@ class Exchange:
             self.is_answered = True
             self._news.set()
             self._line.answered()
+        else:
+            self._task = asyncio.current_task()  # who goes meanwhile waits for no more of it
 
     # --- the answer's bytes ------------------------------------------------------------------------
 

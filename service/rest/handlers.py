@@ -1,5 +1,6 @@
 """The REST door's handlers: each reads a request, calls the gateway and writes the answer; nothing else."""
 
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Answered, Call, ModelRef, Task
 from seqserve.service.rest.bodies import JSON, Bodies, read_asked
 from seqserve.service.rest.models import model_as_json, states_as_json
+from seqserve.service.rest.streams import form_of, streamed
 
 LONGEST_NUMBER = 18
 """Digits that a version's number may have: a longer one may not fit 64 bits."""
@@ -56,7 +58,12 @@ class Handlers:
         """Answer the items of a request's body."""
         ref = model_ref(request)
         self._gateway.check_room(task, ref, call)
-        async with self._bodies.read(request, call, partial(read_asked, task)) as asked:
+        form = form_of(request)
+        async with AsyncExitStack() as held:
+            body = self._bodies.read(request, call, partial(read_asked, task))
+            asked = await held.enter_async_context(body)
+            if form is not None:
+                return await streamed(form, held.pop_all(), self._gateway, task, ref, asked, call)
             answered = await self._gateway.answer(task, ref, asked, call)
         return await written(answered, task.answer_member)
 

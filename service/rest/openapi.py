@@ -14,6 +14,7 @@ from seqserve.service import errors
 from seqserve.service.contract.items import AppendBody, FailedItem, Prediction
 from seqserve.service.core.tasks import Tasks
 from seqserve.service.core.types import Task
+from seqserve.service.rest.accept import EVENTS, LINES
 from seqserve.service.rest.problems import MEDIA_TYPE, SCHEMA
 from seqserve.service.status import http_status
 
@@ -45,6 +46,13 @@ HEADERS = [
 ]
 
 
+ORDER = {
+    "name": "order",
+    "in": "query",
+    "schema": {"enum": ["index", "finished"], "default": "index"},
+    "description": "which answers are sent first where they are sent as they come: in the order of what was "
+    "sent, or as they are ready",
+}
 ANYWHERE = (400, 408, 431, 503)
 """Statuses that any path may answer with; the others below, those that ask a model or tell of it."""
 ABOUT_MODELS = (*ANYWHERE, 401, 403, 404, 429)
@@ -140,15 +148,25 @@ def responses() -> dict[str, Any]:
 def asking(task: Task) -> Operation:
     """Return the operation that a task is asked by."""
     media = {"schema": {"$ref": REF + task.body.__name__}, "example": dict(task.example)}
+    answer = _answer(_answer_name(task), "One entry for each that was sent, in order.", ASKING)
+    answer["200"]["content"] |= _streams(task)
     return _operation(
         task.verb,
         "answers",
         task.summary,
-        f"{task.summary}.",
-        _answer(_answer_name(task), "One entry for each that was sent, in order.", ASKING),
+        f"{task.summary}. With `Accept: {LINES}` or `{EVENTS}` each answer is sent as it comes.",
+        answer,
         requestBody={"required": True, "content": {"application/json": media}},
-        parameters=HEADERS,
+        parameters=[*HEADERS, ORDER],
     )
+
+
+def _streams(task: Task) -> dict[str, Any]:
+    """Return the further forms of an answer; OpenAPI 3.1 has no schema for a sequence of objects."""
+    return {
+        kind: {"schema": {"type": "string", "description": f"each {what} is a {_part_name(task)}"}}
+        for kind, what in ((LINES, "line"), (EVENTS, "event's data"))
+    }
 
 
 def _about_sessions(
@@ -287,11 +305,42 @@ def schemas(tasks: Tasks) -> dict[str, Any]:
     answers = {
         _answer_name(task): _list_of(task.answer_member, task.item.__name__) for task in tasks.values()
     }
-    return {**components, **answers, **SESSIONS, "Problem": SCHEMA}
+    parts = {_part_name(task): _part_of(task.item.__name__) for task in tasks.values()}
+    return {**components, **answers, **parts, **SESSIONS, "Problem": SCHEMA}
 
 
 def _answer_name(task: Task) -> str:
     return f"{task.verb.capitalize()}Answer"
+
+
+def _part_name(task: Task) -> str:
+    return f"{task.verb.capitalize()}Part"
+
+
+def _part_of(item: str) -> dict[str, Any]:
+    """Return the schema of an object among those that are sent as they come."""
+    place = {"properties": {"index": {"type": "integer", "description": "which item's, counted from 0"}}}
+    count = {"type": "integer"}
+    done = {"type": "object", "properties": {"items": count, "failed": count}}
+    fault = {"type": "object", "description": "what ended it: code, reason and message"}
+    return {
+        "anyOf": [
+            _with("model", MODEL, "the first"),
+            {"allOf": [{"$ref": REF + item}, place], "required": ["index"]},
+            {"allOf": [{"$ref": REF + "FailedItem"}, place], "required": ["index"]},
+            _with("done", done, "the last: there is one for each item"),
+            _with("error", fault, "the last, in place of `done`"),
+        ]
+    }
+
+
+def _with(member: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": description,
+        "required": [member],
+        "properties": {member: schema},
+    }
 
 
 def _list_of(member: str, item: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from seqserve.service.edge.access_log import ACCESS
-from seqserve.v1 import sequence_pb2_grpc
+from seqserve.v1 import sequence_pb2, sequence_pb2_grpc
 from tests.doors import Both, Row, event, predict, predict_message, reset as undone
 from tests.rest.test_edge import Gate
 
@@ -180,6 +180,28 @@ async def test_what_the_transport_ends_is_written_too(both: Both, lines: Lines) 
         ("", "", "OPTION_OUT_OF_RANGE"),
         ("", "", "ROUTE_NOT_FOUND"),
     ]
+
+
+async def test_a_stream_is_one_line_at_its_end(both: Both, lines: Lines) -> None:
+    """With all of its items and bytes, at either door."""
+    row = predict("x", sequences=[event("visit"), event("a secret")])
+    headers = {"X-Request-Id": "mine", "Accept": "text/event-stream"}
+    log = both.started.rest._shared.entrance._access_log
+    log._share = 1.0
+    try:
+        answer = await both.rest.post("/v1/models/shop:predict", json=row.body, headers=headers)
+        stub: Any = sequence_pb2_grpc.SequenceServiceStub(both.channel)
+        request = sequence_pb2.PredictStreamRequest(predict=predict_message(row))
+        sent = [part async for part in stub.PredictStream(request, metadata=(("x-request-id", "mine"),))]
+        by_rest, by_grpc = await lines.next(2)
+    finally:
+        log._share = 0.0
+    assert by_rest["bytes_out"] == len(answer.content)
+    assert by_grpc["bytes_out"] == sum(part.ByteSize() for part in sent)
+    for line, method in ((by_rest, "POST /v1/models/{model}:predict"), (by_grpc, f"{PREDICT}Stream")):
+        assert (line["method"], line["request_id"], line["code"]) == (method, "mine", "OK")
+        assert (line["items"], line["cells"] > 0, line["model"], line["version"]) == (2, True, "shop", 1)
+        assert "secret" not in str(line)
 
 
 async def test_successes_and_probes_are_silent_unless_asked_for(both: Both, lines: Lines) -> None:

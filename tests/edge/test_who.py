@@ -19,6 +19,7 @@ from tests.edge.service import (
     HEALTH,
     LIST,
     OK,
+    PREDICT,
     TRANSLATE,
     by_grpc,
     by_rest,
@@ -125,7 +126,13 @@ async def test_what_needs_a_name_and_what_does_not(settings: dict[str, Any]) -> 
         for metadata in ((), (("x-api-key", "nonsense"),)):
             for open_to_all in (HEALTH, f"{INFERENCE}/ServerLive", f"{INFERENCE}/ServerReady"):
                 assert await sent(channel, open_to_all, b"", metadata) == OK
-            for closed in (f"{INFERENCE}/ModelInfer", f"{INFERENCE}/ServerMetadata", f"{PREDICTION}/Predict"):
+            for closed in (
+                f"{INFERENCE}/ModelInfer",
+                f"{INFERENCE}/ServerMetadata",
+                f"{PREDICTION}/Predict",
+                f"{PREDICT}Stream",
+                f"{TRANSLATE}Stream",
+            ):
                 assert await sent(channel, closed, b"", metadata) == UNKNOWN
             assert await sent(channel, LIST, b"", metadata) == UNKNOWN
             assert await sent(channel, LIST, b"\xff\xff", metadata) == UNKNOWN

@@ -19,8 +19,9 @@ from seqserve.service.contract.manifest_file import parse_manifest
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.errors import SeqserveError
 from seqserve.service.rest.app import create_app
+from seqserve.service.rpc.accepting import Answer
 from seqserve.service.rpc.calls import Calls
-from seqserve.service.rpc.edge import DETAILS_KEY, Edge, Method
+from seqserve.service.rpc.edge import DETAILS_KEY, Edge, Method, Results
 from seqserve.service.rpc.reading import Reader
 from seqserve.service.rpc.servicers import services
 from seqserve.service.rpc.surfaces import surface_services
@@ -38,6 +39,9 @@ POLITE = {"sequences": [{"x": [1, 2, 3]}], "heads": ["total"]}
 POLITE_ANSWER = fakes.total([1, 2, 3])
 FAULTS = {"UNEXPECTED", "BACKEND_FAILED"}
 """Reasons that no input may bring about; POISON, which `totals` dies of by design, aside."""
+STREAMS = (b"application/x-ndjson", b"text/event-stream", b"text/event-stream;q=0.5, application/*;q=0.4")
+"""What asks for answers as they come."""
+QUERIES = (b"", b"order=finished", b"order=index", b"order=\xff&order", b"%00")
 HEADERS = (b"content-type", b"grpc-timeout", b"x-request-id", b"forwarded", b"authorization", b"x-api-key")
 PATHS = (
     "/v1/models/{m}:{v}",
@@ -45,6 +49,7 @@ PATHS = (
     "/v1/models/{m}/labels/x:{v}",
     "/v1/models/{m}",
 )
+TRANSLATE = translation_pb2.TranslateRequest(model={"name": "echo"}, texts=["two dogs", "run"])
 THREE = {"dim": [{"size": 1}, {"size": 3}]}
 APPEND = session_pb2.AppendRequest(
     model={"name": "visits"},
@@ -58,9 +63,22 @@ APPEND = session_pb2.AppendRequest(
 )
 HONEST: dict[str, tuple[Message, ...]] = {
     "/seqserve.v1.TranslationService/Translate": (
-        translation_pb2.TranslateRequest(model={"name": "echo"}, texts=["two dogs", "run"]),
+        TRANSLATE,
         translation_pb2.TranslateRequest(
             model={"name": "echo", "version": 1}, texts=["a cat"], options={"beam_size": 2, "n_best": 2}
+        ),
+    ),
+    "/seqserve.v1.TranslationService/TranslateStream": (
+        translation_pb2.TranslateStreamRequest(translate=TRANSLATE, order=2),  # type: ignore[arg-type]
+    ),
+    "/seqserve.v1.SequenceService/PredictStream": (
+        sequence_pb2.PredictStreamRequest(
+            predict={
+                "model": {"name": "totals"},
+                "sequences": [
+                    {"features": {"x": {"numbers": {"values": [1, number]}}}} for number in range(5)
+                ],
+            }
         ),
     ),
     "/seqserve.v1.SequenceService/Predict": (
@@ -127,18 +145,32 @@ HONEST: dict[str, tuple[Message, ...]] = {
 }
 
 
+class Aborted(Exception):
+    """A call of many answers has ended by a status: as `Answer` has it."""
+
+
 class Context:
     """What grpc hands a method, as far as the edge uses it."""
 
     def __init__(self, raw: bytes, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
         self._raw = raw
         self._metadata = metadata
+        self.written: list[bytes] = []
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return self._metadata
 
     async def read(self) -> bytes:
         return self._raw
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        pass
+
+    async def write(self, message: bytes) -> None:
+        self.written.append(message)
+
+    async def abort(self, code: Any, details: str, trailing: Any) -> None:
+        raise Aborted(Answer((), None, code, details, trailing))
 
     def peer(self) -> str:
         return "ipv4:127.0.0.1:9"
@@ -177,7 +209,7 @@ class _Doors:
                 **surface_services(core.gateway),
             }.items()
             for name, method in methods.items()
-            if isinstance(method, Method)
+            if isinstance(method, Method | Results)
         }
         self._manifests = world.manifests()
 
@@ -192,6 +224,8 @@ class _Doors:
         for _ in range(random.randrange(3) if random.random() < 0.3 else 0):
             given = random.choice(inputs.WORDS).encode()
             headers.append((random.choice(HEADERS), given if random.random() < 0.5 else random.randbytes(9)))
+        if random.random() < 0.1:
+            headers.append((b"accept", random.choice(STREAMS)))
         calls = [self._call("POST" if random.random() < 0.97 else "GET", path, headers, body, random)]
         is_polite = random.random() < 0.1
         if is_polite:
@@ -227,7 +261,7 @@ class _Doors:
             "path": path,
             "raw_path": path.encode(),
             "root_path": "",
-            "query_string": b"",
+            "query_string": random.choice(QUERIES),
             "headers": headers,
             "client": ("127.0.0.1", 9),
             "server": ("127.0.0.1", 80),
@@ -236,12 +270,15 @@ class _Doors:
         return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
 
     def _judge(self, status: int, answer: bytes, body: bytes) -> None:
-        content = json.loads(answer)
+        parts = parts_of(answer)
+        content = parts[-1]
         reason = content.get("reason", "")
+        if len(parts) > 1 and "done" not in content:
+            self._findings.add("a stream broke off", content, body)
         if status >= 500 and not (reason == "BACKEND_FAILED" and b"666" in body):
             self._findings.add(f"REST answered {status} {reason}", content, body)
-        for place in ("translations", "predictions"):
-            for item in content.get(place, ()):
+        for items in (*(content.get(place, ()) for place in ("translations", "predictions")), parts[1:-1]):
+            for item in items:
                 if (
                     isinstance(item, dict)
                     and item.get("error", {}).get("reason") in FAULTS
@@ -255,13 +292,25 @@ class _Doors:
         name = random.choice([name for name in HONEST if name in self._methods])
         raw = inputs.message(random.choice(HONEST[name]), random)
         metadata = (("x-request-id", random.choice(inputs.WORDS)),) if random.random() < 0.2 else ()
-        answer = await asyncio.create_task(self._methods[name](Context(raw, metadata)))
+        answer = await asyncio.create_task(self._answered(name, Context(raw, metadata)))
         if answer.message is None:
             status = status_pb2.Status.FromString(dict(answer.trailing)[DETAILS_KEY])
             info = error_details_pb2.ErrorInfo()
             status.details[0].Unpack(info)
             if info.reason in FAULTS and not _is_poisoned(raw):
                 self._findings.add(f"gRPC answered {answer.code.name} {info.reason}", status, raw)
+
+    async def _answered(self, name: str, context: Context) -> Answer:
+        method = self._methods[name]
+        if callable(method):
+            answer: Answer = await method(context)
+            return answer
+        try:
+            await method.stream_stream(None, context)
+        except Aborted as aborted:
+            (answer,) = aborted.args
+            return answer
+        return Answer((), context.written[-1])
 
     async def manifest(self, random: Random) -> None:
         """Read a manifest: what is refused is refused as what it is."""
@@ -278,6 +327,12 @@ class _Doors:
             return
         except RecursionError:
             self._findings.add("a manifest was too deep", "RecursionError", raw)
+
+
+def parts_of(answer: bytes) -> list[dict[str, Any]]:
+    """Return the objects of an answer: of a list one, of a stream each."""
+    lines = (line.removeprefix(b"data: ") for line in answer.splitlines() if not line.startswith(b"event: "))
+    return [json.loads(line) for line in lines if line]
 
 
 def _is_poisoned(raw: bytes) -> bool:

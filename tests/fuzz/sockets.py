@@ -32,6 +32,8 @@ HEADERS = (
     b"Content-Type: text/plain",
     b"X-Request-Id: " + b"y" * 3000,
     b"Accept-Encoding: gzip",
+    b"Accept: application/x-ndjson",
+    b"Accept: text/event-stream",
     b"Origin: https://app.example",
     b'Forwarded: for="[::1]"',
     b"Host: elsewhere",
@@ -119,9 +121,14 @@ class _Sender:
         if random.random() < 0.02:
             path = random.choice(("/a/b", "/seqserve.v1.SequenceService/None", f"{path}x"))
         raw = inputs.message(random.choice(HONEST[name]), random)
-        call = self._channel.unary_unary(path, _same, _same)
+        # that of appends, which is asked once here, answers once
+        many = path.endswith("Stream") and not path.endswith("AppendStream")
+        asked = {"timeout": SECONDS, "metadata": _metadata(random)}
         try:
-            await call(raw, timeout=SECONDS, metadata=_metadata(random))
+            if many:
+                _ = [part async for part in self._channel.unary_stream(path, _same, _same)(raw, **asked)]
+            else:
+                await self._channel.unary_unary(path, _same, _same)(raw, **asked)
         except grpc.aio.AioRpcError as error:
             code, is_ours = error.code(), "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
             if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED):

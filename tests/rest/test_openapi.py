@@ -42,6 +42,19 @@ def references(node: Any) -> list[str]:
     return [ref for value in node for ref in references(value)] if isinstance(node, list) else []
 
 
+async def test_the_forms_of_an_answer_are_told(page: dict[str, Any]) -> None:
+    """With what each object of a stream is, and which comes first."""
+    asking = page["paths"][ASK]["post"]
+    content = asking["responses"]["200"]["content"]
+    assert list(content) == ["application/json", "application/x-ndjson", "text/event-stream"]
+    assert all("PredictPart" in form["schema"]["description"] for form in list(content.values())[1:])
+    parts = page["components"]["schemas"]["PredictPart"]["anyOf"]
+    assert [part["required"][0] for part in parts] == ["model", "index", "index", "done", "error"]
+    assert [one["schema"]["enum"] for one in asking["parameters"] if one["name"] == "order"] == [
+        ["index", "finished"]
+    ]
+
+
 async def test_what_is_in_a_path_is_a_parameter(page: dict[str, Any]) -> None:
     """Each `{name}` can be filled in, and each operation has an id of its own."""
     operations = [(path, one) for path, methods in page["paths"].items() for one in methods.values()]

@@ -1,6 +1,7 @@
 """`:predict` of both protocols: theirs has `instances` (by row) or `inputs` (by column), ours `sequences`."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from seqserve.service.rest.bodies import JSON, Bodies, Parts, asked_of, check_ty
 from seqserve.service.rest.edge import FORM
 from seqserve.service.rest.handlers import model_ref, written
 from seqserve.service.rest.outline import Bounds
+from seqserve.service.rest.streams import form_of, streamed
 from seqserve.service.rest.surfaces.errors import error_object
 from seqserve.service.surfaces import tfserving
 from seqserve.service.surfaces.asking import asked_by, task_of
@@ -47,7 +49,11 @@ async def predict(gateway: Gateway, bodies: Bodies, request: Request, call: Call
     served = gateway.current(ref.name, call.principal)
     is_text = served is not None and served.task.name == TRANSLATION.name
     gateway.check_room(TRANSLATION if is_text else SEQUENCE, ref, call)
-    async with bodies.read(request, call, partial(_read, served)) as question:
+    form = form_of(request)
+    async with AsyncExitStack() as held:
+        question = await held.enter_async_context(bodies.read(request, call, partial(_read, served)))
+        if form is not None and question.member == SEQUENCE.body_member:
+            return await streamed(form, held.pop_all(), gateway, SEQUENCE, ref, question.asked, call)
         answered = await gateway.answer(question.task, ref, question.asked, call)
     if question.member == ROWS:
         return await _by_row(answered)
