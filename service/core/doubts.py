@@ -163,6 +163,15 @@ def goes_round(source: Callable[[], Sequence[int]], target: Sequence[int]) -> bo
 # --- coverage -----------------------------------------------------------------------------------
 
 
+def may_leave_out(text: str, low: int) -> bool:
+    """Say whether `leaves_out` has to be asked.
+
+    Args:
+        low: source pieces that are covered by less than `LOW_WORD`.
+    """
+    return low >= LOW_WORDS or _JOINT.search(text) is not None
+
+
 def leaves_out(
     text: str, words: Callable[[], Words], coverage: Array, pieces: int, profile: Mapping[str, Any]
 ) -> bool:

@@ -20,7 +20,7 @@ from seqserve.service.contract.padding import NUMPY_TYPES, Row, pad_batch, padde
 from seqserve.service.core.admission import Admission
 from seqserve.service.core.entries import BatchKey, Caller, Entry, Pace, draining, late
 from seqserve.service.core.queue import Budget, Queue
-from seqserve.service.core.types import Outputs, Served
+from seqserve.service.core.types import Batch, Outputs, RowOutputs, Served
 from seqserve.service.metrics import Metrics
 from seqserve.service.series import Histogram
 
@@ -253,27 +253,27 @@ def _fail(batch: Iterable[Entry], error: errors.SeqserveError) -> None:
 def _deliver(batch: Sequence[Entry], outputs: Outputs) -> None:
     """Give each entry its row; outputs that break the manifest fail the batch, which halving cannot mend."""
     try:
-        answers = _rows(outputs, len(batch), batch[0].key)
+        declared = _declared(outputs, len(batch), batch[0].key)
     except errors.BackendFailed as error:
         return _fail(batch, error)
-    for entry, answer in zip(batch, answers, strict=True):
-        if entry.caller.pace is not None:  # it may wait long for its reader: not with the whole batch
-            answer = {
-                n: value.copy() if isinstance(value, np.ndarray) else value for n, value in answer.items()
-            }
-        entry.caller.settle(entry, answer)
+    answered = Batch(declared, [entry.row.length for entry in batch])
+    for row, entry in enumerate(batch):
+        # of a paced request one may wait long for its reader: not with the whole batch
+        own = RowOutputs(answered, row) if entry.caller.pace is None else _own(declared, row)
+        entry.caller.settle(entry, own)
 
 
-def _own(answer: Outputs) -> Outputs:
+def _own(outputs: Outputs, row: int) -> Outputs:
     """Return a row's outputs apart from those of its batch; bytes are apart already."""
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in answer.items()}
+    rows = {name: value[row] for name, value in outputs.items()}
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in rows.items()}
 
 
-def _rows(outputs: Outputs, rows: int, key: BatchKey) -> list[Outputs]:
-    """Take a batch's outputs apart, row by row, or say what is wrong with them.
+def _declared(outputs: Outputs, rows: int, key: BatchKey) -> Outputs:
+    """Return those of a batch's outputs that the manifest declares.
 
     Raises:
-        BackendFailed: an output that the manifest declares is missing, or is of another shape or type.
+        BackendFailed: one is missing, or is of another shape or type.
     """
     declared = key.served.manifest.signatures[key.signature].outputs
     for name, tensor in declared.items():
@@ -285,4 +285,4 @@ def _rows(outputs: Outputs, rows: int, key: BatchKey) -> list[Outputs]:
             raise errors.BackendFailed(f"output {name!r} has shape {value.shape}, not {rows} rows of {axes}")
         if value.dtype != NUMPY_TYPES[tensor.dtype]:
             raise errors.BackendFailed(f"output {name!r} is {value.dtype}, not {tensor.dtype}")
-    return [{name: outputs[name][row] for name in declared} for row in range(rows)]
+    return {name: outputs[name] for name in declared}

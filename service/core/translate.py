@@ -23,22 +23,19 @@ from seqserve.service.core.doubts import (
     goes_round,
     is_strange,
     leaves_out,
+    may_leave_out,
     runs,
     says_twice,
 )
+from seqserve.service.core.hypotheses import ATTENTION, Hypotheses
 from seqserve.service.core.options import Given, check_range, option_inputs
-from seqserve.service.core.types import BatchOptions, Encoded, Outputs
+from seqserve.service.core.types import Batch, BatchOptions, Encoded, Outputs, RowOutputs
 
 TRUNCATED = "TRUNCATED"
 
 KNOWN_WAYS = 64
 """How many combinations of options a version remembers as checked."""
 
-ATTENTION, COVERAGE, ATTENDED = "attention", "coverage", "attended"
-"""The outputs of the attention weights, their sums, and the most attended places: a model may lack them.
-
-Where there are the last two, they are read, and the first for the alignment alone.
-"""
 WordsAnswer = tuple[tuple[str, ...] | None, tuple[str, ...] | None, Table | None]
 
 
@@ -179,15 +176,24 @@ class TranslatePlan(NamedTuple):
 
     def decode(self, encoded: Encoded, outputs: Outputs) -> Translation:
         """Return the best hypothesis, with what else was asked for."""
+        batch, row = (
+            (outputs.batch, outputs.row)
+            if isinstance(outputs, RowOutputs)
+            else (_alone(outputs, encoded.row.length), 0)
+        )
         try:
-            score, *scores = all_scores = outputs["scores"].tolist()
+            if batch.known is None:
+                given = self.manifest.signatures[self.signature].outputs
+                batch.known = Hypotheses(batch, given, self.target)
+            known: Hypotheses = batch.known
+            score, *scores = all_scores = known.scores(row)
             if not all(map(math.isfinite, all_scores)):
                 raise ValueError("a score is not finite")
-            best, *others = self._hypotheses(encoded, outputs)
+            best, *others = [self._hypothesis(encoded, known, row, beam) for beam in range(self.body.n_best)]
             pairs = zip((other.text for other in others), scores[: len(others)], strict=True)
             alternatives = tuple(Alternative(*pair) for pair in pairs)
             words = self._words(encoded, best)
-            warnings = (*encoded.warnings, *self._warnings(encoded, best))
+            warnings = (*encoded.warnings, *self._warnings(encoded, best, known.low(row)))
         except (ValueError, IndexError) as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
         return Translation(best.text, score, warnings, alternatives or None, *words)
@@ -195,65 +201,47 @@ class TranslatePlan(NamedTuple):
     def _source_warnings(self, text: str, pieces: int) -> tuple[str, ...]:
         return (HIGH_UNKNOWN,) if is_strange(self.text, text, pieces, self.manifest.profile or {}) else ()
 
-    def _hypotheses(self, encoded: Encoded, outputs: Outputs) -> list["_Hypothesis"]:
-        """Return the hypotheses asked for, best first, cut to their lengths.
+    def _hypothesis(self, encoded: Encoded, known: Hypotheses, row: int, beam: int) -> "_Hypothesis":
+        """Return a hypothesis cut to its length, unknown words replaced.
 
         Raises:
-            ValueError: lengths outside the ids' time axis, or attention that is not finite.
+            ValueError: a length outside the ids' time axis, or attention that is not finite.
+            IndexError: there is no such beam.
         """
-        ids = outputs["ids"]
-        lengths: list[int] = outputs["lengths"].tolist()
-        if min(lengths) < 1 or max(lengths) > ids.shape[1]:
-            raise ValueError(f"lengths {lengths} for {ids.shape[1]} ids")
-        hypotheses = []
-        for beam in range(self.body.n_best):
-            steps = lengths[beam]
-            attention = self._attention(encoded.row.length, outputs, beam, steps)
-            hypotheses.append(self._hypothesis(encoded, ids[beam, :steps].tolist(), attention))
-        return hypotheses
-
-    def _attention(self, length: int, outputs: Outputs, beam: int, steps: int) -> Attention | None:
-        """Return what a hypothesis of so many steps attended to; None where the model does not say.
-
-        Args:
-            length: of the source, in pieces.
-        """
-        given, matrix = self.manifest.signatures[self.signature].outputs, None
-        if ATTENTION in given and (self.body.alignment or COVERAGE not in given):
-            matrix = _finite(outputs[ATTENTION][beam, :steps, :length], (steps, length))
-        if COVERAGE not in given:
-            return None if matrix is None else Attention(np.add.reduce(matrix), None, matrix)
-        coverage = _finite(outputs[COVERAGE][beam, :length], (length,))
-        places = _finite(outputs[ATTENDED][beam, :steps], (steps,))
-        if places.min() < 0 or places.max() >= outputs[COVERAGE].shape[-1]:
-            raise ValueError("attended places are outside the source")
-        # a model that does not mask its padding may look there
-        return Attention(coverage, np.minimum(places, length - 1), matrix)
-
-    def _hypothesis(self, encoded: Encoded, ids: list[int], attention: Attention | None) -> "_Hypothesis":
-        if attention is None or self.target.special_ids.unknown not in ids:
-            return _Hypothesis(ids, self.target.decode(ids), attention)
+        ids = known.ids(row, beam)
+        attention = partial(known.attention, row, beam, encoded.row.length, len(ids), self.body.alignment)
+        if known.low(row) is None:
+            attention()  # which says what is wrong with it, whether or not it is looked at
+        text = known.text(row, beam, ids)
+        if self.target.special_ids.unknown not in ids or (seen := attention()) is None:
+            return _Hypothesis(ids, text, attention)
         unknown = [i == self.target.special_ids.unknown for i in ids]
         text, words = self.target.decode_words(ids)
         source = self.text.source_words(encoded.source)
-        replaced = replace_unknown(attention.weights, source, words, unknown)
+        replaced = replace_unknown(seen.weights, source, words, unknown)
         following = iter(replaced)
         text = re.sub(r"\S+", lambda _: next(following), text)
         return _Hypothesis(ids, text, attention, Words(replaced, words.word_of_piece))
 
-    def _warnings(self, encoded: Encoded, best: "_Hypothesis") -> tuple[str, ...]:
-        """Return the warnings about the output; words are worked out only where one is possible."""
-        seen, profile = best.attention, self.manifest.profile or {}
+    def _warnings(self, encoded: Encoded, best: "_Hypothesis", low: int | None) -> tuple[str, ...]:
+        """Return the warnings about the output; words are worked out only where one is possible.
+
+        Args:
+            low: source pieces that are hardly attended to; None: not known.
+        """
         warned = []
         if self.target.special_ids.end not in (None, best.ids[-1]):
             warned.append(TRUNCATED)
         if goes_round(encoded.row.inputs[self.source].tolist, best.ids) or (
-            seen is not None and any(runs(best.text.split())) and says_twice(seen.weights, self._target(best))
+            any(runs(best.text.split()))
+            and (seen := best.attention()) is not None
+            and says_twice(seen.weights, self._target(best))
         ):
             warned.append(REPETITION)
-        words = partial(self.text.source_words, encoded.source)
-        if seen is not None and leaves_out(encoded.source, words, seen.coverage, len(best.ids), profile):
-            warned.append(LOW_COVERAGE)
+        if (low is None or may_leave_out(encoded.source, low)) and (seen := best.attention()) is not None:
+            words, profile = partial(self.text.source_words, encoded.source), self.manifest.profile or {}
+            if leaves_out(encoded.source, words, seen.coverage, len(best.ids), profile):
+                warned.append(LOW_COVERAGE)
         return tuple(warned)
 
     def _words(self, encoded: Encoded, best: "_Hypothesis") -> WordsAnswer:
@@ -261,10 +249,10 @@ class TranslatePlan(NamedTuple):
         if not (self.body.alignment or self.body.tokens):
             return None, None, None
         source, target = self.text.source_words(encoded.source), self._target(best)
-        matrix = None if best.attention is None else best.attention.matrix
-        if matrix is None or not self.body.alignment:
+        seen = best.attention() if self.body.alignment else None
+        if seen is None or seen.matrix is None:
             return source.words, target.words, None
-        return source.words, target.words, align_words(matrix, source, target)
+        return source.words, target.words, align_words(seen.matrix, source, target)
 
     def _target(self, best: "_Hypothesis") -> Words:
         return best.replaced or self.target.decode_words(best.ids)[1]
@@ -275,15 +263,13 @@ class _Hypothesis(NamedTuple):
 
     ids: list[int]
     text: str
-    attention: Attention | None
+    attention: Callable[[], Attention | None]
     replaced: Words | None = None  # the words, where there were unknown ones
 
 
-def _finite(values: Array, shape: tuple[int, ...]) -> Array:
-    """Return values as they are; raises ValueError where they are not finite, or of another shape."""
-    if values.shape != shape or np.count_nonzero(np.isfinite(values)) < values.size:
-        raise ValueError("attention is not finite, or of another shape than ids and source")
-    return values
+def _alone(outputs: Outputs, length: int) -> Batch:
+    """Return a row's outputs as a batch of that row."""
+    return Batch({name: value[None] for name, value in outputs.items()}, (length,))
 
 
 def _too_long(length: int, limit: int, unit: str) -> errors.TextTooLong:

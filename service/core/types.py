@@ -1,7 +1,7 @@
 """The words that the rooms of core share: what is asked, how items are planned, what is answered."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
@@ -114,6 +114,41 @@ class Asked:
     is_whole: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What a backend answered for some rows together.
+
+    Args:
+        outputs: with their batch axis.
+        lengths: each row's real steps.
+        known: what its codec has read of all rows, the first time that it was asked for one.
+    """
+
+    outputs: Outputs
+    lengths: Sequence[int]
+    known: Any = None
+
+
+class RowOutputs(Mapping[str, Array]):
+    """One row's outputs, as part of its batch's."""
+
+    __slots__ = ("batch", "row")
+
+    def __init__(self, batch: Batch, row: int) -> None:
+        self.batch = batch
+        self.row = row
+
+    def __getitem__(self, name: str) -> Array:
+        array: Array = self.batch.outputs[name][self.row]
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.batch.outputs)
+
+    def __len__(self) -> int:
+        return len(self.batch.outputs)
+
+
 class Encoded(NamedTuple):
     """An item as a row, with what its codec needs again to decode the answer."""
 
@@ -141,7 +176,11 @@ class Plan(Protocol):
         """Return the item's row; raises InvalidArgument with a path inside the item."""
 
     def decode(self, encoded: Encoded, outputs: Outputs) -> Item:
-        """Return the answer; raises BackendFailed where the outputs are not what the manifest says."""
+        """Return the answer; raises BackendFailed where the outputs are not what the manifest says.
+
+        Args:
+            outputs: the row's; where they are `RowOutputs`, its batch's can be read together.
+        """
 
 
 class Codec(Protocol):
