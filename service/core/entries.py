@@ -78,7 +78,7 @@ class Caller:
     pace: "Pace | None" = None  # None: all its rows wait at once
     _next: int = 0  # no earlier entry waits
     _come: list["Entry"] = field(default_factory=list)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: asyncio.Future[None] | None = None  # of who waits for them
 
     def next(self) -> "Entry":
         """Return the first row that waits; there is one."""
@@ -92,25 +92,25 @@ class Caller:
         Raises:
             DeadlineExceeded: the deadline came first.
         """
-        await self._wake.wait()
-        if self.late and not self._come:
+        if not self._come and not self.late:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        if not self._come:
             raise late()
-        if not self.late:  # nobody would wake it again
-            self._wake.clear()
         come, self._come = self._come, []
         return come
 
     def expire(self) -> None:
         """Wait no longer: the deadline has come."""
         self.late = True
-        self._wake.set()
+        self._wake()
 
     def settle(self, entry: "Entry", outcome: Outputs | errors.SeqserveError) -> None:
         """Give a row its outcome; the first one counts."""
         if entry.outcome is None and not self.gone:
             entry.outcome = outcome
             self._come.append(entry)
-            self._wake.set()
+            self._wake()
 
     def forget(self) -> None:
         """Let go of the rows that the queue has let go."""
@@ -123,6 +123,10 @@ class Caller:
         self.pace = None
         self.entries.clear()
         self._come.clear()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 @dataclass(slots=True, eq=False)

@@ -18,6 +18,7 @@ from seqserve.service import errors
 from seqserve.service.backend.base import Backend, Spec
 from seqserve.service.contract.padding import NUMPY_TYPES, Row, pad_batch, padded_length
 from seqserve.service.core.admission import Admission
+from seqserve.service.core.deadlines import Deadlines
 from seqserve.service.core.entries import BatchKey, Caller, Entry, Pace, draining, late
 from seqserve.service.core.queue import Budget, Queue
 from seqserve.service.core.types import Batch, Outputs, RowOutputs, Served
@@ -47,6 +48,7 @@ class Scheduler:
         self._budget = budget
         self._queue = Queue(budget)
         self._admission = Admission(budget.queue_cells)
+        self._deadlines = Deadlines()
         self._metrics = metrics
         self._timeout = backend_timeout
         self._clock = clock
@@ -65,6 +67,7 @@ class Scheduler:
         _fail(self._queue.clear(), draining())
         self._metrics.queue_cells.set(0)
         await asyncio.gather(*self._batches)
+        self._deadlines.close()
 
     @contextmanager
     def calling(self, key: BatchKey, deadline: float, principal: str = "") -> Iterator[Caller]:
@@ -77,12 +80,12 @@ class Scheduler:
             principal: who asks: turns are shared between principals.
         """
         caller = Caller(key, deadline, principal)
-        timer = asyncio.get_running_loop().call_at(deadline, caller.expire)
+        self._deadlines.enter(caller)
         try:
             yield caller
         finally:
-            timer.cancel()
             self._queue.leave(caller)
+            self._deadlines.leave()
             self._metrics.queue_cells.set(self._queue.cells)
 
     def submit(

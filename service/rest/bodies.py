@@ -23,6 +23,7 @@ from seqserve.service.core.types import Asked, Call, Task
 from seqserve.service.edge.bytes_in_flight import BytesInFlight
 from seqserve.service.errors import Violation
 from seqserve.service.rest.codings import coding, decoded
+from seqserve.service.rest.exchange import WHOLE
 from seqserve.service.rest.outline import MOST_MEMBERS, Bounds, Marks, listed, look, outline
 
 SMALL = 64 * 1024
@@ -81,15 +82,23 @@ class Bodies:
             DeadlineExceeded; what `form` raises.
         """
         held = self._in_flight.hold()
+        # what has come whole is no more than a connection takes at once: a timer would cost more
+        deadline = None if request.scope.get(WHOLE) else call.deadline
         try:
-            try:
-                async with asyncio.timeout_at(call.deadline):
-                    read = await form(request, self._bounds, held.add)
-            except TimeoutError:
-                raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
-            yield read
+            yield await _within(deadline, form(request, self._bounds, held.add))
         finally:
             held.release()
+
+
+async def _within(deadline: float | None, reading: Awaitable[Read]) -> Read:
+    """Return what is read by then; None: at once."""
+    if deadline is None:
+        return await reading
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await reading
+    except TimeoutError:
+        raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
 
 
 async def read_asked(task: Task, request: Request, bounds: Bounds, became: Callable[[int], None]) -> Asked:

@@ -26,6 +26,8 @@ PASSED_OVER = 64 * 1024
 """Bytes of a body that nobody wants which are read all the same, so that the connection can be kept."""
 PROMPT = ("/healthz", "/readyz")
 """Paths that wait for no turn: who asks must not take a flood for a death."""
+WHOLE = "seqserve.whole"
+"""Where a scope says whether the whole body was there when the application began."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -170,6 +172,7 @@ class Exchange:
         try:
             if self.scope["path"] not in PROMPT:
                 await self._shared.turnstile.enter()
+            self.scope[WHOLE] = not self.arrives
             await app(self.scope, self.receive, self.send)
             if not self.is_answered and not self._is_gone:
                 raise RuntimeError("the application returned without an answer")
