@@ -40,7 +40,7 @@ OURS = "seqserve."
 
 def request_id(given: str) -> str:
     """Return the caller's id where it is fit for a log line and a header, else a new one."""
-    return given if _ID_FORM.fullmatch(given) else f"{getrandbits(128):032x}"
+    return given if given and _ID_FORM.fullmatch(given) else f"{getrandbits(128):032x}"
 
 
 class JsonFormatter(logging.Formatter):

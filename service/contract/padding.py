@@ -92,7 +92,9 @@ def _stack(rows: Sequence[Row], name: str, length: int, tensor: Tensor, left: bo
     values = [row.inputs[name] for row in rows]
     dtype = NUMPY_TYPES[tensor.dtype]
     if "time" not in tensor.axes:
-        return np.stack(values).astype(dtype, copy=False)  # (batch, …)
+        if dtype is np.object_:  # whose scalars would stay arrays
+            return np.stack(values).astype(dtype, copy=False)  # (batch, …)
+        return np.array(values, dtype)  # (batch, …); of scalars this takes a tenth of np.stack's time
     out = np.full((len(rows), length, *values[0].shape[1:]), tensor.pad_value, dtype)  # (batch, time, …)
     for target, value in zip(out, values, strict=True):
         start = length - len(value) if left else 0

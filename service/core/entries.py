@@ -21,6 +21,8 @@ class BatchKey(NamedTuple):
     @property
     def width(self) -> int:
         """How many hypotheses each row keeps."""
+        if not self.options:
+            return 1
         known = self.served.manifest.options
         return next((int(value) for name, value in self.options if known[name].option == "beam_size"), 1)
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from seqserve.service import errors
@@ -300,12 +301,11 @@ class Gateway:
 
     def _admission(self, call: Call, paid: int = 0) -> Admission:
         """Return what takes a request's cells of its principal's share, and writes them down."""
+        return partial(self._computing, call, paid)
 
-        def admission(cells: int) -> AbstractContextManager[None]:
-            call.visit.cells = cells
-            return self._limits.computing(call.principal.name, cells, paid)
-
-        return admission
+    def _computing(self, call: Call, paid: int, cells: int) -> AbstractContextManager[None]:
+        call.visit.cells = cells
+        return self._limits.computing(call.principal.name, cells, paid)
 
     def _converted(self, task: Task, asked: Asked) -> Body:
         """Convert a request that is not too long.

@@ -6,8 +6,8 @@ The entrance takes a call's place (`calling`) before anything of it is read; the
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import uniform
 from time import perf_counter
@@ -25,6 +25,7 @@ RETRY_SECONDS = 1.0
 SLACK = 1e-9
 """Seconds by which sums of times may be off."""
 ANY_NUMBER = 2**63
+REFUSALS = (errors.RateLimited, errors.QueueFull, errors.Draining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +87,15 @@ class Limits:
         """Return how many principals are remembered."""
         return len(self._busy) + len(self._resting)
 
-    @contextmanager
-    def calling(self, name: str) -> Iterator[None]:
+    def calling(self, name: str) -> AbstractContextManager[None]:
         """Take a place for a call of a principal, until the block ends.
 
         Raises:
             RateLimited: it has as many, or has had as many of late, as it may; nothing is taken.
         """
-        shares, account = self._shares, self._opened(name)
-        try:
-            if account.requests >= shares.requests:
-                taken = f"{account.requests} requests are open"
-                raise self._full(account, "principal_requests", shares.requests, taken)
-            setting, rate = "principal_requests_per_second", shares.requests_per_second
-            account.requests_full = self._paid(account, account.requests_full, 1, rate, setting)
-            account.requests += 1
-            try:
-                yield
-            finally:
-                account.requests -= 1
-        finally:
-            self._left(name, account)
+        return _Calling(self, name)
 
-    @contextmanager
-    def computing(self, name: str, cells: int, paid: int = 0) -> Iterator[None]:
+    def computing(self, name: str, cells: int, paid: int = 0) -> AbstractContextManager[None]:
         """Take a request's cells, until the block ends; a request that is refused in it has cost nothing.
 
         Args:
@@ -119,27 +105,33 @@ class Limits:
         Raises:
             RateLimited: more are open, or were of late, than go with these; nothing is taken.
         """
+        return _Computing(self, name, cells, paid)
+
+    def _call(self, account: _Account) -> None:
+        """Take a place of an account; raises RateLimited."""
         shares = self._shares
-        rate, account = shares.cells_per_second, self._opened(name)
-        try:
-            if account.cells and account.cells + cells > shares.cells:
-                taken = f"{account.cells} cells are open, and this request takes {cells} more"
-                raise self._full(account, "principal_cells", shares.cells, taken)
-            if not paid:
-                setting = "principal_cells_per_second"
-                account.cells_full = self._paid(account, account.cells_full, cells, rate, setting)
-                paid = cells
-            account.cells += cells
-            try:
-                yield
-            finally:
-                account.cells -= cells
-        except (errors.RateLimited, errors.QueueFull, errors.Draining):
-            if rate:
-                account.cells_full -= paid / rate
-            raise
-        finally:
-            self._left(name, account)
+        if account.requests >= shares.requests:
+            taken = f"{account.requests} requests are open"
+            raise self._full(account, "principal_requests", shares.requests, taken)
+        setting, rate = "principal_requests_per_second", shares.requests_per_second
+        account.requests_full = self._paid(account, account.requests_full, 1, rate, setting)
+        account.requests += 1
+
+    def _compute(self, account: _Account, cells: int, paid: int) -> None:
+        """Take cells of an account, and charge them unless they are paid for; raises RateLimited."""
+        shares = self._shares
+        if account.cells and account.cells + cells > shares.cells:
+            taken = f"{account.cells} cells are open, and this request takes {cells} more"
+            raise self._full(account, "principal_cells", shares.cells, taken)
+        if not paid:
+            setting, rate = "principal_cells_per_second", shares.cells_per_second
+            account.cells_full = self._paid(account, account.cells_full, cells, rate, setting)
+        account.cells += cells
+
+    def _give_back(self, account: _Account, paid: int) -> None:
+        """Charge nothing for what was refused."""
+        if rate := self._shares.cells_per_second:
+            account.cells_full -= paid / rate
 
     def _opened(self, name: str) -> _Account:
         account = self._busy.get(name)
@@ -188,3 +180,53 @@ class Limits:
         if rate := self._shares.refusals_per_second:
             error.told_after = account.hold(self._clock(), rate)
         return error
+
+
+class _Calling:
+    """One call's place. Each call has some of these contexts; generators would take four times as long."""
+
+    __slots__ = ("_account", "_limits", "_name")
+
+    def __init__(self, limits: Limits, name: str) -> None:
+        self._limits = limits
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._account = self._limits._opened(self._name)
+        try:
+            self._limits._call(self._account)
+        except errors.RateLimited:
+            self._limits._left(self._name, self._account)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._account.requests -= 1
+        self._limits._left(self._name, self._account)
+
+
+class _Computing:
+    """One request's cells."""
+
+    __slots__ = ("_account", "_cells", "_limits", "_name", "_paid")
+
+    def __init__(self, limits: Limits, name: str, cells: int, paid: int) -> None:
+        self._limits = limits
+        self._name = name
+        self._cells = cells
+        self._paid = paid
+
+    def __enter__(self) -> None:
+        self._account = self._limits._opened(self._name)
+        try:
+            self._limits._compute(self._account, self._cells, self._paid)
+        except errors.RateLimited:
+            self._limits._give_back(self._account, self._paid)
+            self._limits._left(self._name, self._account)
+            raise
+        self._paid = self._paid or self._cells
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._account.cells -= self._cells
+        if kind is not None and issubclass(kind, REFUSALS):
+            self._limits._give_back(self._account, self._paid)
+        self._limits._left(self._name, self._account)

@@ -76,7 +76,7 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._metrics.of(self._metrics.in_flight, self._call.transport).dec()
-        self.end(*ending(error, self._call.is_late()))
+        self.end(*ending(error, self._call))
 
     def version(self, model: str, number: int) -> None:
         """Say which version answers."""
@@ -106,16 +106,17 @@ class Record:
         return (*self._labels, self._verb, self._call.transport, code, reason)
 
 
-def ending(error: BaseException | None, is_late: bool = False) -> tuple[str, str]:
+def ending(error: BaseException | None, call: Call | None = None) -> tuple[str, str]:
     """Return the code and the reason of a call's end, for metrics and the access log.
 
     Args:
         error: what ended it; None: it was answered.
-        is_late: whether its deadline had passed: then that is why a door cancelled it.
+        call: which it ended; where its deadline had passed, that is why a door cancelled it.
     """
     if error is None:
         return OK, ""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        is_late = call is not None and call.is_late()
         kind: type[SeqserveError] = errors.DeadlineExceeded if is_late else errors.Cancelled
     else:
         kind = type(error) if isinstance(error, SeqserveError) else errors.Unexpected

@@ -7,8 +7,8 @@ rows queue while the slots are taken.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from time import perf_counter
 
@@ -69,8 +69,7 @@ class Scheduler:
         await asyncio.gather(*self._batches)
         self._deadlines.close()
 
-    @contextmanager
-    def calling(self, key: BatchKey, deadline: float, principal: str = "") -> Iterator[Caller]:
+    def calling(self, key: BatchKey, deadline: float, principal: str = "") -> AbstractContextManager[Caller]:
         """Open a request's place: rows are put by `submit` and come back by `Caller.settled`.
 
         At the end of the block, however it ends, what still waits is dropped.
@@ -79,14 +78,12 @@ class Scheduler:
             deadline: absolute; past it the rows are dropped, their neighbours are not.
             principal: who asks: turns are shared between principals.
         """
-        caller = Caller(key, deadline, principal)
-        self._deadlines.enter(caller)
-        try:
-            yield caller
-        finally:
-            self._queue.leave(caller)
-            self._deadlines.leave()
-            self._metrics.queue_cells.set(self._queue.cells)
+        return _Calling(self, Caller(key, deadline, principal))
+
+    def _leave(self, caller: Caller) -> None:
+        self._queue.leave(caller)
+        self._deadlines.leave()
+        self._metrics.queue_cells.set(self._queue.cells)
 
     def submit(
         self, caller: Caller, rows: Mapping[int, Row], costs: Sequence[int], *, is_paced: bool = False
@@ -248,9 +245,27 @@ class Scheduler:
         return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
 
 
+class _Calling:
+    """One request's place."""
+
+    __slots__ = ("_caller", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler, caller: Caller) -> None:
+        self._scheduler = scheduler
+        self._caller = caller
+
+    def __enter__(self) -> Caller:
+        self._scheduler._deadlines.enter(self._caller)
+        return self._caller
+
+    def __exit__(self, *_: object) -> None:
+        self._scheduler._leave(self._caller)
+
+
 def _fail(batch: Iterable[Entry], error: errors.SeqserveError) -> None:
     for entry in batch:
-        entry.caller.settle(entry, error.at())  # each its own copy: a traceback belongs to one caller
+        if entry.outcome is None:
+            entry.caller.settle(entry, error.at())  # each its own copy: a traceback belongs to one caller
 
 
 def _deliver(batch: Sequence[Entry], outputs: Outputs) -> None:

@@ -4,8 +4,8 @@ A door's edge translates its transport into `Credentials`, and the errors that l
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -17,6 +17,8 @@ from seqserve.service.edge.recognizer import Credentials, Recognizer
 from seqserve.service.errors import RateLimited, SeqserveError
 from seqserve.service.metrics import Metrics
 
+NO_PLACE = nullcontext()
+"""That of a call which anybody may make."""
 MOST_HELD = 2048
 """Refusals that are told later, at once: each keeps a connection or a call of its caller open."""
 
@@ -40,7 +42,6 @@ class Entrance:
         self._leaving = asyncio.Event()
         self._held = 0
 
-    @contextmanager
     def crossing(
         self,
         credentials: Credentials,
@@ -48,7 +49,7 @@ class Entrance:
         deadline: Callable[[], float],
         id: str,
         is_open: bool = False,
-    ) -> Iterator[Call]:
+    ) -> AbstractContextManager[Call]:
         """Take a call in: a context, in which it is answered.
 
         Args:
@@ -60,21 +61,15 @@ class Entrance:
         Raises:
             Unauthenticated; RateLimited.
         """
-        arrival = _Arrival(self._clock(), credentials, transport, id)
-        share: AbstractContextManager[None] = nullcontext()
-        try:
-            if is_open:  # what anybody may ask is no leave to ask for more
-                arrival.principal = Principal(self._recognizer.address(credentials), frozenset())
-            else:
-                arrival.principal = self._recognizer.principal(credentials)
-                share = self._limits.calling(arrival.principal.name)
-            with share:
-                arrival.call = Call(transport, deadline(), id, arrival.principal)
-                yield arrival.call
-        except BaseException as error:
-            self._left(arrival, error)
-            raise
-        self._left(arrival, None)
+        return _Crossing(self, _Arrival(self._clock(), credentials, transport, id), deadline, is_open)
+
+    def _recognized(self, arrival: "_Arrival", is_open: bool) -> AbstractContextManager[None]:
+        """Say who calls, and return its place."""
+        if is_open:  # what anybody may ask is no leave to ask for more
+            arrival.principal = Principal(self._recognizer.address(arrival.credentials), frozenset())
+            return NO_PLACE
+        arrival.principal = self._recognizer.principal(arrival.credentials)
+        return self._limits.calling(arrival.principal.name)
 
     async def held(self, error: BaseException) -> None:
         """Wait for as long as a refusal is told later, unless the service leaves, or as many wait as may."""
@@ -103,7 +98,7 @@ class Entrance:
     def _left(self, arrival: "_Arrival", error: BaseException | None) -> None:
         """Count and write down how a call ended."""
         call, metrics = arrival.call, self._metrics
-        code, reason = ending(error, call is not None and call.is_late())
+        code, reason = ending(error, call)
         if call is None:
             metrics.of(metrics.turned_away, arrival.transport, reason).inc()
         if isinstance(error, SeqserveError) and error.limit:
@@ -129,3 +124,37 @@ class _Arrival:
     id: str
     principal: Principal | None = None
     call: Call | None = None
+
+
+class _Crossing:
+    """One call's way through the entrance."""
+
+    __slots__ = ("_arrival", "_deadline", "_entrance", "_is_open", "_place")
+
+    def __init__(
+        self, entrance: Entrance, arrival: _Arrival, deadline: Callable[[], float], is_open: bool
+    ) -> None:
+        self._entrance = entrance
+        self._arrival = arrival
+        self._deadline = deadline
+        self._is_open = is_open
+
+    def __enter__(self) -> Call:
+        arrival = self._arrival
+        try:
+            self._place = self._entrance._recognized(arrival, self._is_open)
+            self._place.__enter__()
+            try:
+                assert arrival.principal is not None  # it has been recognized
+                arrival.call = Call(arrival.transport, self._deadline(), arrival.id, arrival.principal)
+            except BaseException:
+                self._place.__exit__(None, None, None)
+                raise
+        except BaseException as error:
+            self._entrance._left(arrival, error)
+            raise
+        return arrival.call
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._place.__exit__(None, None, None)
+        self._entrance._left(self._arrival, error)
