@@ -69,13 +69,14 @@ class Record:
         self._started = clock()
 
     def __enter__(self) -> Self:
-        self._metrics.of(self._metrics.in_flight, self._call.transport).inc()
+        self._open = self._metrics.of(self._metrics.in_flight, self._call.transport)
+        self._open.inc()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.of(self._metrics.in_flight, self._call.transport).dec()
+        self._open.dec()
         self.end(*ending(error, self._call))
 
     def version(self, model: str, number: int) -> None:

@@ -7,10 +7,10 @@ one, in turns with other requests.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, TypeVar, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -20,7 +20,7 @@ from seqserve.service import errors
 from seqserve.service.contract.items import Body
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Asked, Call, Task
-from seqserve.service.edge.bytes_in_flight import BytesInFlight
+from seqserve.service.edge.bytes_in_flight import BytesInFlight, Held
 from seqserve.service.errors import Violation
 from seqserve.service.rest.codings import coding, decoded
 from seqserve.service.rest.exchange import WHOLE
@@ -38,6 +38,8 @@ CHARSETS = ("utf-8", "utf8", "us-ascii")
 JSON = "application/json"
 Read = TypeVar("Read")
 Kind = TypeVar("Kind", bound=Body)
+Form = Callable[[Request, Bounds, Callable[[int], None]], Awaitable[Read]]
+"""Reads a body, of so much at most; it is handed what is told how many bytes come of what came compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,12 @@ class Bodies:
         self._in_flight = in_flight
         self._bounds = bounds
 
-    @asynccontextmanager
-    async def read(
+    def read(
         self,
         request: Request,
         call: Call,
-        form: Callable[[Request, Bounds, Callable[[int], None]], Awaitable[Read]],
-    ) -> AsyncIterator[Read]:
+        form: Form[Read],
+    ) -> AbstractAsyncContextManager[Read]:
         """Read a body within the call's deadline: a context, in which its bytes are held.
 
         Args:
@@ -81,24 +82,40 @@ class Bodies:
         Raises:
             DeadlineExceeded; what `form` raises.
         """
-        held = self._in_flight.hold()
         # what has come whole is no more than a connection takes at once: a timer would cost more
         deadline = None if request.scope.get(WHOLE) else call.deadline
+        held = self._in_flight.hold()
+        return _Reading(held, deadline, partial(form, request, self._bounds, held.add))
+
+
+class _Reading(Generic[Read]):
+    """A body that is read, and then held.
+
+    Args:
+        deadline: None: it is read at once.
+    """
+
+    __slots__ = ("_deadline", "_held", "_read")
+
+    def __init__(self, held: Held, deadline: float | None, read: Callable[[], Awaitable[Read]]) -> None:
+        self._held = held
+        self._deadline = deadline
+        self._read = read
+
+    async def __aenter__(self) -> Read:
         try:
-            yield await _within(deadline, form(request, self._bounds, held.add))
-        finally:
-            held.release()
+            if self._deadline is None:
+                return await self._read()
+            async with asyncio.timeout_at(self._deadline):
+                return await self._read()
+        except BaseException as error:
+            self._held.release()
+            if isinstance(error, TimeoutError):
+                raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
+            raise
 
-
-async def _within(deadline: float | None, reading: Awaitable[Read]) -> Read:
-    """Return what is read by then; None: at once."""
-    if deadline is None:
-        return await reading
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await reading
-    except TimeoutError:
-        raise errors.DeadlineExceeded("the deadline passed before the body had come") from None
+    async def __aexit__(self, *_: object) -> None:
+        self._held.release()
 
 
 async def read_asked(task: Task, request: Request, bounds: Bounds, became: Callable[[int], None]) -> Asked:
