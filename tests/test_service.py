@@ -20,6 +20,7 @@ from seqserve.service.cli import COMMANDS
 from tests.tfserving.reload import ModelServer, config_file
 
 pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PROGRAM = BIN / "seqserve"
 HEAVY = {
@@ -95,7 +96,7 @@ def test_the_printed_lines_work_when_pasted(service: Service) -> None:
     by_rest, by_grpc, predicted, predicted_by_grpc = (answer.stdout for answer in answers)
     assert json.loads(by_rest)["translations"][0]["text"] == by_grpc.rstrip("\n")
     label = json.loads(predicted)["predictions"][0]["heads"]["next_event"]["label"]
-    assert json.loads(predicted_by_grpc)["heads"]["next_event"]["class_answer"]["label"] == label
+    assert json.loads(predicted_by_grpc)["heads"]["next_event"]["label"] == label
 
 
 @pytest.mark.parametrize("door", ["rest", "grpc"])
@@ -118,15 +119,20 @@ def test_the_command_line_calls_either_door(service: Service, door: str) -> None
     assert "EMPTY_TEXT" in mixed.stderr
 
 
-def test_examples_run(service: Service) -> None:
-    """Both example clients do what their pages say."""
-    examples = Path(__file__).parent.parent / "examples"
-    by_rest = run(sys.executable, str(examples / "rest_client.py"), f"http://{service.rest}")
-    by_grpc = run(sys.executable, str(examples / "grpc_client.py"), service.grpc)
-    assert (by_rest.returncode, by_rest.stderr) == (0, "")
-    assert (by_grpc.returncode, by_grpc.stderr) == (0, "")
-    assert "TEXT_TOO_LONG" in by_rest.stdout
-    assert "as expected: EMPTY_TEXT" in by_grpc.stdout
+@pytest.mark.parametrize("door", ["rest", "grpc"])
+def test_the_client_page_and_the_example_run(service: Service, door: str) -> None:
+    """What they say, by either door; the page needs ten lines."""
+    address = {"rest": f"http://{service.rest}", "grpc": f"grpc://{service.grpc}"}[door]
+    example = run(sys.executable, str(REPOSITORY / "examples" / "client.py"), address)
+    assert (example.returncode, example.stderr) == (0, "")
+    assert "TEXT_TOO_LONG" in example.stdout
+    assert "as expected: EMPTY_TEXT" in example.stdout
+    page = (REPOSITORY / "client" / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 10
+    shown = run(sys.executable, "-c", code.replace("http://127.0.0.1:8000", address))
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.count("Translation(text=") == 2
 
 
 def test_inspect_shows_a_version_without_a_service(root: Path, tmp_path: Path) -> None:

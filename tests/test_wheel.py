@@ -1,5 +1,6 @@
 """The wheels, installed, in a folder where a user has a `models`, a `service` and a `proto` of their own."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -10,12 +11,16 @@ import sysconfig
 import tomllib
 import zipfile
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from seqserve.models.cli.show import EXTRA
 from seqserve.service.cli import COMMANDS
+from seqserve.service.main import running
+from seqserve.service.settings import Settings
 
 pytestmark = [
     pytest.mark.slow,
@@ -153,18 +158,85 @@ def test_the_wheels_hold_seqserve_alone_and_share_no_file(wheels: list[Path]) ->
     for names, own in ((client, f"seqserve_client-{VERSION}"), (service, f"seqserve-{VERSION}")):
         assert {name.partition("/")[0] for name in names} == {"seqserve", f"{own}.dist-info"}
     assert {"seqserve/service/main.py", "seqserve/models/configs/demo_events.toml"} <= service
-    assert {"seqserve/v1/model_pb2.py", "seqserve/v1/model.proto", "seqserve/client/py.typed"} <= client
+    assert {"seqserve/v1/model_pb2.py", "seqserve/v1/model.proto", "seqserve/client/errors/base.py"} <= client
     packages = {name.split("/")[1] for name in client if name.startswith("seqserve/")}
     assert packages == {"client", "v1"}
     assert "seqserve/__init__.py" not in client | service
     assert client & service == set()
 
 
+def packages_of_client(extra: str) -> dict[str, Distribution]:
+    """Return all that pip installs beside the client, by name."""
+    found: dict[str, Distribution] = {}
+    waiting = CLIENT["dependencies"] + (CLIENT["optional-dependencies"][extra] if extra else [])
+    while waiting:
+        need = Requirement(waiting.pop())
+        if need.name not in found and (need.marker is None or need.marker.evaluate({"extra": ""})):
+            found[need.name] = distribution(need.name)
+            waiting += found[need.name].requires or ()
+    return found
+
+
+@pytest.fixture(scope="module", params=["", "grpc"])
+def called_from(
+    request: pytest.FixtureRequest, wheels: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Installed]:
+    """The client's wheel, with what it needs and nothing else, for an extra."""
+    beside = tmp_path_factory.mktemp("clean")
+    for package in packages_of_client(request.param).values():
+        for file in package.files or ():
+            top = file.parts[0]
+            if top != ".." and not (beside / top).exists():
+                (beside / top).symlink_to(Path(str(package.locate_file(top))))
+    _, client = wheels
+    return request.param, install([client], beside.with_name(f"{beside.name}-venv"), [beside])
+
+
+CALL = """
+import asyncio, sys
+from importlib.util import find_spec
+from seqserve.client import AsyncClient, Client
+for name in ("tensorflow", "numpy", "fastapi", "seqserve.service"):
+    assert find_spec(name) is None, name
+with Client(sys.argv[1]) as client:
+    print(client.translate("en-de", ["two", ""]).items)
+async def main():
+    async with AsyncClient(sys.argv[1]) as client:
+        (item,) = (await client.predict("shop", [{"event": ["visit"], "minutes": [0]}])).items
+        print(sorted(item.heads.items()))
+asyncio.run(main())
+print(sorted({"grpc", "google"} & sys.modules.keys()))
+"""
+
+
+async def test_the_client_alone_calls_a_service(
+    root: Path, called_from: tuple[str, Installed], users: Path
+) -> None:
+    """By REST with at most 12 packages, itself among them; by gRPC with the extra, and told of it without."""
+    extra, client = called_from
+    assert len(packages_of_client(extra)) + 1 <= 12
+    settings = Settings(root=root, rest_port=0, grpc_port=0, poll_seconds=600)
+    async with running(settings) as started:
+        rest, grpc = (
+            f"{scheme}://127.0.0.1:{port}"
+            for scheme, port in (("http", started.rest_port), ("grpc", started.grpc_port))
+        )
+        by_rest = await asyncio.to_thread(call, client.python, "-c", CALL, rest, folder=users)
+        by_grpc = await asyncio.to_thread(call, client.python, "-c", CALL, grpc, folder=users)
+    assert (by_rest.returncode, by_rest.stderr) == (0, "")
+    assert by_rest.stdout.endswith("[]\n")
+    if extra:
+        assert (by_grpc.returncode, by_grpc.stderr) == (0, "")
+        assert by_grpc.stdout == by_rest.stdout.replace("[]\n", "['google', 'grpc']\n")
+    else:
+        assert by_grpc.stderr.endswith("ImportError: gRPC is an extra: pip install 'seqserve-client[grpc]'\n")
+
+
 def test_the_service_needs_the_client_of_its_own_version() -> None:
     """Both are released together, for they share the messages."""
     assert CLIENT["version"] == VERSION
     needed = [need for need in PYPROJECT["project"]["dependencies"] if need.startswith("seqserve-client")]
-    assert needed == [f"seqserve-client=={VERSION}"]
+    assert needed == [f"seqserve-client[grpc]=={VERSION}"]
 
 
 def test_every_command_comes_from_the_wheel(installed: Installed, users: Path) -> None:

@@ -24,7 +24,7 @@ from seqserve.models.config import Config, read_config
 
 REPOSITORY = Path(__file__).parents[1]
 STORE = REPOSITORY / "build/test-models"
-DOORS = ("rest", "rpc", "surfaces", "edge", "cli", "keeper", "settings", "status.py", "main.py", "client.py")
+DOORS = ("rest", "rpc", "surfaces", "edge", "cli", "keeper", "settings", "status.py", "main.py")
 """What of `service` no training or export may import."""
 LIBRARIES = ("keras", "numpy", "sentencepiece", "tensorflow")
 GENERATIONS = 3

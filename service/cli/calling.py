@@ -5,7 +5,9 @@ Keys and certificates come from the environment (`service.caller`), never from a
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +17,7 @@ from rich.table import Table
 from seqserve.service.cli.show import console, failed
 
 if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
-    from seqserve.client import Access
+    from seqserve.client import Client, ServiceError, Tls
 
 app = typer.Typer(rich_markup_mode="rich")
 HTTPS = "https://"
@@ -49,16 +51,18 @@ def models(grpc: GrpcOption = False, address: AddressOption = None) -> None:
     Example: seqserve models --address localhost:8000
     """
     table = Table("model", "task", "version", "standing", "digest or reason")
-    for model in _call(grpc, address, "models"):
-        for version in model["versions"]:
-            why = version.get("reason") and f"{version['reason']}: {version['message']}"
-            marks = " (current)" if str(version["version"]) == str(model.get("current")) else ""
+    with _client(grpc, address) as client:
+        listed = client.models()
+    for model in listed:
+        for version in model.versions:
+            why = version.reason and f"{version.reason}: {version.message}"
+            marks = " (current)" if version.version == model.current else ""
             table.add_row(
-                escape(model["name"]),
-                model.get("task") or "",
-                f"{version['version']}{marks}",
-                str(version["standing"]).removeprefix("STANDING_"),
-                escape(why or version.get("digest", "")[:19]),
+                escape(model.name),
+                model.task or "",
+                f"{version.version}{marks}",
+                version.standing,
+                escape(why or version.digest[:19]),
             )
     console.print(table)
 
@@ -80,15 +84,11 @@ def translate(
 
     Example: seqserve translate --grpc "Tuesday, November 24, 2026"
     """
-    body = {
-        "texts": texts or [line.rstrip("\n") for line in sys.stdin],
-        "beam_size": beam_size,
-        "n_best": n_best,
-        "alignment": alignment,
-    }
-    chosen = model or _only_model(grpc, address, "translation")
-    answers = _call(grpc, address, "translate", chosen, body)
-    _print_items(answers, lambda a: json.dumps(a, ensure_ascii=False) if as_json else a["text"])
+    given = texts or [line.rstrip("\n") for line in sys.stdin]
+    with _client(grpc, address) as client:
+        chosen = model or _only_model(client, "translation")
+        answers = client.translate(chosen, given, beam_size=beam_size, n_best=n_best, alignment=alignment)
+    _print_items(answers.items, lambda item: _as_json(item) if as_json else item.text)
 
 
 @app.command(epilog=ACCESS)
@@ -111,50 +111,73 @@ def predict(
         raise failed(f"a sequence is not a JSON object: {error}") from None
     if not all(isinstance(sequence, dict) for sequence in given):
         raise failed("a sequence is a JSON object of features")
-    chosen = model or _only_model(grpc, address, "sequence")
-    answers = _call(grpc, address, "predict", chosen, {"sequences": given, "top_k": top_k})
-    _print_items(answers, lambda answer: json.dumps(answer, ensure_ascii=False))
+    with _client(grpc, address) as client:
+        chosen = model or _only_model(client, "sequence")
+        answers = client.predict(chosen, given, top_k=top_k)
+    _print_items(answers.items, _as_json)
 
 
-def _call(grpc: bool, address: str | None, method: str, *arguments: Any) -> Any:
-    from seqserve.client import CallFailed, Client, GrpcClient, RestClient
+@contextmanager
+def _client(grpc: bool, address: str | None) -> "Iterator[Client]":
+    """Call by one of the doors; what fails ends the program with a line."""
+    from seqserve.client import Client, ServiceError
 
     place = address or (GRPC_ADDRESS if grpc else REST_ADDRESS)
-    kind = GrpcClient if grpc else RestClient
     try:
-        client: Client = kind(place.removeprefix(HTTPS), _access(place.startswith(HTTPS)))
-        return getattr(client, method)(*arguments)
-    except CallFailed as error:
-        raise failed(str(error)) from None
+        key, tls = _access(place.startswith(HTTPS))
+        scheme = ("grpc" if grpc else "http") + ("s" if tls is not None else "")
+        url = f"{scheme}://{place.removeprefix(HTTPS)}"
+        client = Client(url, key=key, tls=tls)
     except (OSError, ValueError) as error:  # a file of the access
         raise failed(
             f"SEQSERVE_CA, SEQSERVE_CLIENT_CERT, SEQSERVE_CLIENT_KEY or SEQSERVE_API_KEY_FILE: {error}"
         ) from None
+    with client:
+        try:
+            yield client
+        except ServiceError as error:
+            raise failed(str(error)) from None
 
 
-def _access(tls: bool) -> "Access":
+def _access(tls: bool) -> "tuple[str, Tls | None]":
     """Return what the environment says of keys and certificates."""
-    from seqserve.client import Access
+    from seqserve.client import Tls
     from seqserve.service.caller import CallerSettings
 
     given = CallerSettings.read()
     key = given.api_key
     if not key and given.api_key_file is not None:
         key = given.api_key_file.read_text().strip()
-    return Access(key, tls or given.ca is not None, given.ca, given.client_cert, given.client_key)
+    has_tls = tls or given.ca is not None
+    return key, Tls(given.ca, given.client_cert, given.client_key) if has_tls else None
 
 
-def _only_model(grpc: bool, address: str | None, task: str) -> str:
-    names = [model["name"] for model in _call(grpc, address, "models") if model.get("task") == task]
+def _only_model(client: "Client", task: str) -> str:
+    names = [model.name for model in client.models() if model.task == task]
     if len(names) != 1:
         raise failed(f"--model is needed: models for {task} are {', '.join(names) or 'none'}")
-    return str(names[0])
+    return names[0]
 
 
-def _print_items(answers: list[dict[str, Any]], show: Callable[[dict[str, Any]], str]) -> None:
+def _print_items(items: "Iterable[Any | ServiceError]", show: Callable[[Any], str]) -> None:
     """Print a line for each item, an empty one for an item that failed; end with 1 if any did."""
-    faults = [answer["error"] for answer in answers if "error" in answer]
-    for answer in answers:
-        typer.echo("" if "error" in answer else show(answer))
+    from seqserve.client import ServiceError
+
+    faults = []
+    for item in items:
+        if isinstance(item, ServiceError):
+            told = {"code": item.code, "reason": item.reason, "message": item.message}
+            faults.append({**told, "pointer": item.errors[0].pointer} if item.errors else told)
+        typer.echo("" if isinstance(item, ServiceError) else show(item))
     if faults:
         raise failed("\n".join(json.dumps(fault, ensure_ascii=False) for fault in faults))
+
+
+def _as_json(item: Any) -> str:
+    """Return an answer in the form of the REST door, which leaves out what was not asked for."""
+
+    def present(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        kept = ("warnings", "labels", "intervals")
+        return {name: value for name, value in pairs if name in kept or value not in (None, ())}
+
+    return json.dumps(asdict(item, dict_factory=present), ensure_ascii=False)

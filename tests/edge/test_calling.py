@@ -66,10 +66,10 @@ async def test_calls_with_a_key_and_by_mutual_tls(door: str, tmp_path: Path) -> 
             ({**tls, "API_KEY": refused}, "UNAUTHENTICATED: the API key is not known here"),
             (
                 {"CA": str(ca), "API_KEY": KEY},
-                str(doors.started.rest_port if door == "rest" else "UNAVAILABLE"),
+                str(doors.started.rest_port if door == "rest" else "UNREACHABLE"),
             ),
             ({**tls, "API_KEY_FILE": str(tmp_path / "absent")}, "SEQSERVE_API_KEY_FILE"),
-            ({"CA": str(keyed)}, "SEQSERVE_CA" if door == "rest" else "UNAVAILABLE"),
+            ({"CA": str(keyed)}, "SEQSERVE_CA" if door == "rest" else "UNREACHABLE"),
         ):
             code, printed, told = await ran(doors, door, environment)
             assert (code, printed) == (1, "")
