@@ -289,6 +289,7 @@ ACCEPTED = [
     (f"{LINES};q=0", "application/json"),
     (f"{LINES};q=much", "application/json"),
     (f"{LINES};q=0.5, application/*", "application/json"),
+    (f"{EVENTS};q=0.5, */*", "application/json"),
     (LINES, LINES),
     (EVENTS, EVENTS),
     (LINES.upper(), LINES),
@@ -511,6 +512,27 @@ async def test_who_goes_is_not_computed_for(gate: bool) -> None:
                 service.backend.gates[1].set()
             await service.ended("CANCELLED")
             assert service.begun < MANY
+
+
+async def test_who_goes_without_having_read_is_not_computed_for() -> None:
+    """Nor who goes while the next answer is still to come."""
+    async with serving() as service:
+        caller = await service.slow(LARGE)
+        connections = service.started.rest._shared.connections
+        await service.until(lambda: any(not one.is_writable for one in connections))  # type: ignore[attr-defined]
+        caller.writer.transport.abort()
+        await service.ended("CANCELLED")
+        assert service.begun < FEW / 2
+    async with serving() as service:
+        service.gate_behind(2 * ROWS)
+        caller = await service.slow({"sequences": [{"x": [1] * 16}] * MANY})
+        go_on(caller)
+        await caller.reader.readuntil(b'"index":')
+        await service.until(lambda: service.begun >= 2 * ROWS)
+        caller.writer.transport.abort()
+        await service.until(lambda: service.started.gateway._open._count == 0)
+        service.backend.gates[1].set()
+        await service.ended("CANCELLED")
 
 
 async def test_who_has_ended_what_it_sends_reads_to_the_end() -> None:
