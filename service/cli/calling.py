@@ -62,7 +62,7 @@ def models(grpc: GrpcOption = False, address: AddressOption = None) -> None:
                 model.task or "",
                 f"{version.version}{marks}",
                 version.standing,
-                escape(why or version.digest[:19]),
+                escape(why or (version.digest or "")[:19]),
             )
     console.print(table)
 

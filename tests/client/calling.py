@@ -1,12 +1,12 @@
 """One way to call for all four: blocking and awaiting, by REST and by gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from seqserve.client import AsyncClient, Client, ServiceError
+from seqserve.client import Answers, AsyncClient, Client, ServiceError
 from seqserve.service.main import Running
 
 WAYS = [(door, kind) for door in ("http", "grpc") for kind in (Client, AsyncClient)]
@@ -52,9 +52,18 @@ async def called(
 
 
 def told(answer: Any) -> Any:
-    """Return an answer, or an error, such that two that say the same are equal."""
+    """Return an answer, or an error, as plain values; the class of either too."""
+    kind = type(answer).__name__
     if isinstance(answer, ServiceError):
-        return type(answer), answer.code, answer.message, answer.errors, answer.retry_after
-    if hasattr(answer, "items"):
-        return answer.model, [told(item) for item in answer.items]
-    return answer
+        faults = [[fault.pointer, fault.message, fault.reason] for fault in answer.errors]
+        return [kind, answer.code, answer.reason, answer.message, faults, answer.retry_after]
+    if isinstance(answer, Answers):
+        return [kind, asdict(answer.model), [told(item) for item in answer.items]]
+    return [kind, lists(asdict(answer))]
+
+
+def lists(value: Any) -> Any:
+    """Return tuples as lists, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {name: lists(entry) for name, entry in value.items()}
+    return [lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value

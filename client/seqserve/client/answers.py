@@ -152,10 +152,10 @@ class VersionStatus:
 
     version: int
     standing: str
-    digest: str = ""
-    reason: str = ""
-    message: str = ""
-    exported_name: str = ""
+    digest: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    exported_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,9 +103,8 @@ def model(given: Any) -> answers.Model:
 
 def _version(given: Any) -> answers.VersionStatus:
     standing = model_pb2.Standing.Name(given.standing).removeprefix("STANDING_")
-    return answers.VersionStatus(
-        given.version, standing, given.digest, given.reason, given.message, given.exported_name
-    )
+    told = (_present(given, name) for name in ("digest", "reason", "message", "exported_name"))
+    return answers.VersionStatus(given.version, standing, *told)
 
 
 def _feature(given: Any) -> answers.FeatureDescription:
