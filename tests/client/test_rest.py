@@ -3,8 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,28 @@ class Scripted:
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
-            writer.close()
+            await ended(writer)
+
+
+async def ended(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whoever has."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+@asynccontextmanager
+async def served(serve: Callable[..., Awaitable[None]]) -> AsyncIterator[str]:
+    """Yield the address of a server whose connections end before it does."""
+    open_now = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_now.add(asyncio.current_task())
+        await serve(reader, writer)
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*open_now)
 
 
 @asynccontextmanager
@@ -65,13 +86,11 @@ async def talking(
 ) -> AsyncIterator[tuple[Called, Scripted, list[float]]]:
     """Yield a client, the server that it calls, and the seconds that it waits for, which are no time."""
     scripted, waits = Scripted(list(answers)), []
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    async with server, called(f"http://127.0.0.1:{port}", kind, **options) as call:
+    async with served(scripted.serve) as address, called(address, kind, **options) as call:
         call.client._sleep = waits.append if kind is Client else sleep
         call.client._core.chance = lambda: 0.0
         yield call, scripted, waits
@@ -202,11 +221,9 @@ async def test_a_long_list_goes_by_a_few_connections_at_once() -> None:
                 open_now -= 1
                 items = [{"text": text} for text in texts]
                 writer.write(answer("200 OK", {"model": model, "translations": items}))
-            writer.close()
+            await ended(writer)
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with server, called(address, kind, parallel=3) as call:
+        async with served(serve) as address, called(address, kind, parallel=3) as call:
             call.client._core._most_items = 1
             answers = await call("translate", "m", [str(i) for i in range(20)])
         assert [item.text for item in answers.items] == [str(i) for i in range(20)]
