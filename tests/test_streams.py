@@ -148,7 +148,7 @@ async def serving(**options: Any) -> AsyncIterator[Service]:
     backend.put("wide", 1, as_files(wide_manifest()))
     given: dict[str, Any] = {"max_batch_rows": ROWS, "max_batch_cells": CELLS, **options}
     settings = Settings(rest_port=0, grpc_port=0, poll_seconds=600, **given)
-    async with AsyncExitStack() as callers, asyncio.timeout(60), running(settings, backend) as started:
+    async with AsyncExitStack() as callers, asyncio.timeout(6 * WAIT), running(settings, backend) as started:
         small = [("grpc.http2.bdp_probe", 0)]  # else a client takes in megabytes that nobody reads
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{started.grpc_port}", small)
         base = f"http://127.0.0.1:{started.rest_port}"
