@@ -4,7 +4,7 @@ A row's outputs have no batch axis here. A `ValueError` says that the model answ
 not allow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from seqserve.service.contract.padding import Array, real_steps
 from seqserve.service.contract.texts import TextHead, text_output
 from seqserve.service.contract.vocabulary.base import Words
 
+_Answer = ClassAnswer | LabelsAnswer | ValueAnswer
 SUM_TOLERANCE = 0.01
 """How far probabilities may sum from 1 before the model is at fault: half precision stays well inside."""
 
@@ -47,29 +48,42 @@ def answer_head(head: Head, values: Array, length: int, padding: str, top_k: int
         return TextAnswer(text_output(values))
     if head.per == "step":
         steps = real_steps(values, length, padding)
-        return StepsAnswer(tuple(_one(head, step, top_k) for step in steps))
+        each = answers(head, steps)
+        return StepsAnswer(tuple(each(step, top_k) for step in range(len(steps))))
     if isinstance(head, Numeric) and head.per == "horizon":
         return _horizon(head, values)
-    return _one(head, values, top_k)
+    return answers(head, values[None])(0, top_k)
 
 
-def _one(
-    head: Softmax | Sigmoid | Numeric, values: Array, top_k: int
-) -> ClassAnswer | LabelsAnswer | ValueAnswer:
+def answers(head: Softmax | Sigmoid | Numeric, values: Array) -> Callable[[int, int], _Answer]:
+    """Return what answers some rows, by row and top_k: what is the same for all is done at once.
+
+    Args:
+        values: (rows, …) of a head `per: sequence`, or (time, …) of one `per: step`.
+
+    Raises:
+        ValueError: as `answer_head`, whichever row is at fault.
+    """
     match head:
         case Softmax():
-            return _class(head, values, top_k)
+            return _classes(head, values)
         case Sigmoid():
             return _labels(head, values)
         case Numeric():
-            return _value(head, values)
+            return _values(head, values)
 
 
-def _class(head: Softmax, scores: Array, top_k: int) -> ClassAnswer:
-    probabilities = softmax_probabilities(head, _shaped(scores, (), len(head.labels), ()))
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    top = tuple(Labelled(head.labels[i], float(probabilities[i])) for i in best)
-    return ClassAnswer(top[0].label, top[0].probability, top)
+def _classes(head: Softmax, scores: Array) -> Callable[[int, int], ClassAnswer]:
+    probabilities = softmax_probabilities(head, _shaped(scores, scores.shape[:1], len(head.labels), ()))
+    order = np.argsort(-probabilities, axis=-1, kind="stable")  # (rows, labels)
+
+    def answer(row: int, top_k: int) -> ClassAnswer:
+        best = order[row, :top_k]
+        pairs = zip(best.tolist(), probabilities[row, best].tolist(), strict=True)
+        top = tuple(Labelled(head.labels[i], probability) for i, probability in pairs)
+        return ClassAnswer(top[0].label, top[0].probability, top)
+
+    return answer
 
 
 def softmax_probabilities(head: Softmax, scores: Array) -> Array:
@@ -98,12 +112,17 @@ def _log(probabilities: Array) -> Array:
     return logits
 
 
-def _labels(head: Sigmoid, scores: Array) -> LabelsAnswer:
-    probabilities = sigmoid_probabilities(head, _shaped(scores, (), len(head.labels), ()))
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    every = {i: Labelled(head.labels[i], float(probabilities[i])) for i in order}
-    chosen = (every[i] for i in order if probabilities[i] >= head.thresholds[i])
-    return LabelsAnswer(tuple(chosen), tuple(every.values()))
+def _labels(head: Sigmoid, scores: Array) -> Callable[[int, int], LabelsAnswer]:
+    probabilities = sigmoid_probabilities(head, _shaped(scores, scores.shape[:1], len(head.labels), ()))
+    order = np.argsort(-probabilities, axis=-1, kind="stable")  # (rows, labels)
+
+    def answer(row: int, _: int) -> LabelsAnswer:
+        own = probabilities[row].tolist()
+        every = {i: Labelled(head.labels[i], own[i]) for i in order[row].tolist()}
+        chosen = (labelled for i, labelled in every.items() if own[i] >= head.thresholds[i])
+        return LabelsAnswer(tuple(chosen), tuple(every.values()))
+
+    return answer
 
 
 def sigmoid_probabilities(head: Sigmoid, scores: Array) -> Array:
@@ -122,14 +141,14 @@ def sigmoid_probabilities(head: Sigmoid, scores: Array) -> Array:
     return probabilities
 
 
-def _value(head: Numeric, values: Array) -> ValueAnswer:
-    by_level = {level: _plain(head, row) for level, row in _natural(head, values, ()).items()}
-    return ValueAnswer(by_level[0.5], head.unit, _intervals(head, by_level), head.columns or None)
+def _values(head: Numeric, values: Array) -> Callable[[int, int], ValueAnswer]:
+    natural = {level: rows.tolist() for level, rows in _natural(head, values, values.shape[:1]).items()}
 
+    def answer(row: int, _: int) -> ValueAnswer:
+        by_level = {level: rows[row] if head.columns else rows[row][0] for level, rows in natural.items()}
+        return ValueAnswer(by_level[0.5], head.unit, _intervals(head, by_level), head.columns or None)
 
-def _plain(head: Numeric, row: Array) -> float | list[float]:
-    plain: list[float] = row.tolist()
-    return plain if head.columns else plain[0]
+    return answer
 
 
 def _horizon(head: Numeric, values: Array) -> HorizonAnswer:
@@ -175,7 +194,8 @@ def _shaped(values: Array, ahead: tuple[int, ...], width: int, after: tuple[int,
     """Return the output as doubles (*ahead, width, *after); a width of 1 may have no axis of its own."""
     wanted = (*ahead, width, *after)
     if values.shape != wanted and (width > 1 or values.shape != (*ahead, *after)):
-        raise ValueError(f"the output of a row has shape {values.shape}, its head {wanted}")
+        shown = (shape[len(ahead) :] for shape in (values.shape, wanted))
+        raise ValueError("the output of a row has shape {}, its head {}".format(*shown))
     if values.dtype.kind not in "fiu":
         raise ValueError(f"the output has dtype {values.dtype}, its head needs numbers")
     return values.astype(np.float64).reshape(wanted)

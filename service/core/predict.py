@@ -1,18 +1,19 @@
 """The codec of sequence models: features to a row, heads to labels and values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from seqserve.service import errors
 from seqserve.service.contract.features import NO_FILES, Files, SequenceEncoder
-from seqserve.service.contract.heads import answer_head, by_word
-from seqserve.service.contract.items import PredictBody, Prediction
+from seqserve.service.contract.heads import answer_head, answers, by_word
+from seqserve.service.contract.items import HeadAnswer, PredictBody, Prediction
 from seqserve.service.contract.manifest import PREDICT_SIGNATURE, Head, Manifest
 from seqserve.service.contract.padding import Array, Row
+from seqserve.service.contract.texts import TextHead
 from seqserve.service.core.doubts import HIGH_UNKNOWN, is_strange
 from seqserve.service.core.options import Given, check_range, option_inputs
-from seqserve.service.core.types import BatchOptions, Encoded, Outputs
+from seqserve.service.core.types import Batch, BatchOptions, Encoded, Outputs, RowOutputs
 
 MOST_LABELS = 1000
 MOST_HEADS = 1000
@@ -76,12 +77,39 @@ class PredictPlan:
 
     def decode(self, encoded: Encoded, outputs: Outputs) -> Prediction:
         """Return the answers of the heads asked for."""
-        padding, length, source = self.manifest.padding, encoded.row.length, encoded.source
+        source = encoded.source
         try:
             heads = {
-                name: by_word(answer_head(head, outputs[name], length, padding, self.top_k), source.words)
+                name: by_word(self._answer(name, head, encoded, outputs), source.words)
                 for name, head in self.heads.items()
             }
         except ValueError as error:
             raise errors.BackendFailed(f"the model's answer breaks its manifest: {error}") from error
         return Prediction(heads, encoded.warnings, source.details or None)
+
+    def _answer(self, name: str, head: Head, encoded: Encoded, outputs: Outputs) -> HeadAnswer:
+        """Return a head's answer; raises ValueError where the output is not the head's."""
+        if isinstance(outputs, RowOutputs):
+            together = _together(name, head, outputs.batch)
+            if together is not None:
+                return together(outputs.row, self.top_k)
+        return answer_head(head, outputs[name], encoded.row.length, self.manifest.padding, self.top_k)
+
+
+def _together(name: str, head: Head, batch: Batch) -> Callable[[int, int], HeadAnswer] | None:
+    """Return what answers the rows of a batch, worked out for all of them the first time that one is asked.
+
+    None: they are to be answered one by one, as the head is not of that kind, or some row is wrong: each says
+    so for itself.
+    """
+    if isinstance(head, TextHead) or head.per != "sequence":
+        return None
+    if batch.known is None:
+        batch.known = {}
+    known: dict[str, Callable[[int, int], HeadAnswer] | None] = batch.known
+    if name not in known:
+        try:
+            known[name] = answers(head, batch.outputs[name])
+        except ValueError:
+            known[name] = None
+    return known[name]

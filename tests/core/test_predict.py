@@ -11,6 +11,7 @@ from seqserve.service import errors
 from seqserve.service.contract.items import ClassAnswer, PredictBody, Prediction, answers_as_json
 from seqserve.service.contract.padding import Array
 from seqserve.service.core.predict import PredictCodec, PredictPlan
+from seqserve.service.core.types import Batch, RowOutputs
 from tests.core.fakes import NEVER, parsed, running, sequence_manifest, served, total, totals
 
 SPECIAL = {"pad": 0, "unknown": 1, "start": None, "end": None}
@@ -152,3 +153,66 @@ async def test_rows_of_other_options_are_answered_by_their_own() -> None:
 
 
 served_once = served()
+
+
+EVERY_KIND: dict[str, Any] = {
+    "total": {"kind": "numeric", "unit": "points", "inverse": "expm1", "mean": [1.0], "scale": [0.5]},
+    "span": {"kind": "numeric", "unit": "points", "quantiles": [0.1, 0.5, 0.9]},
+    "size": {"kind": "softmax", "labels": ["long", "short"], "scores": "logits", "temperature": 2.0},
+    "tags": {"kind": "sigmoid", "labels": ["a", "b"], "thresholds": [0.5, 0.2], "scores": "logits"},
+    "steps": {"kind": "softmax", "labels": ["on", "off"], "scores": "logits", "per": "step"},
+}
+SHAPES = {"total": (1,), "span": (1, 3), "size": (2,), "tags": (2,), "steps": (3, 2)}
+
+
+def batched() -> PredictCodec:
+    """Return a codec of a model with heads of every kind."""
+    manifest = sequence_manifest(heads=EVERY_KIND, examples=[])
+    signature = manifest["signatures"]["serving_default"]
+    axes = {
+        "total": ["unit"],
+        "span": ["unit", "quantile"],
+        "size": ["label"],
+        "tags": ["label"],
+        "steps": ["time", "label"],
+    }
+    signature["outputs"] = {name: {"dtype": "float32", "axes": ["batch", *own]} for name, own in axes.items()}
+    return PredictCodec(parsed(manifest))
+
+
+def rows_of(values: list[float]) -> list[dict[str, Array]]:
+    """Return outputs of as many rows, each of its own value."""
+    return [
+        {
+            name: np.linspace(v, -v, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+            for name, shape in SHAPES.items()
+        }
+        for v in values
+    ]
+
+
+def together(each: list[dict[str, Array]]) -> list[RowOutputs]:
+    """Return rows as they come of a batch."""
+    batch = Batch({name: np.stack([row[name] for row in each]) for name in each[0]}, [3] * len(each))
+    return [RowOutputs(batch, row) for row in range(len(each))]
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=5), st.integers(1, 2))
+def test_a_row_of_a_batch_has_the_answer_that_it_has_alone(values: list[float], top_k: int) -> None:
+    asked = batched().plan(PredictBody(sequences=[{"x": [1, 2, 3]}], top_k=top_k))
+    encoded, each = asked.encode(asked.items[0]), rows_of(values)
+    got = [asked.decode(encoded, row) for row in together(each)]
+    assert got == [asked.decode(encoded, row) for row in each]
+
+
+@pytest.mark.parametrize("head", SHAPES)
+def test_a_row_that_breaks_the_manifest_fails_alone(head: str) -> None:
+    asked = batched().plan(PredictBody(sequences=[{"x": [1, 2, 3]}]))
+    encoded, each = asked.encode(asked.items[0]), rows_of([1.0, 2.0, 3.0])
+    each[1][head][...] = np.nan
+    first, wrong, last = together(each)
+    with pytest.raises(errors.BackendFailed):
+        asked.decode(encoded, wrong)
+    assert [asked.decode(encoded, row) for row in (first, last)] == [
+        asked.decode(encoded, row) for row in (each[0], each[2])
+    ]
