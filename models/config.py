@@ -91,10 +91,14 @@ class EventsData(Section):
 
 
 class ShortlistModel(Section):
-    """What a row may write, as `networks.shortlist` says: so many common pieces, and partners of a piece."""
+    """What a row may write, as `networks.shortlist` says: so many common pieces, and partners of a piece.
+
+    Pieces that no training text is translated by are not common, however many are asked for. Without partners
+    the others are left out of the graph.
+    """
 
     common: Annotated[int, Field(ge=128)] = 1024  # beams need twice as many as they are
-    partners: Width = 64
+    partners: Annotated[int, Field(ge=0)] = 64
 
 
 class TranslationModel(Section):

@@ -58,6 +58,7 @@ class Searches:
         shares_memory: `advance` takes the memory as `encode` or `within` returns it; else once more for each
             beam.
         candidates: what each row may write, of its source ids; None: every piece. With it `within` is given.
+        written: int32 (ids), the piece that each id of `advance` stands for; None: itself.
         within: returns what advances over the candidates alone, whose places are its ids, and its memory.
     """
 
@@ -68,6 +69,7 @@ class Searches:
     shares_memory: bool = True
     candidates: Callable[[tf.Tensor], Candidates] | None = None
     within: Callable[[Candidates, Memory], tuple[Advance, Memory]] | None = None
+    written: tf.Tensor | None = None
 
     def functions(self, kinds: Sequence[Kind]) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         """Return the functions of the signatures, from the source and `INPUTS` to `OUTPUTS`, by name."""
@@ -116,7 +118,7 @@ class Searches:
 
     def _begun(self, source_ids: tf.Tensor, beam_size: tf.Tensor | int) -> "_Begun":
         state, memory = self.encode(source_ids)
-        advance, pieces = self.advance, None
+        advance, pieces = self.advance, self.written
         if self.candidates is not None and self.within is not None:
             candidates = self.candidates(source_ids)
             advance, memory = self.within(candidates, memory)

@@ -17,10 +17,10 @@ MOST_ROWS = 100_000
 
 
 def commonest(rows: Rows, pieces: int, count: int) -> Array:
-    """Return the target pieces that stand most often in the texts, int32 (count)."""
+    """Return the target pieces that stand most often in the texts, int32 (count); fewer where fewer do."""
     written = np.bincount(np.concatenate([target for _, target in rows]), minlength=pieces)
-    common: Array = np.argsort(-written, kind="stable")[:count].astype(np.int32)
-    return common
+    common: Array = np.argsort(-written, kind="stable")[: min(count, np.count_nonzero(written))]
+    return common.astype(np.int32)
 
 
 def partners(rows: Rows, pieces: int, count: int, filler: int) -> Array:

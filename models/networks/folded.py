@@ -14,8 +14,7 @@ import tensorflow as tf
 
 from seqserve.models.networks.attention import NEVER
 from seqserve.models.networks.decoding import Advance
-from seqserve.models.networks.largest import GROUP
-from seqserve.models.networks.shortlist import Candidates
+from seqserve.models.networks.shortlist import Candidates, gap_of
 from seqserve.models.networks.translation import Translator
 
 Array = np.ndarray
@@ -80,10 +79,15 @@ class Folded(tf.Module):
     """`encode` and `advance` of a trained network, as the loops of `networks.decoding` take them.
 
     Its weights are those that the network has now; training it further does not change them.
+
+    Args:
+        written: int32 (ids), the target pieces that it writes, whose places are then its ids; None: all. The
+            special ids are the first and at their own places.
     """
 
-    def __init__(self, network: Translator) -> None:
+    def __init__(self, network: Translator, written: Array | None = None) -> None:
         super().__init__()
+        self._written = slice(None) if written is None else written
         self._gates, self._units = CELLS[str(network.config["cell"])], network.units
         self._special_ids = network.special_ids
         with tf.init_scope():
@@ -104,7 +108,7 @@ class Folded(tf.Module):
         self._recurrent_bias = _kept("recurrent_bias", np.stack(biases))  # (2, 1, gates)
 
     def _fold_decoder(self, network: Translator) -> None:
-        units, pieces = self._units, network.embedding.embeddings.numpy()
+        units, pieces = self._units, network.embedding.embeddings.numpy()[self._written]
         width = pieces.shape[1]
         kernel, readout = network.cell.kernel.numpy(), network.readout.kernel.numpy()
         of_hidden, of_context, of_piece = np.split(readout, [units, 3 * units])
@@ -123,10 +127,10 @@ class Folded(tf.Module):
         self._compare = _kept("compare", network.attention.V.kernel.numpy()[:, 0])  # (units)
         self._bridge = _kept("bridge", network.bridge.kernel.numpy())
         self._bridge_bias = _kept("bridge_bias", network.bridge.bias.numpy())
-        gap = -len(pieces) % GROUP  # whole groups, for `largest` to find
+        gap = int(gap_of(len(pieces)))
         self._output = _kept("output", np.pad(pieces.T, [(0, 0), (0, gap)]))  # (embedding, pieces + gap)
         self._readable = _kept("readable", pieces)  # (pieces, embedding)
-        bias = np.pad(network.bias.numpy(), (0, gap), constant_values=-math.inf)
+        bias = np.pad(network.bias.numpy()[self._written], (0, gap), constant_values=-math.inf)
         for never in (self._special_ids.pad, self._special_ids.start):  # no pieces of a text
             bias[never] = -math.inf
         self._output_bias = _kept("output_bias", bias)

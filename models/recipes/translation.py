@@ -127,14 +127,7 @@ class TranslationRecipe:
             most_beams=serving.max_beams,
             shortlist=None if how is None else Shortlist(**how.model_dump()),
         )
-        folded, listed = Folded(self._network), self._shortlist()
-        searches = Searches(
-            folded.encode,
-            folded.advance,
-            listed.special if listed else SPECIAL,
-            candidates=listed and listed.candidates,
-            within=folded.within,
-        )
+        searches = self._searches()
         functions = searches.functions(plan.kinds)
         identity = Identity(self._config.name, version, serving.buckets, card, self._profile)
         languages = Languages(source=self._config.data.source, target=self._config.data.target)
@@ -142,13 +135,27 @@ class TranslationRecipe:
         texts = [pair.source for pair in self._clearest(searches, plan)]
         return Draft(self._network, functions, manifest, {TOKENIZER: self._tokenizer}, plan.requests(texts))
 
-    def _shortlist(self) -> shortlist.Shortlist | None:
-        """Find the candidates in the training texts, where the configuration asks for it."""
+    def _searches(self) -> Searches:
+        """Return the loops; over candidates that the training texts have, where the configuration asks."""
         how, pieces = self._config.model.shortlist, self._codec.size
-        if how is None:
-            return None
+        common = None if how is None else commonest(self._rows, pieces, how.common)
+        if how is None or common is None or how.partners == 0:
+            written = (
+                None
+                if common is None
+                else np.union1d(common, [number for _, number in SPECIAL]).astype(np.int32)
+            )
+            folded = Folded(self._network, written)
+            return Searches(folded.encode, folded.advance, SPECIAL, written=written)
         likely = partners(self._rows, pieces, how.partners, SPECIAL.pad)
-        return shortlist.Shortlist(likely, commonest(self._rows, pieces, how.common), SPECIAL, pieces)
+        listed, folded = shortlist.Shortlist(likely, common, SPECIAL, pieces), Folded(self._network)
+        return Searches(
+            folded.encode,
+            folded.advance,
+            listed.special,
+            candidates=listed.candidates,
+            within=folded.within,
+        )
 
     def _build(self) -> Translator:
         model, training = self._config.model, self._config.training

@@ -14,4 +14,4 @@ class Shortlist(Part):
     """
 
     common: Annotated[int, Field(ge=1)]
-    partners: Annotated[int, Field(ge=1)]
+    partners: Annotated[int, Field(ge=0)]

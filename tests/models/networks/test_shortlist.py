@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from seqserve.models.data.partners import commonest, partners
 from seqserve.models.networks.folded import Folded
 from seqserve.models.networks.largest import GROUP
-from seqserve.models.networks.shortlist import Shortlist
+from seqserve.models.networks.shortlist import Shortlist, gap_of
 from seqserve.models.networks.translation import Translator
 from seqserve.models.translator import INPUTS, SOURCE_SPEC, Searches, specs
 from seqserve.service.contract.manifest import SpecialIds
@@ -59,6 +59,12 @@ def test_special_ids_may_lie_anywhere() -> None:
     assert [sorted(pieces[row].tolist()) for row in allowed] == [[7, 11, 20, 30, 38], [6, 7, 11, 20, 30, 38]]
 
 
+@pytest.mark.parametrize(("columns", "whole"), [(1, 32), (32, 32), (33, 64), (225, 288), (4096, 4128)])
+def test_columns_are_whole_groups_and_not_in_each_others_way(columns: int, whole: int) -> None:
+    assert columns + int(gap_of(columns)) == whole
+    assert columns + int(gap_of(tf.constant(columns))) == whole
+
+
 @pytest.fixture(scope="module")
 def network() -> Translator:
     network = Translator(PIECES, 8, 6, 0.0, SPECIAL.model_dump())
@@ -68,6 +74,9 @@ def network() -> Translator:
     return network
 
 
+SOURCES = [[5, 6, 7, 3], [9, 3], [4, 5, 3]]
+
+
 def test_each_row_writes_the_best_of_its_own_candidates(network: Translator) -> None:
     """Greedily and by beams, as the reference does whose other pieces have a p of 0."""
     table = np.random.default_rng(2).integers(16, PIECES, (PIECES, 3), np.int32)
@@ -75,16 +84,29 @@ def test_each_row_writes_the_best_of_its_own_candidates(network: Translator) -> 
     searches = Searches(
         folded.encode, folded.advance, SPECIAL, candidates=shortlist.candidates, within=folded.within
     )
-    sources, limits, penalty, k = [[5, 6, 7, 3], [9, 3], [4, 5, 3]], [7, 5, 6], 0.6, 4
-    padded = tf.constant([[*source, *[0] * (4 - len(source))] for source in sources])
+    own = [{1, 3, *COMMON.tolist(), *table[source].ravel().tolist()} for source in SOURCES]
+    check_written(network, searches, own)
+
+
+def test_pieces_that_no_row_writes_are_left_out(network: Translator) -> None:
+    """The graph has no others, and answers as the reference whose others have a p of 0."""
+    written = np.array([0, 1, 2, 3, 6, 9, 10, 21, 22, 30, 31, 32, 37, 39], np.int32)
+    folded = Folded(network, written)
+    searches = Searches(folded.encode, folded.advance, SPECIAL, written=written)
+    check_written(network, searches, [set(written.tolist()) - {0, 2}] * len(SOURCES))
+
+
+def check_written(network: Translator, searches: Searches, owns: list[set[int]]) -> None:
+    """Compare all searches over each source with the references over what each row may write."""
+    limits, penalty, k = [7, 5, 6], 0.6, 4
+    padded = tf.constant([[*source, *[0] * (4 - len(source))] for source in SOURCES])
     bounds = (tf.constant(limits), tf.fill([3], penalty))
     search = searches.functions(["greedy", "beam", "sample"])
     greedy, beam, sample = (tf.function(search[kind], [SOURCE_SPEC, *specs(kind)]) for kind in INPUTS)
     greedily, beamed = greedy(padded, *bounds), beam(padded, *bounds, tf.constant(k))
     sampled = sample(padded, *bounds, tf.fill([3], 5.0), tf.zeros([3], tf.int32), tf.range(3, dtype=tf.int64))
     taught = tf.function(lambda *texts: network(texts), reduce_retracing=True)
-    for row, (source, limit) in enumerate(zip(sources, limits, strict=True)):
-        own = {1, 3, *COMMON.tolist(), *table[source].ravel().tolist()}
+    for row, (source, limit, own) in enumerate(zip(SOURCES, limits, owns, strict=True)):
 
         def next_log_p(ids: list[int], source: list[int] = source, own: set[int] = own) -> list[float]:
             logits = np.asarray(taught(tf.constant([source]), tf.constant([[SPECIAL.start, *ids]])))[0, -1]
