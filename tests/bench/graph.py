@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -114,14 +114,17 @@ def compared(graphs: Mapping[str, Graph], size: int, turns: int) -> Turns[float]
 
 def differing(graphs: Mapping[str, Graph]) -> tuple[float, float]:
     """Return the share of outputs whose ids differ, and the largest difference of the others' scores."""
-    outputs = [graph.run(graph.rows[len(graph.rows) // 2 :][:64]) for graph in graphs.values()]
-    old, new = ([(ids[:n].tolist(), s) for ids, n, s in _best(output)] for output in outputs)
+    old, new = (list(_all_best(graph)) for graph in graphs.values())
     same = [abs(a[1] - b[1]) for a, b in zip(old, new, strict=True) if a[0] == b[0]]
     return 1 - len(same) / len(old), max(same, default=0.0)
 
 
-def _best(outputs: Mapping[str, np.ndarray]) -> Any:
-    return zip(*(outputs[name][:, 0] for name in ("ids", "lengths", "scores")), strict=True)
+def _all_best(graph: Graph) -> Iterator[tuple[list[int], float]]:
+    """Yield the ids and the score of every row's best output."""
+    for start in range(0, len(graph.rows), SIZES[-1]):
+        outputs = graph.run(graph.rows[start : start + SIZES[-1]])
+        for ids, length, score in zip(*(outputs[n][:, 0] for n in ("ids", "lengths", "scores")), strict=True):
+            yield ids[:length].tolist(), float(score)
 
 
 def main(
