@@ -117,7 +117,7 @@ class TranslationRecipe:
 
     def draft(self, version: int, card: dict[str, Any]) -> Draft:
         """Return the decoding signatures, the manifest and the tokenizer."""
-        serving, how = self._config.serving, self._config.model.shortlist
+        serving, (searches, told) = self._config.serving, self._searches()
         plan = Plan(
             source=TOKENS,
             special=SPECIAL,
@@ -125,9 +125,8 @@ class TranslationRecipe:
             text_characters=serving.text_characters,
             output_length=serving.output_length,
             most_beams=serving.max_beams,
-            shortlist=None if how is None else Shortlist(**how.model_dump()),
+            shortlist=told,
         )
-        searches = self._searches()
         functions = searches.functions(plan.kinds)
         identity = Identity(self._config.name, version, serving.buckets, card, self._profile)
         languages = Languages(source=self._config.data.source, target=self._config.data.target)
@@ -135,27 +134,28 @@ class TranslationRecipe:
         texts = [pair.source for pair in self._clearest(searches, plan)]
         return Draft(self._network, functions, manifest, {TOKENIZER: self._tokenizer}, plan.requests(texts))
 
-    def _searches(self) -> Searches:
-        """Return the loops; over candidates that the training texts have, where the configuration asks."""
+    def _searches(self) -> tuple[Searches, Shortlist | None]:
+        """Return the loops, and what the manifest says of their candidates where the configuration asks."""
         how, pieces = self._config.model.shortlist, self._codec.size
-        common = None if how is None else commonest(self._rows, pieces, how.common)
-        if how is None or common is None or how.partners == 0:
-            written = (
-                None
-                if common is None
-                else np.union1d(common, [number for _, number in SPECIAL]).astype(np.int32)
-            )
+        if how is None:
+            folded = Folded(self._network)
+            return Searches(folded.encode, folded.advance, SPECIAL), None
+        common = commonest(self._rows, pieces, how.common)
+        told = Shortlist(common=len(common), partners=how.partners)
+        if how.partners == 0:
+            written = np.union1d(common, [number for _, number in SPECIAL]).astype(np.int32)
             folded = Folded(self._network, written)
-            return Searches(folded.encode, folded.advance, SPECIAL, written=written)
+            return Searches(folded.encode, folded.advance, SPECIAL, written=written), told
         likely = partners(self._rows, pieces, how.partners, SPECIAL.pad)
         listed, folded = shortlist.Shortlist(likely, common, SPECIAL, pieces), Folded(self._network)
-        return Searches(
+        searches = Searches(
             folded.encode,
             folded.advance,
             listed.special,
             candidates=listed.candidates,
             within=folded.within,
         )
+        return searches, told
 
     def _build(self) -> Translator:
         model, training = self._config.model, self._config.training

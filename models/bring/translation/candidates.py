@@ -64,12 +64,17 @@ def find_candidates(
         raise ConfigInvalid(
             f"{FIELD} {texts}: none of its {len(pairs)} pairs is of the model's vocabularies and lengths"
         )
-    sizes = told.Shortlist(**contract.shortlist.model_dump())
+    common = commonest(rows, target.vocabulary.size, contract.shortlist.common)
+    if len(common) < 2 * contract.max_beams:
+        raise ConfigInvalid(
+            f"{FIELD} {texts}: its translations have {len(common)} pieces, fewer than twice max_beams, "
+            f"{contract.max_beams}"
+        )
+    sizes = told.Shortlist(common=len(common), partners=contract.shortlist.partners)
     with console.status("which pieces become which"):
-        shortlist = _shortlist(rows, source, target, sizes)
-    return Found(
-        shortlist, sizes, {"file": texts.name, "pairs": len(rows), "passed_over": len(pairs) - len(rows)}
-    )
+        shortlist = _shortlist(rows, source, target, common, sizes.partners)
+    counted = {"file": texts.name, "pairs": len(rows), "passed_over": len(pairs) - len(rows)}
+    return Found(shortlist, sizes, counted)
 
 
 def _pairs(texts: Path, contract: TranslationContract) -> Sequence[Pair]:
@@ -91,8 +96,7 @@ def _ids(side: Read, text: str, longest: int) -> Array | None:
     return np.array(ids, np.int32) if 0 < len(ids) <= longest else None
 
 
-def _shortlist(rows: Rows, source: Read, target: Read, sizes: told.Shortlist) -> Shortlist:
-    most, pad = max(source.vocabulary.size, target.vocabulary.size), target.special.pad
-    likely = partners(rows, most, sizes.partners, pad)
-    common = commonest(rows, target.vocabulary.size, sizes.common)
+def _shortlist(rows: Rows, source: Read, target: Read, common: Array, count: int) -> Shortlist:
+    most = max(source.vocabulary.size, target.vocabulary.size)
+    likely = partners(rows, most, count, target.special.pad)
     return Shortlist(likely, common, target.special, target.vocabulary.size, source.special.pad)
