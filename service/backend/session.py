@@ -26,41 +26,55 @@ LOAD_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class TensorNames:
-    """A signature's tensors in the graph, by the names that callers use."""
+class Handles:
+    """A signature's tensors, by the names that callers use, as TensorFlow's core knows them."""
 
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
-    """A loaded version: its Session, and the tensors of each signature.
+    """A loaded version: its Session, and the tensors of each signature that can be called.
 
     The Session ends with the last reference to it: closing it would cancel the runs under way.
     """
 
     session: Any
-    signatures: Mapping[str, TensorNames]
+    signatures: Mapping[str, Handles]
 
     def run(self, spec: Spec, inputs: Tensors, seconds: float) -> dict[str, Array]:
         """Run a signature that the model has; TensorFlow itself stops the run after `seconds`.
+
+        By what `Session.run` calls in the end: it looks every tensor up and checks it again in each call,
+        which takes as long as a small model does.
 
         Raises:
             BackendFailed: other inputs than the signature's, or the model failed on them.
             DeadlineExceeded, BackendUnavailable: as named.
         """
-        tf, names = _tensorflow(), self.signatures[spec.signature]
-        if set(inputs) != set(names.inputs):
-            message = f"{spec.signature!r} takes {sorted(names.inputs)}, not {sorted(inputs)}"
+        tf, handles = _tensorflow(), self.signatures[spec.signature]
+        if inputs.keys() != handles.inputs.keys():
+            message = f"{spec.signature!r} takes {sorted(handles.inputs)}, not {sorted(inputs)}"
             raise errors.BackendFailed(message)
-        feeds = {names.inputs[name]: value for name, value in inputs.items()}
+        feeds = {handles.inputs[name]: value for name, value in inputs.items()}
         options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000)))
         try:
-            outputs = self.session.run(dict(names.outputs), feeds, options=options)
+            values = self._run(feeds, list(handles.outputs.values()), options.SerializeToString())
         except Exception as error:
             raise _translated(tf, error, spec) from error
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        return {name: np.asarray(value) for name, value in zip(handles.outputs, values, strict=True)}
+
+    def _run(self, feeds: Mapping[Any, Array], fetches: list[Any], options: bytes) -> list[Any]:
+        from tensorflow.python.client import pywrap_tf_session
+
+        session, buffer = self.session, pywrap_tf_session.TF_NewBufferFromString(options)
+        call = session._call_tf_sessionrun
+        try:  # `_do_call` finds out which node an error is of
+            values: list[Any] = session._do_call(call, buffer, feeds, fetches, [], None)
+            return values
+        finally:
+            pywrap_tf_session.TF_DeleteBuffer(buffer)
 
 
 def load(folder: Path) -> SavedModel:
@@ -104,6 +118,7 @@ def _import_text(folder: Path, op: str) -> None:
 
 def _load(folder: Path) -> SavedModel:
     tf = _tensorflow()
+    tf.get_logger().setLevel("ERROR")  # else it advises against the loader that we need
     config = tf.compat.v1.ConfigProto(operation_timeout_in_ms=int(LOAD_SECONDS * 1000))
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     try:
@@ -120,7 +135,9 @@ def _load(folder: Path) -> SavedModel:
             raise _UnknownOp(unknown[1]) from error
         log.warning("loading %s: %s: %s", folder, type(error).__name__, error)
         raise errors.BackendFailed(f"{folder.name}: the SavedModel cannot be loaded") from error
-    return SavedModel(session, {key: _names(signature) for key, signature in meta.signature_def.items()})
+    session._extend_graph()  # what `Session.run` does first
+    called = {key: signature for key, signature in meta.signature_def.items() if _has_tensors(signature)}
+    return SavedModel(session, {key: _handles(session.graph, called[key]) for key in called})
 
 
 def _loader(folder: Path) -> Any:
@@ -130,11 +147,18 @@ def _loader(folder: Path) -> Any:
     return SavedModelLoader(str(folder))
 
 
-def _names(signature: Any) -> TensorNames:
+def _has_tensors(signature: Any) -> bool:
+    """Tell whether a signature is of nothing but dense tensors: one for the loader has an operation."""
+    tensors = [*signature.inputs.values(), *signature.outputs.values()]
+    return all(":" in tensor.name for tensor in tensors)
+
+
+def _handles(graph: Any, signature: Any) -> Handles:
     inputs, outputs = (
-        {name: tensor.name for name, tensor in side.items()} for side in (signature.inputs, signature.outputs)
+        {name: graph.get_tensor_by_name(tensor.name)._as_tf_output() for name, tensor in side.items()}
+        for side in (signature.inputs, signature.outputs)
     )
-    return TensorNames(inputs, outputs)
+    return Handles(inputs, outputs)
 
 
 def _tensorflow() -> Any:
@@ -144,7 +168,6 @@ def _tensorflow() -> Any:
     except ImportError as error:
         message = 'TensorFlow is not installed here: pip install "seqserve[embedded]"'
         raise errors.BackendFailed(message) from error
-    tensorflow.get_logger().setLevel("ERROR")  # else it advises against the loader that we need
     return tensorflow
 
 
