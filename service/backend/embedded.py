@@ -19,6 +19,7 @@ from seqserve.service.backend import session
 from seqserve.service.backend.base import Spec, State, Tensors, VersionState
 from seqserve.service.backend.folders import ModelFolders, Stamps
 from seqserve.service.backend.model_config import ModelConfigFile
+from seqserve.service.backend.threads import Threads
 from seqserve.service.contract.digest import check_digests, check_sizes, digest_of, read_manifest
 from seqserve.service.contract.manifest import MANIFEST_SIGNATURE
 from seqserve.service.contract.padding import Array
@@ -70,7 +71,7 @@ class EmbeddedBackend:
         self._folders = ModelFolders(root, config)
         self._threads = threads
         self._check_files = check_files
-        self._pool = ThreadPoolExecutor(threads, "embedded")
+        self._runs = Threads(threads, "embedded")
         self._files = ThreadPoolExecutor(FILE_THREADS, "files")
         self._ends = threading.Event()
         self._versions: dict[Key, Loaded | Failed] = {}
@@ -140,17 +141,17 @@ class EmbeddedBackend:
             raise errors.VersionNotFound(f"{spec.model} version {spec.version} is another one by now")
         if spec.signature not in loaded.model.signatures:
             raise errors.BackendFailed(f"{spec.model} version {spec.version} has no {spec.signature!r}")
-        loop = asyncio.get_running_loop()
-        left = deadline - loop.time()
+        left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise errors.DeadlineExceeded("the deadline passed before the batch was run")
-        return await loop.run_in_executor(self._pool, loaded.model.run, spec, inputs, left)
+        outputs: dict[str, Array] = await self._runs.run(loaded.model.run, spec, inputs, left)
+        return outputs
 
     async def close(self) -> None:
         """Wait for the runs under way, then let go of every session."""
         self._ends.set()
         self._files.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._pool.shutdown)
+        await self._runs.close()
         self._versions.clear()
 
     def _get(self, model: str, version: int) -> Loaded:
