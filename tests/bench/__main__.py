@@ -2,8 +2,8 @@
 
 One run, one table; every ratio is to something measured in the same run, in turns within seconds of each
 other: its median, with the lowest and the highest turn's. Where the machine's speed changed by more than a
-tenth meanwhile, all sides are measured once more, and marked "drift" if it changed again. Callers have one
-core, all that serves has another. Rows:
+tenth meanwhile, turns go on, up to as many again, and are marked "drift" if it went on changing. Callers have
+one core, all that serves has another. Rows:
 
 a  what a call costs more than the backend's, through each door\n
 b  texts a second by callers, beside the model's own pace (ideal) and a perfect scheduler's (ceiling)\n
@@ -65,8 +65,8 @@ ROWS: dict[str, tuple[Callable[[Bench], None], ...]] = {
     "m": (fair.principals,),
     "n": (live.live,),
 }
-SLOW = "him"
-"""Rows that take long to start what they measure."""
+SLOW = "himn"
+"""Rows that take long, or much to start."""
 WIDE, FAILED = 180, "failed"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "GRPC_VERBOSITY": "NONE"}
 FIGURES = CACHE.with_suffix(".json")
@@ -82,7 +82,7 @@ def main(
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(help="rows, with commas between; if absent all, or all but h, i and m if quick"),
+        typer.Option(help="rows, with commas between; if absent all, or all but h, i, m and n if quick"),
     ] = None,
     model: Annotated[
         Path | None,

@@ -114,7 +114,7 @@ class Bench:
 
         def told(side: str, measured: Callable[[int], T]) -> Callable[[int], T]:
             def slice_of(turn: int) -> T:
-                self.say(f"{side}, turn {turn + 1} of {count}")
+                self.say(f"{side}, turn {turn + 1} of {count} or more")
                 return measured(turn)
 
             return slice_of

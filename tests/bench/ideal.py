@@ -26,7 +26,7 @@ from tests.bench.ceiling import SIZES, Table
 ROWS = 64
 STEPS = 4
 """Decoding steps between two timings: fewer than any output has."""
-REPEATS, MOST_SECONDS = 15, 0.2
+REPEATS, MOST_SECONDS = 15, 0.1
 """Timings of one kind of batch: so many, or as many as the time allows (three at least)."""
 
 

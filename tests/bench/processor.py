@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tests.bench import empty
 from tests.bench.bench import Bench, Doors
 from tests.bench.clients import HOST, by_grpc, by_rest, http
-from tests.bench.processes import Service, processor_seconds, said, service, started
+from tests.bench.processes import Service, processor_seconds, said, services, started
 from tests.bench.report import Target
 from tests.bench.subject import METHOD, Subject
 
@@ -44,16 +44,16 @@ class Asked:
 def processor(bench: Bench) -> None:
     """Row j."""
     with ExitStack() as stack:
-        core = bench.cores.server
         nothing = {door: stack.enter_context(_empty(bench, door)) for door in DOORS}
-        texts, events, busy, strict = (
-            stack.enter_context(service(core, subject.root, FREE, **settings))
-            for subject, settings in (
-                (bench.texts, {}),
-                (bench.events, {}),
-                (bench.texts, {"max_queue_cells": 1, "backend_timeout": WHOLE}),
-                (bench.texts, {"principal_requests_per_second": RARE}),
-            )
+        kept_full = {"max_queue_cells": 1, "backend_timeout": WHOLE}
+        free: list[tuple[Subject, dict[str, object]]] = [
+            (bench.texts, {}),
+            (bench.events, {}),
+            (bench.texts, kept_full),
+            (bench.texts, {"principal_requests_per_second": RARE}),
+        ]
+        texts, events, busy, strict = stack.enter_context(
+            services(bench.cores, [(subject.root, FREE, settings) for subject, settings in free])
         )
         stack.enter_context(_kept_full(bench, busy))
         asked = {

@@ -46,7 +46,7 @@ class Figure:
     Args:
         reference: what `ratio` is to, measured in the same run.
         spread: lowest and highest ratio (value, where there is no ratio) of the repetitions.
-        drifted: the machine's speed changed meanwhile, and again when it was measured anew.
+        drifted: the machine's speed changed meanwhile, and went on changing.
     """
 
     row: str
