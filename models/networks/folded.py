@@ -103,9 +103,13 @@ class Folded(tf.Module):
             tables.append(pieces @ cell.kernel.numpy() + _input_bias(cell))
             tables[-1][self._special_ids.pad] = idle
         self._source = _kept("source", np.concatenate(tables))  # (2 * pieces, gates)
-        self._recurrent = _kept("recurrent", np.stack([cell.recurrent_kernel.numpy() for cell in cells]))
-        biases = [_recurrent_bias(cell)[None] for cell in cells]
-        self._recurrent_bias = _kept("recurrent_bias", np.stack(biases))  # (2, 1, gates)
+        self._recurrent = [
+            (
+                _kept(f"{side}_recurrent", cell.recurrent_kernel.numpy()),
+                _kept(f"{side}_bias", _recurrent_bias(cell)),
+            )
+            for side, cell in zip(("forward", "backward"), cells, strict=True)
+        ]
 
     def _fold_decoder(self, network: Translator) -> None:
         units, pieces = self._units, network.embedding.embeddings.numpy()[self._written]
@@ -149,21 +153,24 @@ class Folded(tf.Module):
         """Run the encoder's two directions in one loop; the backward one's last state comes second."""
         length, gates = tf.shape(source_ids)[1], self._gates
         ids = tf.transpose(source_ids)  # (source, batch)
-        both = tf.stack([ids, tf.reverse(ids, [0]) + self._source.shape[0] // 2], axis=1)
-        inputs = tf.gather(self._source, both)  # (source, 2, batch, gates)
-        zeros = tf.zeros([2, tf.shape(source_ids)[0], self._units])
+        both = tf.concat([ids, tf.reverse(ids, [0]) + self._source.shape[0] // 2], axis=1)
+        inputs = tf.gather(self._source, both)  # (source, 2 * batch, gates)
+        zeros = tf.zeros([tf.size(both[0]), self._units])
 
         def step(at: tf.Tensor, state: Any, read: Any) -> tuple[tf.Tensor, Any, Any]:
-            products = tf.matmul(state[0], self._recurrent) + self._recurrent_bias
+            # two products: on a CPU a batched one does not use all of its instructions
+            sides = zip(tf.split(state[0], 2), self._recurrent, strict=True)
+            products = [tf.nn.bias_add(tf.matmul(hidden, kernel), bias) for hidden, (kernel, bias) in sides]
+            products = tf.concat(products, axis=0)  # (2 * batch, gates)
             new = gates.advance(self._gated(tf.gather(inputs, at)), self._gated(products), state)
-            forward, backward = tf.unstack(new[0])
+            forward, backward = tf.split(new[0], 2)
             return at + 1, new, (read[0].write(at, forward), read[1].write(length - 1 - at, backward))
 
         read = tuple(tf.TensorArray(tf.float32, length, element_shape=[None, self._units]) for _ in range(2))
         first = (tf.constant(0), (zeros,) * gates.states, read)
         _, (last, *_), read = tf.while_loop(lambda at, *_: at < length, step, first, parallel_iterations=1)
         hidden = tf.concat([array.stack() for array in read], axis=-1)  # (source, batch, 2 * units)
-        return tf.transpose(hidden, (1, 0, 2)), last[1]
+        return tf.transpose(hidden, (1, 0, 2)), tf.split(last, 2)[1]
 
     def _products(self, hidden: tf.Tensor) -> Parts:
         """Return states' products, (rows, gates + units), and their part of the readout."""
