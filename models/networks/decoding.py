@@ -30,7 +30,7 @@ RowAdvance = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, tf.Tensor]]
 (batch, pieces), new state, attention (batch, source)."""
 Choose = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, tf.Tensor]]
 """(step (), logits (batch, pieces), how each row chooses (batch, …)) -> the next ids, int32 (batch, 1), and
-their log p (batch, 1)."""
+what their log p is worked out of (batch, 1)."""
 INFINITY = float("inf")
 
 
@@ -75,9 +75,9 @@ def greedy(advance: Advance, state: State, memory: Memory, bounds: Bounds, speci
 
     def best(_: tf.Tensor, logits: tf.Tensor, __: Any) -> tuple[tf.Tensor, tf.Tensor]:
         share, ids = tf.math.top_k(tf.nn.softmax(logits), 1)  # (batch, 1)
-        return ids, tf.math.log(share)
+        return ids, share
 
-    return _one_by_one(advance, best, state, memory, bounds, special)
+    return _one_by_one(advance, best, tf.math.log, state, memory, bounds, special)
 
 
 class Sampler(NamedTuple):
@@ -114,7 +114,7 @@ def sample(
         return ids, tf.gather(log_p, ids, batch_dims=1)
 
     noise = uniforms(sampler.seed, longest)  # (batch, longest)
-    return _one_by_one(advance, draw, state, memory, bounds, special, (noise, sampler))
+    return _one_by_one(advance, draw, tf.identity, state, memory, bounds, special, (noise, sampler))
 
 
 def uniforms(seed: tf.Tensor, steps: int) -> tf.Tensor:
@@ -146,36 +146,42 @@ def _inverse(uniform: tf.Tensor, log_p: tf.Tensor, sampler: Sampler) -> tf.Tenso
 def _one_by_one(
     advance: Advance,
     choose: Choose,
+    log_p_of: Callable[[tf.Tensor], tf.Tensor],
     state: State,
     memory: Memory,
     bounds: Bounds,
     special: SpecialIds,
     how: Any = (),
 ) -> Decoded:
-    """Follow one hypothesis for each row; `choose` picks its next piece."""
+    """Follow one hypothesis for each row; `choose` picks its next piece.
+
+    What is kept of a step is one tensor, as each costs four ops a step; float32 holds ids up to 2^24.
+    """
 
     def step_on(step: tf.Tensor, fixed: Any, rows: Rows) -> tuple[Rows, Any]:
         (memory, how), (last, state) = fixed, rows.carried
         logits, state, attention = advance(last, state, memory)
-        last, log_p = choose(step, logits, how)  # (batch, 1)
-        left = (rows.left - 1) * tf.cast(last != special.end, tf.int32)  # (batch, 1)
-        return Rows(left, (last, state), ()), (last, log_p, attention)
+        last, value = choose(step, logits, how)  # (batch, 1)
+        until = rows.until * tf.cast(last != special.end, tf.int32)  # (batch, 1)
+        kept = [tf.cast(last, tf.float32), value, tf.squeeze(attention, 1)]
+        return Rows(until, (last, state), ()), tf.concat(kept, axis=1)  # (batch, 2 + source)
 
     most = bounds.max_length[:, None]  # (batch, 1)
-    _, (ids, log_p, attention) = until_finished(
+    _, kept = until_finished(
         step_on,
         most,
         fixed=(memory, how),
         carried=(tf.fill(tf.shape(most), special.start), for_beams(state, 1)),
         result=(),
-        arrays=(_array(tf.int32, 2), _array(tf.float32, 2), _array(tf.float32, 3)),
+        arrays=_array(tf.float32, 2),
     )
-    ids, log_p = (tf.transpose(x[..., 0]) for x in (ids, log_p))  # (batch, time)
+    kept = tf.transpose(kept, (1, 0, 2))  # (batch, time, 2 + source)
+    ids, log_p, attention = tf.cast(kept[..., 0], tf.int32), log_p_of(kept[..., 1]), kept[..., 2:]
     before = tf.cumsum(tf.cast(ids == special.end, tf.int32), axis=1, exclusive=True)
     real = tf.logical_and(before == 0, tf.range(tf.shape(ids)[1]) < most)
     lengths = tf.math.count_nonzero(real, axis=1, dtype=tf.int32)  # (batch)
     total = tf.reduce_sum(tf.where(real, log_p, 0.0), axis=1)
-    attention = tf.where(real[:, None, :, None], tf.transpose(attention, (1, 2, 0, 3)), 0.0)
+    attention = tf.where(real[:, None, :, None], attention[:, None], 0.0)
     scores = total / _norm(lengths, bounds.length_penalty)  # (batch)
     return Decoded(tf.where(real, ids, special.pad)[:, None], lengths[:, None], scores[:, None], attention)
 
@@ -191,11 +197,6 @@ class _Beams(NamedTuple):
     last: tf.Tensor  # int32 (batch, beam)
     state: State  # (batch, beam, …)
     total: tf.Tensor  # float32 (batch, beam), Σ log p of live hypotheses, best first; -inf: none
-
-
-class _Limits(NamedTuple):
-    length_penalty: tf.Tensor  # float32 (batch, 1)
-    norm: tf.Tensor  # float32 (batch, 1), max_length^length_penalty
 
 
 class _Pointers(NamedTuple):
@@ -228,27 +229,27 @@ def beam(
     """
 
     def step_on(step: tf.Tensor, fixed: Any, rows: Rows) -> tuple[Rows, _Pointers]:
-        (memory, limits), loop, length = fixed, rows.carried, step + 1
+        (memory, penalty), loop, length = fixed, rows.carried, step + 1
         logits, state, attention = advance(loop.last, loop.state, memory)
-        count = tf.minimum(2 * beam_size, tf.shape(logits)[1])
+        count = tf.minimum(2 * beam_size, logits.shape[1] or tf.shape(logits)[1])
         ids, log_p = _likeliest(logits, count)  # (batch * beam, count)
         wide = tf.stack([-1, beam_size * count])
         totals = tf.reshape(log_p + tf.reshape(loop.total, [-1, 1]), wide)  # (batch, beam * count)
         best, places = tf.math.top_k(totals, 2 * beam_size)  # (batch, 2 * beam)
         ids = tf.gather(tf.reshape(ids, wide), places, batch_dims=1)
         pieces = tf.stack([places // count, ids, tf.zeros_like(ids) + length], axis=-1)
-        ends = tf.logical_or(ids == special.end, rows.left <= 1)  # (batch, 2 * beam)
-        score = tf.where(ends, best, -INFINITY) / _norm(length, limits.length_penalty)
+        ends = tf.logical_or(ids == special.end, rows.until <= length)  # (batch, 2 * beam)
+        score = tf.where(ends, best, -INFINITY) / _norm(length, penalty)
         finished = _best_finished(rows.result, _Finished(score, pieces), beam_size)
         total, kept = tf.math.top_k(tf.where(ends, -INFINITY, best), beam_size)  # (batch, beam)
         pieces = tf.gather(pieces, kept, batch_dims=1)  # (batch, beam, 3)
         parents, ids, _ = tf.unstack(pieces, axis=-1)
-        bound = tf.reduce_max(total, axis=1, keepdims=True) / limits.norm  # (batch, 1)
+        bound = tf.reduce_max(total, axis=1, keepdims=True) / _norm(rows.until, penalty)  # (batch, 1)
         live = bound > tf.reduce_min(finished.scores, axis=1, keepdims=True)
         state = tf.nest.map_structure(lambda x: tf.gather(x, parents, batch_dims=1), state)
-        total = tf.where(live, total, -INFINITY)  # a row not yet dropped is not searched any further
-        left = tf.where(live, rows.left - 1, 0)
-        return Rows(left, _Beams(ids, state, total), finished), _Pointers(pieces, attention)
+        # in a row that is done but not yet dropped all hypotheses end: none scores above its bound
+        until = tf.where(live, rows.until, 0)
+        return Rows(until, _Beams(ids, state, total), finished), _Pointers(pieces, attention)
 
     most, penalty = bounds.max_length[:, None], bounds.length_penalty[:, None]  # (batch, 1)
     shape = tf.stack([tf.shape(most)[0], beam_size])
@@ -257,7 +258,7 @@ def beam(
     finished, pointers = until_finished(
         step_on,
         most,
-        fixed=(memory, _Limits(penalty, _norm(most, penalty))),
+        fixed=(memory, penalty),
         carried=_Beams(zeros + special.start, for_beams(state, beam_size), total),
         result=_Finished(none, tf.stack([zeros] * 3, axis=-1)),
         arrays=_Pointers(_array(tf.int32, 3), _array(tf.float32, 3)),
@@ -272,7 +273,7 @@ def _likeliest(logits: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     """
     best, ids = largest(logits, count)
     share = tf.reduce_max(tf.nn.softmax(logits), axis=-1, keepdims=True)  # (rows, 1)
-    return ids, best - best[:, :1] + tf.math.log(share)
+    return ids, best - tf.reduce_max(best, axis=-1, keepdims=True) + tf.math.log(share)
 
 
 def _best_finished(old: _Finished, new: _Finished, beam_size: tf.Tensor) -> _Finished:

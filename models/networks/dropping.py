@@ -12,7 +12,7 @@ DROP_AT = 0.25
 class Rows(NamedTuple):
     """What a step changes of the rows that are still computed: nests of tensors (rows, …)."""
 
-    left: tf.Tensor  # int32 (rows, 1), pieces that a row may still write; 0: it is finished
+    until: tf.Tensor  # int32 (rows, 1), the step at which a row ends; 0: it is finished
     carried: Any  # what the next step needs
     result: Any  # what remains of a row at the end
 
@@ -22,14 +22,14 @@ Step = Callable[[tf.Tensor, Any, Rows], tuple[Rows, Any]]
 
 
 def until_finished(
-    advance: Step, left: tf.Tensor, fixed: Any, carried: Any, result: Any, arrays: Any
+    advance: Step, until: tf.Tensor, fixed: Any, carried: Any, result: Any, arrays: Any
 ) -> tuple[Any, Any]:
     """Step until all rows are finished; drop those that are whenever they are at least `DROP_AT` of all.
 
     The steps between two drops are a loop of their own, so that dropping adds nothing to a step's cost.
 
     Args:
-        left: int32 (batch, 1), at least 1: the most pieces that each row may write.
+        until: int32 (batch, 1), at least 1: the most steps of each row.
         arrays: a nest of TensorArrays, for what is to be kept of each step.
 
     Returns:
@@ -42,7 +42,7 @@ def until_finished(
             return step + 1, rows, tf.nest.map_structure(lambda array, x: array.write(step, x), arrays, kept)
 
         return tf.while_loop(
-            lambda _, rows, __: tf.reduce_mean(tf.cast(tf.sign(rows.left), tf.float32)) > 1 - DROP_AT,
+            lambda step, rows, _: tf.reduce_mean(tf.cast(rows.until > step, tf.float32)) > 1 - DROP_AT,
             one,
             (step, rows, arrays),
             parallel_iterations=1,
@@ -56,12 +56,12 @@ def until_finished(
         whole = tf.nest.map_structure(
             lambda x, new: tf.tensor_scatter_nd_update(x, places[:, None], new), whole, done
         )
-        live = tf.where(rows.left > 0)[:, 0]
+        live = tf.where(rows.until > step)[:, 0]
         kept = tf.nest.map_structure(lambda x: tf.gather(x, live), (places, fixed, rows))
         return step, *kept, arrays, whole
 
-    places = tf.range(tf.size(left))  # in the batch, of the rows still computed
-    rows = Rows(left, carried, result)
+    places = tf.range(tf.size(until))  # in the batch, of the rows still computed
+    rows = Rows(until, carried, result)
     *_, arrays, (result, steps) = tf.while_loop(
         lambda _, places, *__: tf.size(places) > 0,
         dropped,

@@ -21,21 +21,22 @@ Array = np.ndarray
 Parts = Sequence[tf.Tensor]
 FOREVER = 1e9
 """A gate's input at which it is wholly open."""
+MARKS = 8
+"""Channels beside a key's own that say whether its step is real. One would do; eight keep vectors whole."""
 
 
 class Memory(NamedTuple):
     """The encoded source, constant while a row is decoded."""
 
-    keys: tf.Tensor  # (batch, 1, source, units)
+    keys: tf.Tensor  # (batch, 1, source, units + MARKS): -`FOREVER` where a step is padding
     values: tf.Tensor  # (batch, source, gates + embedding): their products with the decoder's kernels
-    mask: tf.Tensor  # float32 (batch, 1, source): 0 where a step is real, else `NEVER`
 
 
 class State(NamedTuple):
     """The decoder's state, and its product with all kernels that read it."""
 
     cell: tuple[tf.Tensor, ...]  # each (batch, [beam,] units)
-    products: tf.Tensor  # (batch, [beam,] gates + units): for the gates, and the attention's query
+    products: tf.Tensor  # (batch, [beam,] gates + units + MARKS): for the gates, and the attention's query
 
 
 class Gates(NamedTuple):
@@ -121,14 +122,18 @@ class Folded(tf.Module):
         self._target = _kept("target", table)
         of_values = np.concatenate([kernel[width:], of_context], axis=1)
         self._values = _kept("values", of_values)  # (2 * units, gates + embedding)
-        self._keys = _kept("keys", network.attention.W2.kernel.numpy())  # (2 * units, units)
-        self._keys_bias = _kept("keys_bias", network.attention.W2.bias.numpy())
-        of_state = [network.cell.recurrent_kernel.numpy(), network.attention.W1.kernel.numpy(), of_hidden]
-        self._state = _kept("state", np.concatenate(of_state, axis=1))  # (units, gates + units + embedding)
+        keys, query = network.attention.W2, network.attention.W1.kernel.numpy()
+        self._keys = _kept("keys", _marked(keys.kernel.numpy()))  # (2 * units, units + MARKS)
+        self._keys_bias = _kept("keys_bias", _marked(keys.bias.numpy()))
+        of_state = [network.cell.recurrent_kernel.numpy(), _marked(query), of_hidden]
+        # (units, gates + units + MARKS + embedding)
+        self._state = _kept("state", np.concatenate(of_state, axis=1))
         bias = np.zeros(self._state.shape[1], np.float32)
         bias[: len(self._gates.idle) * units] = _recurrent_bias(network.cell)
         self._state_bias = _kept("state_bias", bias)
-        self._compare = _kept("compare", network.attention.V.kernel.numpy()[:, 0])  # (units)
+        compare = _marked(network.attention.V.kernel.numpy().T)
+        compare[:, self._units] = -NEVER  # the mark is 0 where a step is real, and tanh -1 elsewhere
+        self._compare = _kept("compare", compare.T)  # (units + MARKS, 1)
         self._bridge = _kept("bridge", network.bridge.kernel.numpy())
         self._bridge_bias = _kept("bridge_bias", network.bridge.bias.numpy())
         gap = int(gap_of(len(pieces)))
@@ -143,8 +148,8 @@ class Folded(tf.Module):
         """Return the first state and the memory of source ids (batch, source)."""
         values, backward = self._encoded(source_ids)  # (batch, source, 2 * units), (batch, units)
         keys = tf.tensordot(values, self._keys, 1) + self._keys_bias
-        mask = tf.where(source_ids == self._special_ids.pad, NEVER, 0.0)  # (batch, source)
-        memory = Memory(keys[:, None], tf.tensordot(values, self._values, 1), mask[:, None])
+        keys = tf.where(source_ids[..., None] == self._special_ids.pad, -FOREVER, keys)
+        memory = Memory(keys[:, None], tf.tensordot(values, self._values, 1))
         bridged = tf.tanh(tf.matmul(backward, self._bridge) + self._bridge_bias)
         cell = tuple(tf.split(bridged, self._gates.states, axis=-1))
         return State(cell, self._products(cell[0])[0]), memory
@@ -173,9 +178,9 @@ class Folded(tf.Module):
         return tf.transpose(hidden, (1, 0, 2)), tf.split(last, 2)[1]
 
     def _products(self, hidden: tf.Tensor) -> Parts:
-        """Return states' products, (rows, gates + units), and their part of the readout."""
+        """Return states' products, (rows, gates + units + MARKS), and their part of the readout."""
         products = tf.nn.bias_add(tf.matmul(hidden, self._state), self._state_bias)
-        width = (len(self._gates.idle) + 1) * self._units
+        width = (len(self._gates.idle) + 1) * self._units + MARKS
         return tf.split(products, [width, products.shape[-1] - width], axis=-1)
 
     def _gated(self, values: tf.Tensor) -> Parts:
@@ -185,7 +190,8 @@ class Folded(tf.Module):
     def _parts(self, values: tf.Tensor) -> tuple[Parts, tf.Tensor]:
         """Return the gates of (…, gates + rest) by parts, and the rest."""
         widths = [part * self._units for part in self._gates.parts]
-        *parts, rest = tf.split(values, [*widths, values.shape[-1] - sum(widths)], axis=-1)
+        *parts, rest = tf.split(values, [*widths, -1], axis=-1)
+        rest.set_shape([*rest.shape[:-1], values.shape[-1] - sum(widths)])
         return parts, rest
 
     def advance(self, ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
@@ -212,20 +218,25 @@ class Folded(tf.Module):
     def _step(self, ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State, tf.Tensor]:
         """Advance by a piece; returns what the next one is scored by, (batch * beam, embedding), first."""
         recurrent, query = self._parts(state.products)  # (batch, beam, …)
-        compared = tf.tanh(tf.expand_dims(query, 2) + memory.keys)  # (batch, beam, source, units)
-        scores = tf.reduce_sum(compared * self._compare, axis=-1) + memory.mask  # (batch, beam, source)
+        compared = tf.tanh(tf.expand_dims(query, 2) + memory.keys)  # (batch, beam, source, units + MARKS)
+        scores = tf.squeeze(tf.matmul(compared, self._compare), axis=-1)  # (batch, beam, source)
         attention = tf.nn.softmax(scores)
         inputs = tf.matmul(attention, memory.values) + tf.gather(self._target, ids)
         gates, outer = self._parts(inputs)
         cell = self._gates.advance(gates, recurrent, state.cell)
         products, of_hidden = self._products(tf.reshape(cell[0], [-1, self._units]))
-        readout = tf.tanh(tf.reshape(outer, tf.shape(of_hidden)) + of_hidden)  # (batch * beam, embedding)
-        products = tf.reshape(products, tf.concat([tf.shape(ids), [products.shape[-1]]], axis=0))
-        return readout, State(cell, products), attention
+        outer = tf.reshape(outer, [-1, outer.shape[-1]])
+        readout = tf.tanh(outer + of_hidden)  # (batch * beam, embedding)
+        return readout, State(cell, tf.reshape(products, tf.shape(state.products))), attention
 
 
 def _kept(name: str, value: Array) -> tf.Variable:
     return tf.Variable(value.astype(np.float32), trainable=False, name=f"folded_{name}")
+
+
+def _marked(values: Array) -> Array:
+    """Return values (…, units) with channels of zeros for the marks."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, MARKS)])
 
 
 def _input_bias(cell: Any) -> Array:

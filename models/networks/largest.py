@@ -30,7 +30,7 @@ def largest(values: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         values = tf.pad(values, [[0, 0], [0, gap]], constant_values=-math.inf)
     groups = tf.reshape(values, [-1, _whole(values) // GROUP, GROUP])  # (rows, groups, GROUP)
     maxima = tf.reduce_max(groups, axis=-1)  # (rows, groups)
-    count_of_groups = tf.minimum(count, tf.shape(maxima)[1])
+    count_of_groups = tf.minimum(count, maxima.shape[1] or tf.shape(maxima)[1])
     chosen = tf.math.top_k(maxima, count_of_groups).indices
     chosen = -tf.math.top_k(-chosen, count_of_groups).values  # equal values are found by their places
     kept = tf.reshape(tf.gather(groups, chosen, batch_dims=1), [-1, count_of_groups * GROUP])
