@@ -1,5 +1,6 @@
 """A user's translator over candidates found in its texts: exported, asked at both doors, or refused."""
 
+import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +51,21 @@ def in_columns(folder: Path) -> Path:
     return folder / "texts.tsv"
 
 
+def in_folder(folder: Path) -> Path:
+    """Write the same texts in a folder, a file for each language."""
+    lines = [line.split("\t") for line in in_columns(folder).read_text().splitlines() if line]
+    texts = folder / "texts"
+    texts.mkdir()
+    for place, language in enumerate(("en", "de")):
+        packed = gzip.compress("\n".join(line[place] for line in lines).encode())
+        (texts / f"train.{language}.gz").write_bytes(packed)
+    return texts
+
+
 def small(form: Form) -> Form:
     """Return a form with few candidates."""
-    return replace(form, buckets=f"{form.buckets}max_beams = {BEAMS}\n", contract=form.contract + SIZES)
+    top = f'{form.buckets}max_beams = {BEAMS}\nlanguages = {{ source = "en", target = "de" }}\n'
+    return replace(form, buckets=top, contract=form.contract + SIZES)
 
 
 def candidates() -> Any:
@@ -73,7 +86,8 @@ def candidates() -> Any:
 def narrowed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Form, Path]:
     """A translator of probabilities, a layer of which runs over time, and one of logits, of nested models."""
     form, folder = FORMS[request.param](), tmp_path_factory.mktemp(request.param)
-    return form, small(form).export(folder, shortlist_from=in_columns(folder))
+    texts = in_folder(folder) if request.param == "nested" else in_columns(folder)
+    return form, small(form).export(folder, shortlist_from=texts)
 
 
 def test_each_row_writes_the_best_of_its_own_candidates(narrowed: tuple[Form, Path]) -> None:
@@ -102,9 +116,11 @@ def test_each_row_writes_the_best_of_its_own_candidates(narrowed: tuple[Form, Pa
 
 def test_the_manifest_and_the_card_tell_of_it(narrowed: tuple[Form, Path]) -> None:
     manifest = manifest_of(narrowed[1])
+    file = (manifest.card or {})["shortlist_from"]["file"]
+    assert file in ("texts", "texts.tsv")
     assert manifest.decode is not None
     assert manifest.decode.shortlist == Shortlist(common=6, partners=1)
-    wanted = {"file": "texts.tsv", "pairs": len(TRAINED), "passed_over": 1}
+    wanted = {"file": file, "pairs": len(TRAINED), "passed_over": 1}
     assert (manifest.card or {})["shortlist_from"] == wanted
 
 
@@ -126,7 +142,10 @@ def test_texts_that_are_none_are_refused(tmp_path: Path) -> None:
     assert refused(form, tmp_path, file).endswith("line 3: a source, a tab and its translation are expected")
     file.write_text(f"{'a ' * 20}\tp\n")
     assert "none of its 1 pairs is of the model's vocabularies and lengths" in refused(form, tmp_path, file)
-    assert "is a folder: give languages" in refused(form, tmp_path, tmp_path)
+    unnamed = replace(form, buckets=f"max_beams = {BEAMS}\n")
+    assert "is a folder: give languages" in refused(unnamed, tmp_path, tmp_path)
+    file.write_text("a b\tp q\n")
+    assert "its translations have 2 pieces, fewer than twice max_beams, 3" in refused(form, tmp_path, file)
     assert refused(form, tmp_path, None).startswith("shortlist: give --shortlist-from TEXTS")
     few = replace(form, contract=form.contract.replace("common = 6", "common = 5"))
     assert "shortlist.common: 5 is less than twice max_beams, 3" in refused(few, tmp_path, file)
