@@ -18,6 +18,7 @@ from seqserve.service.cli.show import console, failed
 
 if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
     from seqserve.client import Client, ServiceError, Tls
+    from seqserve.client.asking import Translating
 
 app = typer.Typer(rich_markup_mode="rich")
 HTTPS = "https://"
@@ -80,15 +81,18 @@ def translate(
     alignment: Annotated[bool, typer.Option(help="which source word each target word attends to")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Translate texts, one line out for each.
+    """Translate texts, one line out for each; those of stdin, however many, as they are read.
 
     Example: seqserve translate --grpc "Tuesday, November 24, 2026"
     """
-    given = texts or [line.rstrip("\n") for line in sys.stdin]
     with _client(grpc, address) as client:
         chosen = model or _only_model(client, "translation")
-        answers = client.translate(chosen, given, beam_size=beam_size, n_best=n_best, alignment=alignment)
-    _print_items(answers.items, lambda item: _as_json(item) if as_json else item.text)
+        options: Translating = {"beam_size": beam_size, "n_best": n_best, "alignment": alignment}
+        if texts:
+            items: Iterable[Any] = client.translate(chosen, texts, **options).items
+        else:
+            items = client.translate_stream(chosen, (line.rstrip("\n") for line in sys.stdin), **options)
+        _print_items(items, lambda item: _as_json(item) if as_json else item.text)
 
 
 @app.command(epilog=ACCESS)
@@ -101,20 +105,28 @@ def predict(
     address: AddressOption = None,
     top_k: Annotated[int, typer.Option(help="how many labels to list, best first")] = 3,
 ) -> None:
-    """Predict from event sequences, one JSON object out for each.
+    """Predict from event sequences, one JSON object out for each; those of stdin as they are read.
 
     Example: seqserve predict '{"event": ["visit", "search"], "minutes": [0, 1.5]}'
     """
-    try:
-        given = [json.loads(text) for text in sequences or sys.stdin]
-    except ValueError as error:
-        raise failed(f"a sequence is not a JSON object: {error}") from None
-    if not all(isinstance(sequence, dict) for sequence in given):
-        raise failed("a sequence is a JSON object of features")
+    given = map(_sequence, sequences or sys.stdin)
     with _client(grpc, address) as client:
         chosen = model or _only_model(client, "sequence")
-        answers = client.predict(chosen, given, top_k=top_k)
-    _print_items(answers.items, _as_json)
+        if sequences:
+            items: Iterable[Any] = client.predict(chosen, list(given), top_k=top_k).items
+        else:
+            items = client.predict_stream(chosen, given, top_k=top_k)
+        _print_items(items, _as_json)
+
+
+def _sequence(text: str) -> dict[str, Any]:
+    try:
+        sequence = json.loads(text)
+    except ValueError as error:
+        raise failed(f"a sequence is not a JSON object: {error}") from None
+    if not isinstance(sequence, dict):
+        raise failed("a sequence is a JSON object of features")
+    return sequence
 
 
 @contextmanager
