@@ -20,7 +20,7 @@ from tests.bench.turns import Turns
 SHARE, EXCESS = 0.8, 5.0
 CONNECTIONS = 1_000
 """Requests of an open loop that may be under way: past it they wait at the callers."""
-CALLERS, ADDRESSES = 2_000, tuple(f"127.0.0.{last}" for last in range(1, 5))
+CALLERS, ADDRESSES = 2_000, tuple(f"127.0.0.{last}" for last in range(1, 65))
 """Of an overload: each address is a principal, none of which may have as many requests open."""
 COMING = 1.0
 """Seconds over which they come."""
