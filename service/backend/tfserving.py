@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int64Value
@@ -257,6 +258,8 @@ class TfServingBackend:
     async def _targets(self, address: str) -> tuple[str, list[str]]:
         """Return an address with what it resolves to now, or did last if it cannot be resolved."""
         host, port = _host_and_port(address)
+        if (number := _number(host)) is not None:
+            return address, [f"ipv4:{number}:{port}" if number.version == 4 else f"ipv6:[{number}]:{port}"]
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -311,6 +314,14 @@ class TfServingBackend:
     def _unreachable(self, model: str) -> SeqserveError:
         message = f"no model server that has {model!r} can be reached"
         return errors.BackendUnavailable(message, retry_after=RETRY_SECONDS)
+
+
+def _number(host: str) -> IPv4Address | IPv6Address | None:
+    """Return a host that is given by its number, which nobody has to be asked for."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
