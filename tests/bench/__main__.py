@@ -123,10 +123,14 @@ def main(
     figures = report.machine()
     try:
         chosen = real(model, texts, plain) if model is not None and texts is not None else None
-        figures += _run(QUICK if quick else Plan(), rows, chosen, tfserving, tuple(shlex.split(other)))
+        _run(figures, QUICK if quick else Plan(), rows, chosen, tfserving, tuple(shlex.split(other)))
     except NotStarted as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        figures.append(
+            report.Figure("machine", "the run", f"{FAILED}: stopped; what it has measured is here")
+        )
     figures.append(report.Figure("machine", "the run took", time.perf_counter() - began, "s"))
     report.write_json(figures, out)
     report.show(figures, console)
@@ -138,8 +142,13 @@ def main(
 
 
 def _run(
-    plan: Plan, rows: list[str], chosen: Subject | None, tfserving: str | None, other: tuple[str, ...]
-) -> list[report.Figure]:
+    figures: list[report.Figure],
+    plan: Plan,
+    rows: list[str],
+    chosen: Subject | None,
+    tfserving: str | None,
+    other: tuple[str, ...],
+) -> None:
     mine = cores()
     with ExitStack() as stack:
         status = stack.enter_context(console.status("the models, made once (a minute or two)"))
@@ -148,7 +157,7 @@ def _run(
         model = stack.enter_context(worker(mine.server))
         os.sched_setaffinity(0, {mine.callers})
         loop = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        bench = Bench(plan, mine, texts, events, model, loop, status, stack, tfserving, other)
+        bench = Bench(plan, mine, texts, events, model, loop, status, stack, tfserving, other, figures)
         asked = [(function, row) for row in rows for function in ROWS[row]]
         fifo: Asked = texts, FIRST_COME, {}
         wanted: dict[str, Asked] = {"f": (events, COMMAND, {}), "c": fifo, "d": fifo}
@@ -156,7 +165,6 @@ def _run(
         bench.start((texts, COMMAND, {}), *(wanted[row] for row in rows if row in wanted))
         for function in dict.fromkeys(function for function, _ in asked):  # c and d are measured together
             _row(bench, function, dict(reversed(asked))[function])
-    return bench.figures
 
 
 def _row(bench: Bench, function: Callable[[Bench], None], row: str) -> None:
