@@ -180,11 +180,12 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
     lines: dict[str, dict[int, float]] = {}
     for figure in (f for f in figures if f.unit == "texts/s" and isinstance(f.value, float)):
         what, _, callers = figure.name.rpartition(", ")
+        count = callers.split(" ")[0]  # or "one", of a request of many texts
         by_service = figure.row == "b" and (what == "ceiling" or what.startswith("seqserve by"))
         by_peer = figure.row == "e" and what.endswith(SHIPPED) and not what.startswith("ours")
-        if by_service or by_peer:
+        if count.isdecimal() and (by_service or by_peer):
             assert isinstance(figure.value, float)
-            lines.setdefault(what.removesuffix(SHIPPED), {})[int(callers.split(" ")[0])] = figure.value
+            lines.setdefault(what.removesuffix(SHIPPED), {})[int(count)] = figure.value
     ideal = next((f.value for f in figures if f.row == "b" and f.name.startswith("ideal")), None)
     if isinstance(ideal, float):
         lines["ideal"] = dict.fromkeys(XTICKS, ideal)

@@ -16,7 +16,7 @@ from seqserve.service.contract.manifest import SpecialIds
 from tests.bench import clients, made
 from tests.bench.ceiling import SIZES, Table, ceiling_rate, ideal_rate
 from tests.bench.clients import Ask, Load, beside, closed_loop
-from tests.bench.report import Figure, Target, markdown, read_json, show, write_json
+from tests.bench.report import Figure, Target, markdown, read_json, show, write_json, write_report
 
 SPECIAL = SpecialIds()
 
@@ -163,11 +163,13 @@ def test_the_report_has_every_figure_in_each_form(tmp_path: Path) -> None:
         ),
         Figure("c", "p99", 2.0, "ms", "FIFO's", 1.0, (0.9, 1.2), drifted=True),
         Figure("b", "broken", float("nan"), "texts/s", "ceiling", float("inf")),
+        Figure("b", "seqserve by REST, one request of 64", 60.0, "texts/s"),
+        Figure("b", "seqserve by REST, 64 callers", 70.0, "texts/s"),
     ]
     write_json(figures, tmp_path / "bench.json")
     rows = orjson.loads((tmp_path / "bench.json").read_bytes())
     members = {"row", "name", "value", "unit", "reference", "ratio", "spread", "target", "met", "drifted"}
-    assert [set(row) for row in rows] == [members] * 4
+    assert [set(row) for row in rows] == [members] * 6
     assert (rows[1]["ratio"], rows[1]["spread"], rows[1]["met"]) == (0.8, [0.78, 0.82], True)
     assert (rows[3]["value"], rows[3]["ratio"], rows[3]["target"]) == (None, None, None)
     assert [figure.name for figure in read_json(tmp_path / "bench.json")] == [f.name for f in figures]
@@ -178,3 +180,8 @@ def test_the_report_has_every_figure_in_each_form(tmp_path: Path) -> None:
     assert "| b | ours, 64 callers | 80 | texts/s | ceiling | 0.8 | 0.78 to 0.82 | ≥ 0.8 × ✓ |" in markdown(
         figures
     )
+    write_report(figures, tmp_path / "docs")
+    assert {path.name for path in (tmp_path / "docs").iterdir()} == {
+        "performance-table.md",
+        "performance.png",
+    }
