@@ -1,6 +1,5 @@
 """A task that is made up here: one row, one codec, its messages, and both doors answer it like any other."""
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -281,18 +280,6 @@ async def test_both_doors_answer_it() -> None:
     assert requests == {(*labels, "rest", "OK", ""): 2, (*labels, "grpc", "OK", ""): 1}
     assert items[(*labels, "grpc", "INVALID_ARGUMENT", "EMPTY_TEXT")] == 1
     assert items[(*labels, "rest", "OK", "")] == 3
-
-
-async def test_its_answers_may_come_one_by_one() -> None:
-    """By REST as they are; gRPC has a method for that where the row has one."""
-    async with both_doors() as doors:
-        body = {"words": ["cab", "", "z"]}
-        headers = {"Accept": "application/x-ndjson"}
-        answer = await doors.rest.post("/v1/models/letters:embed", json=body, headers=headers)
-        _, good, bad, short, end = map(json.loads, answer.text.splitlines())
-        assert (good, short) == ({"index": 0, "vector": [6.0, 3.0]}, {"index": 2, "vector": [26.0, 1.0]})
-        assert (bad["index"], bad["error"]["reason"]) == (1, "EMPTY_TEXT")
-        assert end == {"done": {"items": 3, "failed": 1}}
 
 
 REFUSED: list[tuple[str, str, dict[str, Any], list[str]]] = [
