@@ -69,6 +69,13 @@ def bring(
         return bring_translator(model, contract, version, imports, expect, shortlist_from, console)
     if shortlist_from is not None:
         raise ConfigInvalid(f"--shortlist-from {shortlist_from}: it is for translators; leave it out")
+    return _bring_sequences(model, contract, version, imports, expect)
+
+
+def _bring_sequences(
+    model: Path, contract: Contract, version: int, imports: Sequence[Path], expect: Path | None
+) -> Brought:
+    """Do it for a model of sequences; see `bring`."""
     file = _load(model, contract, imports)
     matching = match_contract(contract, file)
     function = _function(file, matching)

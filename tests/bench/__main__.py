@@ -132,6 +132,11 @@ def main(
             report.Figure("machine", "the run", f"{FAILED}: stopped; what it has measured is here")
         )
     figures.append(report.Figure("machine", "the run took", time.perf_counter() - began, "s"))
+    _told(figures, out, report_to)
+
+
+def _told(figures: list[report.Figure], out: Path, report_to: Path | None) -> None:
+    """Write and show what has been measured; end with 1 where something could not be."""
     report.write_json(figures, out)
     report.show(figures, console)
     if report_to is not None:
