@@ -18,6 +18,7 @@ from tests.tfserving.reload import ModelServer
 from tests.translators import FOLDER, STYLES, Style, expected
 
 ITEMS = 8
+PATIENT = {"default_timeout": 300.0}  # a machine may be busy, and a request that would be late is refused
 BEAMS, PENALTY = 3, 0.6
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def embedded(translators: Path) -> AsyncIterator[Both]:
     """One service of all of them: to load them costs more than to ask them."""
-    async with both_doors(translators) as both:
+    async with both_doors(translators, **PATIENT) as both:
         yield both
 
 
@@ -34,7 +35,7 @@ async def test_many_callers_get_what_the_scripts_loops_give(
 ) -> None:
     """200 texts of each, of mixed lengths, over both backends, at both doors at once: batched together."""
     wrong: dict[str, list[Any]] = {}
-    async with both_doors(translators, model_server) as served:
+    async with both_doors(translators, model_server, **PATIENT) as served:
         for style in STYLES:
             pairs = expected(translators, style)
             assert len(pairs) == 200
