@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -88,15 +88,13 @@ class AsyncClient:
         """Predict while sequences are taken and answered; as `translate_stream`."""
         return self._stream(self._core.stream(Kind.PREDICT, model, sequences, part, options))
 
-    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:  # noqa: ASYNC109
+    def models(self, *, timeout: float | None = None) -> Coroutine[Any, Any, tuple[Model, ...]]:
         """Return every model, by name."""
-        models: tuple[Model, ...] = await self._run(self._core.ask(Ask(Kind.LIST_MODELS), timeout))
-        return models
+        return self._run(self._core.ask(Ask(Kind.LIST_MODELS), timeout))
 
-    async def model(self, name: str, *, timeout: float | None = None) -> Model:  # noqa: ASYNC109
+    def model(self, name: str, *, timeout: float | None = None) -> Coroutine[Any, Any, Model]:
         """Return one model."""
-        model: Model = await self._run(self._core.ask(Ask(Kind.GET_MODEL, Which(name)), timeout))
-        return model
+        return self._run(self._core.ask(Ask(Kind.GET_MODEL, Which(name)), timeout))
 
     def session(self, model: str, id: str = "", **options: Unpack[Calling]) -> "Opening":
         """Make a session, or take up the one of that id: `await` it, or use it in `async with`."""

@@ -1,14 +1,18 @@
 """JSON as the REST door has it, to answers. Unknown members are left: a newer service may say more."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from seqserve.client import answers
 from seqserve.client.errors import ServiceError, Violation, kind_of
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Json = Mapping[str, Any]
-Kind = TypeVar("Kind")
+Kind = TypeVar("Kind", bound="DataclassInstance")
 
 
 def model_version(given: Json) -> answers.ModelVersion:
@@ -81,8 +85,8 @@ def model(given: Json) -> answers.Model:
     )
 
 
-def _filled(kind: Callable[..., Kind], given: Json) -> Kind:
-    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
+def _filled(kind: type[Kind], given: Json) -> Kind:
+    known = {field.name for field in fields(kind)}
     return kind(**{name: _frozen(value) for name, value in given.items() if name in known})
 
 
