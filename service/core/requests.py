@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 from seqserve.service.core.entries import late
 from seqserve.service.core.types import Call
 
+READING_SECONDS = 1.0
+"""How long after its deadline what is left of a request's answers may be read, where they come one by one."""
+
 
 class Open:
     """The requests that are being answered: a context, which each of them is in meanwhile."""

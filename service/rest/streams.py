@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from seqserve.service import errors
 from seqserve.service.contract.items import FailedItem, answer_as_json
 from seqserve.service.core.gateway import Gateway
+from seqserve.service.core.requests import READING_SECONDS
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Asked, Call, ModelRef, Order, Task
 from seqserve.service.rest.accept import EVENTS, LINES, preferred
@@ -28,8 +29,6 @@ from seqserve.service.rest.edge import ours
 ORDERS = {"index": Order.INDEX, "finished": Order.FINISHED}
 PART = 16 * 1024
 """Bytes from which on what has come is sent, before more of it is written."""
-READING_SECONDS = 1.0
-"""How long after its deadline the end of an answer may be read."""
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """Nobody on the way is to keep what comes until all of it has, as nginx would."""
 

@@ -34,6 +34,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from seqserve.service import errors
+from seqserve.service.core.requests import READING_SECONDS
 from seqserve.service.core.types import Call
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials
@@ -66,9 +67,6 @@ MOST_FOREIGN_BYTES = 65_536
 """Of a request to a method that is not ours, reflection's: nobody counts what they hold."""
 LARGE = 64 * 1024
 """Bytes of a request from which on parsing it is a turn of its own."""
-
-READING_SECONDS = 1.0
-"""How long after its deadline the last results of a call may be read."""
 
 Behaviour = Callable[..., Any]
 Refusal = tuple[grpc.StatusCode, str, Metadata]
