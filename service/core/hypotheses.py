@@ -9,7 +9,6 @@ from collections.abc import Container
 import numpy as np
 
 from seqserve.service.contract.padding import Array
-from seqserve.service.contract.vocabulary.base import Vocabulary
 from seqserve.service.core.alignment import Attention
 from seqserve.service.core.doubts import LOW_WORD
 from seqserve.service.core.types import Batch
@@ -19,8 +18,6 @@ ATTENTION, COVERAGE, ATTENDED = "attention", "coverage", "attended"
 
 Where there are the last two, they are read, and the first for the alignment alone.
 """
-TOGETHER = 64
-"""Rows whose texts are made at once: less than a millisecond."""
 
 
 class Hypotheses:
@@ -28,19 +25,15 @@ class Hypotheses:
 
     Args:
         given: the outputs that the signature has.
-        target: what its ids are of.
     """
 
-    def __init__(self, batch: Batch, given: Container[str], target: Vocabulary) -> None:
+    def __init__(self, batch: Batch, given: Container[str]) -> None:
         self._outputs = batch.outputs
         self._has_coverage, self._has_attention = COVERAGE in given, ATTENTION in given
-        self._target = target
         self._lengths: list[list[int]] = batch.outputs["lengths"].tolist()
         self._scores: list[list[float]] = batch.outputs["scores"].tolist()
         self._ids = batch.outputs["ids"]
         self._best: list[list[int]] = self._ids[:, 0].tolist() if self._ids.shape[1] else []
-        self._texts: dict[int, str] = {}
-        self._begun: set[int] = set()  # parts of the rows whose texts are read
         self._attention: dict[tuple[int, int], Attention | None] = {}
         self._low: list[int] | None = None  # pieces of each row that the best attends to little
         if self._has_coverage and _is_sound(batch):
@@ -64,15 +57,6 @@ class Hypotheses:
             return self._best[row][: lengths[0]]
         ids: list[int] = self._ids[row, beam, : lengths[beam]].tolist()
         return ids
-
-    def text(self, row: int, beam: int, ids: list[int]) -> str:
-        """Return the text of a hypothesis, whose ids these are; raises ValueError where one is no piece."""
-        if beam:
-            return self._target.decode(ids)
-        if row // TOGETHER not in self._begun:
-            self._read_texts(row // TOGETHER)
-        text = self._texts.get(row)
-        return self._target.decode(ids) if text is None else text
 
     def low(self, row: int) -> int | None:
         """Return how many source pieces the best hypothesis hardly attends to; None: not known."""
@@ -106,16 +90,6 @@ class Hypotheses:
             raise ValueError("attended places are outside the source")
         # a model that does not mask its padding may look there
         return Attention(coverage, np.minimum(places, length - 1), matrix)
-
-    def _read_texts(self, part: int) -> None:
-        """Make the texts of the best hypotheses of some rows; of none, where one of them has no text."""
-        self._begun.add(part)
-        rows = range(part * TOGETHER, min((part + 1) * TOGETHER, len(self._best)))
-        try:
-            texts = self._target.decode_all([self.ids(row, 0) for row in rows])
-        except ValueError:
-            return  # each row says so for itself
-        self._texts.update(zip(rows, texts, strict=True))
 
 
 def _is_sound(batch: Batch) -> bool:

@@ -184,7 +184,7 @@ class TranslatePlan(NamedTuple):
         try:
             if batch.known is None:
                 given = self.manifest.signatures[self.signature].outputs
-                batch.known = Hypotheses(batch, given, self.target)
+                batch.known = Hypotheses(batch, given)
             known: Hypotheses = batch.known
             score, *scores = all_scores = known.scores(row)
             if not all(map(math.isfinite, all_scores)):
@@ -212,9 +212,8 @@ class TranslatePlan(NamedTuple):
         attention = partial(known.attention, row, beam, encoded.row.length, len(ids), self.body.alignment)
         if known.low(row) is None:
             attention()  # which says what is wrong with it, whether or not it is looked at
-        text = known.text(row, beam, ids)
         if self.target.special_ids.unknown not in ids or (seen := attention()) is None:
-            return _Hypothesis(ids, text, attention)
+            return _Hypothesis(ids, self.target.decode(ids), attention)
         unknown = [i == self.target.special_ids.unknown for i in ids]
         text, words = self.target.decode_words(ids)
         source = self.text.source_words(encoded.source)

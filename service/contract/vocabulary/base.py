@@ -45,13 +45,6 @@ class Vocabulary(Protocol):
             ValueError: an id is outside the vocabulary.
         """
 
-    def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of each of some rows of ids; together they cost less.
-
-        Raises:
-            ValueError: an id is outside the vocabulary.
-        """
-
     def source_words(self, text: str) -> Words:
         """Return the words of the text as it was given, and which of them each id of `encode` belongs to."""
 

@@ -114,10 +114,6 @@ class ListedVocabulary:
         """Return the text of the ids; see `Vocabulary.decode`."""
         return self._lexicon.joint.join(filter(None, self._written(ids)))
 
-    def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of each of some rows of ids."""
-        return [self.decode(ids) for ids in rows]
-
     def decode_words(self, ids: Sequence[int]) -> tuple[str, Words]:
         """Return the text of the ids, and which word of it each belongs to; see `Vocabulary.decode_words`."""
         written, joint = self._written(ids), self._lexicon.joint

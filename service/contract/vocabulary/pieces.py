@@ -69,17 +69,11 @@ class SentencePieces:
         Raises:
             ValueError: an id is outside the vocabulary.
         """
-        return self.decode_all((ids,))[0]
-
-    def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of each of some rows of ids; see `decode`."""
-        if not rows:
-            return []
-        texts = self._processor.decode([self._plain(ids) for ids in rows], num_threads=1)
-        return [
-            self.decode_words(ids)[0] if self._unknown in ids else text
-            for ids, text in zip(rows, texts, strict=True)
-        ]
+        plain = self._plain(ids)
+        if self._unknown in plain:
+            return self.decode_words(ids)[0]
+        text: str = self._processor.decode(plain)
+        return text
 
     def source_words(self, text: str) -> Words:
         """Split as `encode` does and say which word each piece (the end id: none) belongs to."""
