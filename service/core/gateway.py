@@ -197,8 +197,10 @@ class Gateway:
                             record.items([outcome for _, outcome in told])
                             items = shown(task.body_member, told)
                             yield Come(served.model, served.version, served.digest, items)
-            except (errors.ResourceExhausted, errors.Unavailable) as error:
-                record.items([error] * asked.count)
+            except SeqserveError as error:
+                is_busy = isinstance(error, errors.ResourceExhausted | errors.Unavailable)
+                if not is_answered and (is_busy or call.visit.cells):  # which it has once it is let in
+                    record.items([error] * asked.count)
                 raise
             if not is_answered:
                 outcomes = [outcome for _, outcome in sorted(held, key=lambda placed: placed[0])]

@@ -115,7 +115,8 @@ class ItemRunner:
                     encoded.clear()
                 if due := ready.due(come):
                     yield due
-                self._scheduler.go_on(caller, (place for place, _ in due))
+                if encoded:
+                    self._scheduler.go_on(caller, (place for place, _ in due))
 
     async def advance(
         self,

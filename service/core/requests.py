@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from seqserve.service import errors
 from seqserve.service.core.entries import late
 from seqserve.service.core.types import Call
 
@@ -41,3 +42,13 @@ async def until(call: Call) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise late() from None
+
+
+@asynccontextmanager
+async def reading(deadline: float) -> AsyncIterator[None]:
+    """Raise DeadlineExceeded where the block, which sends a part of an answer, waits long for its reader."""
+    try:
+        async with asyncio.timeout_at(deadline + READING_SECONDS):
+            yield
+    except TimeoutError:
+        raise errors.DeadlineExceeded("the answer was not read by the deadline") from None

@@ -5,7 +5,6 @@ has it; `{"done": …}` at the end, without which the answer has been cut off. W
 is `{"error": …}` in place of the end.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from seqserve.service import errors
 from seqserve.service.contract.items import FailedItem, answer_as_json
 from seqserve.service.core.gateway import Gateway
-from seqserve.service.core.requests import READING_SECONDS
+from seqserve.service.core.requests import reading
 from seqserve.service.core.turns import Turn
 from seqserve.service.core.types import Asked, Call, ModelRef, Order, Task
 from seqserve.service.rest.accept import EVENTS, LINES, preferred
@@ -82,7 +81,7 @@ async def streamed(
         SeqserveError: there is nothing to begin with.
     """
     parts = _parts(form, held, gateway, task, ref, asked, call)
-    return Streamed(form.media_type, await anext(parts), parts, call.deadline + READING_SECONDS)
+    return Streamed(form.media_type, await anext(parts), parts, call.deadline)
 
 
 class Streamed(Response):
@@ -90,31 +89,31 @@ class Streamed(Response):
 
     Args:
         first: the first of the parts.
-        until: when its reader must have taken all of it, on the event loop's clock.
+        deadline: the call's.
     """
 
-    def __init__(self, media_type: str, first: Written, parts: AsyncGenerator[Written], until: float) -> None:
+    def __init__(
+        self, media_type: str, first: Written, parts: AsyncGenerator[Written], deadline: float
+    ) -> None:
         self.status_code, self.media_type, self.background = 200, media_type, None
         self.init_headers(HEADERS)
         self._first = first
         self._parts = parts
-        self._until = until
+        self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; raises DeadlineExceeded where its reader is too slow."""
         async with aclosing(self._parts):
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with reading(self._deadline):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._sent(send, self._first)
             async for part in self._parts:
                 await self._sent(send, part)
 
     async def _sent(self, send: Send, part: Written) -> None:
         content, is_last = part
-        try:
-            async with asyncio.timeout_at(self._until):
-                await send({"type": "http.response.body", "body": content, "more_body": not is_last})
-        except TimeoutError:
-            raise errors.DeadlineExceeded("the answer was not read by the deadline") from None
+        async with reading(self._deadline):
+            await send({"type": "http.response.body", "body": content, "more_body": not is_last})
 
 
 async def _parts(

@@ -34,7 +34,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from seqserve.service import errors
-from seqserve.service.core.requests import READING_SECONDS
+from seqserve.service.core.requests import reading
 from seqserve.service.core.types import Call
 from seqserve.service.edge.entrance import Entrance
 from seqserve.service.edge.recognizer import Credentials
@@ -203,11 +203,8 @@ class Edge:
             async with aclosing(results.answer(request, call)) as messages:
                 async for message in messages:
                     packed = message.SerializeToString()
-                    try:
-                        async with asyncio.timeout_at(call.deadline + READING_SECONDS):
-                            await context.write(packed)
-                    except TimeoutError:
-                        raise errors.DeadlineExceeded("the results were not read by the deadline") from None
+                    async with reading(call.deadline):
+                        await context.write(packed)
                     call.visit.bytes_out += len(packed)
 
     async def _exchange(self, name: str, stream: Stream, _: Any, context: Context, call: Call) -> None:

@@ -287,6 +287,19 @@ async def test_a_version_that_goes_before_there_is_an_answer_is_followed_by_the_
         assert sum(series(core.metrics, "items_total").values()) == 20
 
 
+async def test_items_are_counted_where_no_other_version_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a list are."""
+    async with watched(1) as core:
+
+        async def never(*_: Any) -> Any:
+            raise errors.DeadlineExceeded("while it was looked for")
+
+        monkeypatch.setattr(core.gateway, "_current", never)
+        del core.backend.published["totals"][1]
+        assert (await reason(all_of(stream(core, [{"x": X}] * 5, call())))).reason == "DEADLINE_EXCEEDED"
+        assert sum(series(core.metrics, "items_total").values()) == 5
+
+
 async def test_faults_of_a_version_that_goes_are_its_own() -> None:
     """They are not told where all moves on: the next version answers those items too."""
     async with watched(1) as core:
