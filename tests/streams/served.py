@@ -5,6 +5,7 @@ import json
 import math
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -86,8 +87,9 @@ class Service:
         assert set(series(metrics, "in_flight").values()) == {0}
 
     async def slow(self, body: Any, accept: str = LINES, headers: str = "") -> Caller:
-        """Ask, and read nothing."""
+        """Ask, and read nothing; who then breaks off has not merely ended what it sends."""
         small = socket.socket()
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
         small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         small.setblocking(False)
         await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", self.started.rest_port))
