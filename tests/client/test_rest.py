@@ -167,6 +167,7 @@ async def test_key_and_deadline_go_with_a_request(kind: Any) -> None:
         (answer("413 Large", b"<html>"), errors.BodyTooLarge, "BODY_TOO_LARGE"),
         (answer("404 Not Found", {"detail": "Not Found"}), errors.NoAnswer, "NO_ANSWER"),
         (answer("200 OK", b"<html>"), errors.NoAnswer, "NO_ANSWER"),
+        (answer("200 OK", b"no gzip", Content_Encoding="gzip"), errors.NoAnswer, "NO_ANSWER"),
         (answer("200 OK", {"other": 1}), errors.NoAnswer, "NO_ANSWER"),
         (answer("200 OK", [1]), errors.NoAnswer, "NO_ANSWER"),
         (problem("418 X", "TEAPOT", "LATER_INVENTED", X_Request_Id="42"), ServiceError, "LATER_INVENTED"),

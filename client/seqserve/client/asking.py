@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypedDict
 
+from seqserve.client import checking
+
 
 class Kind(Enum):
     """What can be asked."""
@@ -103,14 +105,27 @@ class Predicting(Calling, total=False):
 
 def which(name: str, options: Mapping[str, Any]) -> Which:
     """Return the model that a call names."""
-    return Which(name, options.get("version"), options.get("label"))
+    version, label = options.get("version"), options.get("label")
+    return Which(
+        checking.text("model", name),
+        None if version is None else checking.whole("version", version),
+        None if label is None else checking.text("label", label),
+    )
 
 
-def body(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a call's options goes into its body."""
-    given = {
-        name: value
-        for name, value in options.items()
-        if name not in Calling.__annotations__ and value is not None
-    }
-    return {name: list(value) if name == "heads" else value for name, value in given.items()}
+TAKES = {Kind.TRANSLATE: Translating, Kind.PREDICT: Predicting, Kind.APPEND: Appending}
+"""The options of a call; of any other those of `Calling`."""
+
+
+def body(kind: Kind, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a call's options goes into its body.
+
+    Raises:
+        TypeError: the call has no option of that name.
+        ServiceError: a value is none of its option's.
+    """
+    known = TAKES.get(kind, Calling).__annotations__
+    for name in options:
+        if name not in known:
+            raise TypeError(f"no option {name!r}; there are {', '.join(known)}")
+    return checking.options({name: one for name, one in options.items() if name in checking.OPTIONS})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from seqserve.client import errors
+from seqserve.client import checking, errors
 from seqserve.client.answers import Answers, ModelVersion, SessionState
 from seqserve.client.asking import MEMBERS, ONCE, Ask, Kind, Which, body, which
 from seqserve.client.errors import ServiceError, Violation
@@ -91,15 +91,16 @@ class Core:
         self, kind: Kind, model: str, items: Sequence[Any], options: Mapping[str, Any]
     ) -> Steps[Answers[Any]]:
         """Have each item of a list answered, in as many requests as it takes."""
-        ask = Ask(kind, which(model, options), {MEMBERS[kind]: list(items), **body(options)})
+        listed = list(checking.items(MEMBERS[kind], items))
+        ask = Ask(kind, which(model, options), {MEMBERS[kind]: listed, **body(kind, options)})
         return self.answers(ask, self._deadline(options.get("timeout")))
 
     def stream(
         self, kind: Kind, model: str, items: Iterable[Any], size: int, options: Mapping[str, Any]
     ) -> "Stream":
         """Have items answered part by part, each in its own time."""
-        ask = Ask(kind, which(model, options), body(options))
-        return Stream(self, ask, items, size, options.get("timeout"))
+        ask = Ask(kind, which(model, options), body(kind, options))
+        return Stream(self, ask, checking.items(MEMBERS[kind], items), size, options.get("timeout"))
 
     def part(self, part: "_Part", timeout: float | None) -> Steps[tuple[ModelVersion | None, Fates]]:
         """Return who answered a part of a list, and what became of each item."""
@@ -107,13 +108,15 @@ class Core:
 
     def opening(self, model: str, id: str, options: Mapping[str, Any]) -> Ask:
         """Return what makes a session, or takes one up."""
-        return Ask(Kind.GET_SESSION if id else Kind.CREATE_SESSION, which(model, options), session=id)
+        kind = Kind.GET_SESSION if id else Kind.CREATE_SESSION
+        return Ask(kind, which(model, options), body(kind, options), session=id)
 
     def append(
         self, which: Which, session: SessionState, events: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Steps[Any]:
         """Have events appended."""
-        content = {"first_event": session.next_event, "sequence": events, **body(options)}
+        given = body(Kind.APPEND, options)
+        content = {"first_event": session.next_event, "sequence": events, **given}
         return self.ask(Ask(Kind.APPEND, which, content, session.id), options.get("timeout"))
 
     def _deadline(self, timeout: float | None) -> float | None:
@@ -175,6 +178,7 @@ class Core:
     def _part(self, part: "_Part", deadline: float | None) -> Steps[tuple[ModelVersion | None, Fates]]:
         """Return who answered, and what became of each item; None: nobody, as each has failed."""
         try:
+            checking.check_items(part.member, part.ask.body[part.member])
             answered: Answers[Any] = yield from self.call(part.ask, deadline)
         except ServiceError as error:
             if is_too_much(error) and part.count == 1:

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import httpx
 
-from seqserve.client import errors, reading
+from seqserve.client import checking, errors, reading
 from seqserve.client.access import Access
 from seqserve.client.answers import Answers
-from seqserve.client.asking import Ask, Kind, Which
+from seqserve.client.asking import MEMBERS, Ask, Kind, Which
 from seqserve.client.errors import ServiceError, Violation, kind_of
 
 LONGEST_TIMEOUT = 99_999_999
@@ -78,7 +78,7 @@ class Rest:
         content = None
         if ask.body:
             headers["Content-Type"] = "application/json"
-            content = json.dumps(ask.body).encode()
+            content = _content(ask)
         timeout = httpx.Timeout(seconds).as_dict()
         url = self._base + "/v1/models" + _path(ask)
         route = ROUTES[ask.kind]
@@ -96,12 +96,14 @@ class Rest:
             raise errors.NoAnswer(f"what {self._base} answers is none of seqserve: {error!r}") from None
 
     def failed(self, error: Exception) -> NoReturn:
-        """Raise what an error of the connection means."""
+        """Raise what an error of the connection, or of what came by it, means."""
         if isinstance(error, (httpx.TimeoutException, TimeoutError)):
             raise errors.DeadlineExceeded(f"{self._base} gave no answer in time") from None
         if isinstance(error, httpx.ConnectError):
             raise errors.Unreachable(f"no service answers at {self._base}: {error}", sent=False) from None
         why = str(error) or type(error).__name__
+        if not isinstance(error, httpx.TransportError):
+            raise errors.NoAnswer(f"what {self._base} answers cannot be read: {why}") from None
         raise errors.Unreachable(f"the connection to {self._base} broke: {why}", sent=True) from None
 
 
@@ -116,7 +118,7 @@ class Blocking:
         """Return the answer; raises ServiceError."""
         try:
             response = self.client.send(self.rest.request(ask, seconds))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             self.rest.failed(error)
         return self.rest.read(ask, response)
 
@@ -137,13 +139,23 @@ class Awaiting:
         try:
             async with asyncio.timeout(seconds):
                 response = await self.client.send(self.rest.request(ask, seconds))
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError) as error:
             self.rest.failed(error)
         return self.rest.read(ask, response)
 
     async def close(self) -> None:
         """Close the connections."""
         await self.client.aclose()
+
+
+def _content(ask: Ask) -> bytes:
+    """Return a body as JSON; raises ServiceError for what JSON cannot say."""
+    try:
+        return json.dumps(ask.body, default=checking.plain, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        fault = checking.fault_in(ask.body, "#") or checking.wrong("#", f"the request is no JSON: {error}")
+    fault.left_out = len(ask.body[MEMBERS[ask.kind]]) - 1 if ask.kind in MEMBERS else 0
+    raise fault from None
 
 
 def _path(ask: Ask) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import grpc
 from google.protobuf.message import Message
@@ -16,6 +15,7 @@ from seqserve.client import errors, messages, reading_messages as reading
 from seqserve.client.access import Access
 from seqserve.client.answers import Answers
 from seqserve.client.asking import Ask, Kind
+from seqserve.client.checking import escaped
 from seqserve.client.errors import ServiceError, Violation, kind_of
 from seqserve.v1 import model_pb2, sequence_pb2, session_pb2, translation_pb2
 
@@ -126,16 +126,9 @@ class Rpc:
         return kind.secure_channel(self._address, self._credentials, CHANNEL)
 
     def call(self, channel: Any, ask: Ask, seconds: float | None) -> Any:
-        """Begin a call.
-
-        Raises:
-            MalformedMessage: no message can say what is asked.
-        """
+        """Begin a call; raises ServiceError where no message can say what is asked."""
         method = METHODS[ask.kind]
-        try:
-            message = method.ask(ask)
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise errors.MalformedMessage(f"the request does not fit its message: {error}") from None
+        message = method.ask(ask)
         send = channel.unary_unary(
             method.path,
             request_serializer=type(message).SerializeToString,
@@ -231,7 +224,7 @@ def _error(code: str, message: str, status: Any, request_id: str) -> ServiceErro
 
 def pointer(field: str) -> str:
     """Return `sequences[0].features["event"].values[2]` as `#/sequences/0/event/2`, where REST has it."""
-    return "#" + "".join(f"/{_escaped(part)}" for part in _parts(field))
+    return "#" + "".join(f"/{escaped(part)}" for part in _parts(field))
 
 
 def _parts(field: str) -> Iterable[str]:
@@ -253,7 +246,3 @@ def _is_of_messages_alone(name: str, place: int, behind: re.Match[str] | None) -
     if name == "features":
         return behind is not None and behind["quoted"] is not None
     return name == "values" and behind is not None and behind["number"] is not None
-
-
-def _escaped(part: str) -> str:
-    return quote(part.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@")
