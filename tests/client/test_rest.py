@@ -3,7 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -198,6 +199,28 @@ def test_an_address_names_its_door(kind: Any, url: str) -> None:
     """Else it is refused, and told how one begins."""
     with pytest.raises(ValueError, match="http://, https://, grpc://, grpcs://"):
         kind(url)
+
+
+async def test_a_stream_that_is_left_sends_nothing_again() -> None:
+    """It does not wait for the time to do so either; nor is a task left that waits."""
+    first = {"model": SESSION["model"], "translations": [{"text": "A"}]}
+    full = problem("429 X", "RESOURCE_EXHAUSTED", "QUEUE_FULL", Retry_After="300")
+    async with talking(Client, answer("200 OK", first), full, timeout=None) as (call, scripted, _):
+        threads: list[threading.Thread] = []
+
+        def left() -> Iterator[str]:
+            yield from "ab"
+            while len(scripted.asked) < 2:
+                pass
+            threads.extend(t for t in threading.enumerate() if t.name.startswith("seqserve-client"))
+            raise RuntimeError("the caller has enough")
+
+        with pytest.raises(RuntimeError, match="has enough"):
+            await asyncio.to_thread(list, call.client.translate_stream("m", left(), part=1))
+        assert len(threads) == 1
+        await asyncio.to_thread(threads[0].join, 20)
+        assert not threads[0].is_alive()
+        assert len(scripted.asked) == 2
 
 
 async def test_a_long_list_goes_by_a_few_connections_at_once() -> None:

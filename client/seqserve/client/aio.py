@@ -74,6 +74,9 @@ class AsyncClient:
 
         Args:
             part: texts of a request; some requests are ahead of the reader, no more. `timeout` is of each.
+
+        What is answered is yielded before more is taken; while `texts` itself has none to give, all waits.
+        An iterator that is left by `aclose`, or forgotten, ends its requests.
         """
         return self._stream(self._core.stream(Kind.TRANSLATE, model, texts, part, options))
 
@@ -155,7 +158,10 @@ class AsyncClient:
         try:
             for steps in stream.parts():
                 waiting.append(asyncio.ensure_future(self._run(steps)))
-                if stream.model is None or len(waiting) == self._parallel:
+                await asyncio.sleep(0)  # taking items awaits nothing: so it begins, and answers come in
+                while waiting and (
+                    stream.model is None or len(waiting) == self._parallel or waiting[0].done()
+                ):
                     for item in await waiting.popleft():
                         yield item
             while waiting:
@@ -164,6 +170,7 @@ class AsyncClient:
         finally:
             for task in waiting:
                 task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
 
 class AsyncSession:

@@ -2,10 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
+from weakref import WeakSet
 
 from seqserve.client import errors
 from seqserve.client.access import Access, Tls
@@ -32,7 +34,7 @@ from seqserve.client.core import (
     Together,
     Wait,
 )
-from seqserve.client.doors import door
+from seqserve.client.doors import Door, door
 
 Result = TypeVar("Result")
 
@@ -61,7 +63,9 @@ class Client:
         tls: Tls | None = None,
     ) -> None:
         """Raises ValueError for an address of another form, OSError where a certificate cannot be used."""
-        self._door = door(Access(url, key, tls or Tls())).blocking()
+        self._doors = door(Access(url, key, tls or Tls()))
+        self._door = self._doors.blocking()
+        self._crews = WeakSet[_Crew]()
         self._core = Core(timeout, retries)
         self._parallel = parallel
         self._sleep = time.sleep
@@ -83,6 +87,9 @@ class Client:
 
         Args:
             part: texts of a request; some requests are ahead of the reader, no more. `timeout` is of each.
+
+        What is answered is yielded before more is taken; while `texts` itself has none to give, all waits.
+        An iterator that is left ends its requests.
         """
         return self._stream(self._core.stream(Kind.TRANSLATE, model, texts, part, options))
 
@@ -113,8 +120,10 @@ class Client:
         return Session(self, asked.which, self._run(self._core.ask(asked, options.get("timeout"))))
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what is asked meanwhile ends."""
         self._door.close()
+        for crew in list(self._crews):
+            crew.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -123,20 +132,7 @@ class Client:
         self.close()
 
     def _run(self, steps: Steps[Result]) -> Result:
-        """Take steps to their end."""
-        came: Any = None
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    came = self._take(step)
-                except errors.ServiceError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(came)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+        return _taken(steps, self._take)
 
     def _take(self, step: Step) -> Any:
         match step:
@@ -145,24 +141,76 @@ class Client:
             case Wait():
                 self._sleep(step.seconds)
             case Together():
-                with ThreadPoolExecutor(min(self._parallel, len(step.all))) as pool:
-                    return list(pool.map(self._run, step.all))
+                with self._crew() as crew:
+                    return [begun.result() for begun in [crew.begin(steps) for steps in step.all]]
         return None
 
+    def _crew(self) -> "_Crew":
+        crew = _Crew(self._doors, self._parallel)
+        self._crews.add(crew)
+        return crew
+
     def _stream(self, stream: Stream) -> Iterator[Any]:
-        pool, waiting = ThreadPoolExecutor(self._parallel), deque[Future[list[Any]]]()
-        try:
+        waiting = deque[Future[list[Any]]]()
+        with self._crew() as crew:
             for steps in stream.parts():
                 if stream.model is None:
                     yield from self._run(steps)
                     continue
-                waiting.append(pool.submit(self._run, steps))
-                if len(waiting) == self._parallel:
+                waiting.append(crew.begin(steps))
+                while waiting and (len(waiting) == self._parallel or waiting[0].done()):
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Crew:
+    """Threads that take steps side by side, by connections of their own, which end with it."""
+
+    def __init__(self, doors: Door, parallel: int) -> None:
+        self._door = doors.blocking()
+        self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="seqserve-client")
+        self._is_left = Event()
+
+    def begin(self, steps: Steps[Result]) -> Future[Result]:
+        """Have steps taken to their end by one of the threads."""
+        return self._pool.submit(_taken, steps, self._take)
+
+    def _take(self, step: Step) -> Any:
+        if isinstance(step, Wait):
+            self._is_left.wait(step.seconds)
+        if self._is_left.is_set():
+            raise errors.Cancelled("it was left before it was answered")
+        return self._door.send(step.ask, step.seconds) if isinstance(step, Send) else None
+
+    def leave(self) -> None:
+        """Begin nothing more, and end what is running."""
+        self._is_left.set()
+        self._door.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.leave()
+
+
+def _taken(steps: Steps[Result], take: Callable[[Step], Any]) -> Result:
+    """Take steps to their end."""
+    came: Any = None
+    try:
+        step = next(steps)
+        while True:
+            try:
+                came = take(step)
+            except errors.ServiceError as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(came)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
 
 
 class Session:

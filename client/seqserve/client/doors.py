@@ -16,7 +16,7 @@ class Blocking(Protocol):
         """Return the answer; raises ServiceError."""
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; calls of other threads end."""
 
 
 class Awaiting(Protocol):

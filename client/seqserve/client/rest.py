@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, NoReturn
 from urllib.parse import quote
+from weakref import WeakSet
 
 import httpx
 
@@ -107,23 +111,53 @@ class Rest:
         raise errors.Unreachable(f"the connection to {self._base} broke: {why}", sent=True) from None
 
 
+class Sockets:
+    """Those of an httpx client, which cannot end a call of another thread itself."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._open = WeakSet[socket.socket]()
+        self._are_ended = False
+
+    def saw(self, event: str, told: Mapping[str, Any]) -> None:
+        """Keep a connection that was made: httpcore tells what it does, as the extension `trace`."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            with self._lock:
+                self._open.add(told["return_value"].get_extra_info("socket"))
+            if self._are_ended:
+                self.end()
+
+    def end(self) -> None:
+        """End what is open and what comes yet; who waits on one is told that it broke."""
+        with self._lock:
+            self._are_ended = True
+            ended = list(self._open)
+        for one in ended:
+            with suppress(OSError):  # it has ended already
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+
 @dataclass(frozen=True, slots=True)
 class Blocking:
     """Sends, and waits for the answer."""
 
     rest: Rest
     client: httpx.Client
+    sockets: Sockets = field(default_factory=Sockets)
 
     def send(self, ask: Ask, seconds: float | None) -> Any:
         """Return the answer; raises ServiceError."""
+        request = self.rest.request(ask, seconds)
+        request.extensions = {**request.extensions, "trace": self.sockets.saw}
         try:
-            response = self.client.send(self.rest.request(ask, seconds))
+            response = self.client.send(request)
         except httpx.RequestError as error:
             self.rest.failed(error)
         return self.rest.read(ask, response)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; calls of other threads end."""
+        self.sockets.end()
         self.client.close()
 
 
