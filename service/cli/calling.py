@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
 app = typer.Typer(rich_markup_mode="rich")
 HTTPS = "https://"
 REST_ADDRESS, GRPC_ADDRESS = "127.0.0.1:8000", "127.0.0.1:9000"
+PART, PARALLEL = 64, 4
+"""Lines of stdin in a request, and how many such are asked for at once."""
 
 GrpcOption = Annotated[bool, typer.Option("--grpc", help="use the gRPC door instead of REST")]
 AddressOption = Annotated[
@@ -35,6 +37,14 @@ AddressOption = Annotated[
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="the model's name; may be left out where one fits")
+]
+LinesOption = Annotated[
+    bool,
+    typer.Option(
+        "--line-buffered",
+        help="answer each line of stdin before the next is read; so it is at a terminal. "
+        f"If absent, {PART} lines are sent at once, while others are read",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print whole answers, one JSON object a line")]
 
@@ -80,18 +90,21 @@ def translate(
     n_best: Annotated[int, typer.Option(help="hypotheses returned, at most --beam-size")] = 1,
     alignment: Annotated[bool, typer.Option(help="which source word each target word attends to")] = False,
     as_json: JsonOption = False,
+    line_buffered: LinesOption = False,
 ) -> None:
-    """Translate texts, one line out for each; those of stdin, however many, as they are read.
+    """Translate texts, one line out for each; those of stdin, however many, while they are read.
 
     Example: seqserve translate --grpc "Tuesday, November 24, 2026"
     """
-    with _client(grpc, address) as client:
+    part, parallel = _pace(line_buffered)
+    with _client(grpc, address, parallel) as client:
         chosen = model or _only_model(client, "translation")
         options: Translating = {"beam_size": beam_size, "n_best": n_best, "alignment": alignment}
         if texts:
             items: Iterable[Any] = client.translate(chosen, texts, **options).items
         else:
-            items = client.translate_stream(chosen, (line.rstrip("\n") for line in sys.stdin), **options)
+            lines = (line.rstrip("\n") for line in sys.stdin)
+            items = client.translate_stream(chosen, lines, part=part, **options)
         _print_items(items, lambda item: _as_json(item) if as_json else item.text)
 
 
@@ -104,19 +117,26 @@ def predict(
     grpc: GrpcOption = False,
     address: AddressOption = None,
     top_k: Annotated[int, typer.Option(help="how many labels to list, best first")] = 3,
+    line_buffered: LinesOption = False,
 ) -> None:
-    """Predict from event sequences, one JSON object out for each; those of stdin as they are read.
+    """Predict from event sequences, one JSON object out for each; those of stdin while they are read.
 
     Example: seqserve predict '{"event": ["visit", "search"], "minutes": [0, 1.5]}'
     """
     given = map(_sequence, sequences or sys.stdin)
-    with _client(grpc, address) as client:
+    part, parallel = _pace(line_buffered)
+    with _client(grpc, address, parallel) as client:
         chosen = model or _only_model(client, "sequence")
         if sequences:
             items: Iterable[Any] = client.predict(chosen, list(given), top_k=top_k).items
         else:
-            items = client.predict_stream(chosen, given, top_k=top_k)
+            items = client.predict_stream(chosen, given, part=part, top_k=top_k)
         _print_items(items, _as_json)
+
+
+def _pace(line_buffered: bool) -> tuple[int, int]:
+    """Return how many lines of stdin are of a request, and how many requests are open at once."""
+    return (1, 1) if line_buffered or sys.stdin.isatty() else (PART, PARALLEL)
 
 
 def _sequence(text: str) -> dict[str, Any]:
@@ -130,20 +150,19 @@ def _sequence(text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _client(grpc: bool, address: str | None) -> "Iterator[Client]":
+def _client(grpc: bool, address: str | None, parallel: int = PARALLEL) -> "Iterator[Client]":
     """Call by one of the doors; what fails ends the program with a line."""
     from seqserve.client import Client, ServiceError
 
     place = address or (GRPC_ADDRESS if grpc else REST_ADDRESS)
+    key, tls = _access(place.startswith(HTTPS))
+    scheme = ("grpc" if grpc else "http") + ("s" if tls is not None else "")
     try:
-        key, tls = _access(place.startswith(HTTPS))
-        scheme = ("grpc" if grpc else "http") + ("s" if tls is not None else "")
-        url = f"{scheme}://{place.removeprefix(HTTPS)}"
-        client = Client(url, key=key, tls=tls)
-    except (OSError, ValueError) as error:  # a file of the access
-        raise failed(
-            f"SEQSERVE_CA, SEQSERVE_CLIENT_CERT, SEQSERVE_CLIENT_KEY or SEQSERVE_API_KEY_FILE: {error}"
-        ) from None
+        client = Client(f"{scheme}://{place.removeprefix(HTTPS)}", key=key, tls=tls, parallel=parallel)
+    except OSError as error:
+        raise failed(f"SEQSERVE_CA, SEQSERVE_CLIENT_CERT or SEQSERVE_CLIENT_KEY: {error}") from None
+    except ValueError as error:
+        raise failed(f"--address or SEQSERVE_API_KEY: {error}") from None
     with client:
         try:
             yield client
@@ -158,10 +177,17 @@ def _access(tls: bool) -> "tuple[str, Tls | None]":
 
     given = CallerSettings.read()
     key = given.api_key
-    if not key and given.api_key_file is not None:
-        key = given.api_key_file.read_text().strip()
-    has_tls = tls or given.ca is not None
-    return key, Tls(given.ca, given.client_cert, given.client_key) if has_tls else None
+    try:
+        if not key and given.api_key_file is not None:
+            key = given.api_key_file.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise failed(f"SEQSERVE_API_KEY_FILE: {error}") from None
+    if not (tls or given.ca is not None):
+        return key, None
+    try:
+        return key, Tls(given.ca, given.client_cert, given.client_key)
+    except ValueError as error:
+        raise failed(f"SEQSERVE_CLIENT_CERT, SEQSERVE_CLIENT_KEY: {error}") from None
 
 
 def _only_model(client: "Client", task: str) -> str:

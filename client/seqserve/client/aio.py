@@ -50,7 +50,7 @@ class AsyncClient:
         tls: Tls | None = None,
     ) -> None:
         """As `Client`."""
-        self._door = door(Access(url, key, tls or Tls())).awaiting()
+        self._door = door(Access(url, key, tls)).awaiting()
         self._core = Core(timeout, retries)
         self._parallel = parallel
         self._sleep = asyncio.sleep

@@ -62,8 +62,8 @@ class Client:
         parallel: int = PARALLEL,
         tls: Tls | None = None,
     ) -> None:
-        """Raises ValueError for an address of another form, OSError where a certificate cannot be used."""
-        self._doors = door(Access(url, key, tls or Tls()))
+        """Raises ValueError for an address or key of another form, OSError for certificates that are none."""
+        self._doors = door(Access(url, key, tls))
         self._door = self._doors.blocking()
         self._crews = WeakSet[_Crew]()
         self._core = Core(timeout, retries)

@@ -14,7 +14,7 @@ from weakref import WeakSet
 import httpx
 
 from seqserve.client import checking, errors, reading
-from seqserve.client.access import Access
+from seqserve.client.access import Access, Tls
 from seqserve.client.answers import Answers
 from seqserve.client.asking import MEMBERS, Ask, Kind, Which
 from seqserve.client.errors import ServiceError, Violation, kind_of
@@ -64,7 +64,7 @@ class Rest:
         """Raises OSError where a file of the access cannot be used."""
         self._base = access.url.rstrip("/")
         self._naming = access.naming
-        self._verify = access.tls.context() if access.has_tls else False
+        self._verify = (access.tls or Tls()).context() if access.has_tls else False
 
     def blocking(self) -> "Blocking":
         """Return what sends by blocking."""

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from seqserve.client import errors, messages, reading_messages as reading
-from seqserve.client.access import Access
+from seqserve.client.access import Access, Tls
 from seqserve.client.answers import Answers
 from seqserve.client.asking import Ask, Kind
 from seqserve.client.checking import escaped
@@ -107,10 +107,14 @@ class Rpc:
     """Calls the gRPC door, blocking or not: by a channel of either kind."""
 
     def __init__(self, access: Access) -> None:
-        """Raises OSError where a file of the access cannot be read."""
+        """Raises OSError where a file of the access cannot be used."""
         self._address = access.address
         self._naming = tuple(access.naming.items())
-        self._credentials = grpc.ssl_channel_credentials(*access.tls.contents()) if access.has_tls else None
+        self._credentials = None
+        if access.has_tls:
+            tls = access.tls or Tls()
+            tls.context()  # grpc itself says nothing of a file that is no certificate
+            self._credentials = grpc.ssl_channel_credentials(*tls.contents())
 
     def blocking(self) -> "Blocking":
         """Return what sends by blocking."""
