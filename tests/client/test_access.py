@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from seqserve.client import AsyncClient, Client, Tls
-from tests.client.calling import NAMES, WAYS
+from tests.client.calling import NAMES, WAYS, awaited, called
 
 pytestmark = pytest.mark.parametrize(("door", "kind"), WAYS, ids=NAMES)
 
@@ -16,13 +16,21 @@ pytestmark = pytest.mark.parametrize(("door", "kind"), WAYS, ids=NAMES)
 def made(kind: Any, url: str, **options: Any) -> None:
     """Make a client, and close it."""
 
-    async def awaited() -> None:
+    async def awaiting() -> None:
         await AsyncClient(url, **options).close()
 
     if kind is Client:
         Client(url, **options).close()
     else:
-        asyncio.run(awaited())
+        asyncio.run(awaiting())
+
+
+async def test_a_client_that_is_closed_calls_no_more(door: str, kind: Any) -> None:
+    """It says so, whichever it is."""
+    async with called(f"{door}://localhost:1", kind) as call:
+        await awaited(call.client.close)
+        with pytest.raises(RuntimeError, match=r"^the client is closed$"):
+            await call("models")
 
 
 def test_certificates_are_for_addresses_with_tls(door: str, kind: Any, tmp_path: Path) -> None:

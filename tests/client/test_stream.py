@@ -164,7 +164,7 @@ async def test_what_is_answered_goes_out_before_more_is_taken(
             for item in stream:
                 items.append(item)
         else:
-            await call.client.close()
+            await call.client._door.close()
             call.client._door = Awaited()
             async for item in stream:
                 items.append(item)

@@ -19,6 +19,7 @@ from seqserve.client.answers import (
 )
 from seqserve.client.asking import Appending, Ask, Calling, Kind, Predicting, Translating, Which
 from seqserve.client.core import (
+    CLOSED,
     PARALLEL,
     PART,
     RETRIES,
@@ -53,6 +54,7 @@ class AsyncClient:
         self._door = door(Access(url, key, tls)).awaiting()
         self._core = Core(timeout, retries)
         self._parallel = parallel
+        self._is_closed = False
         self._sleep = asyncio.sleep
 
     async def translate(
@@ -105,6 +107,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._is_closed = True
         await self._door.close()
 
     async def __aenter__(self) -> Self:
@@ -132,6 +135,8 @@ class AsyncClient:
     async def _take(self, step: Step) -> Any:
         match step:
             case Send():
+                if self._is_closed:
+                    raise RuntimeError(CLOSED)
                 return await self._door.send(step.ask, step.seconds)
             case Wait():
                 await self._sleep(step.seconds)

@@ -22,6 +22,7 @@ from seqserve.client.answers import (
 )
 from seqserve.client.asking import Appending, Ask, Calling, Kind, Predicting, Translating, Which
 from seqserve.client.core import (
+    CLOSED,
     PARALLEL,
     PART,
     RETRIES,
@@ -68,6 +69,7 @@ class Client:
         self._crews = WeakSet[_Crew]()
         self._core = Core(timeout, retries)
         self._parallel = parallel
+        self._is_closed = False
         self._sleep = time.sleep
 
     def translate(self, model: str, texts: Sequence[str], **options: Unpack[Translating]) -> Translations:
@@ -121,6 +123,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; what is asked meanwhile ends."""
+        self._is_closed = True
         self._door.close()
         for crew in list(self._crews):
             crew.leave()
@@ -137,6 +140,8 @@ class Client:
     def _take(self, step: Step) -> Any:
         match step:
             case Send():
+                if self._is_closed:
+                    raise RuntimeError(CLOSED)
                 return self._door.send(step.ask, step.seconds)
             case Wait():
                 self._sleep(step.seconds)

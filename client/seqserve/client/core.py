@@ -21,6 +21,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 """Seconds before the second try, twice as many before each further one, where the service names none."""
 MOST_ITEMS = 1024
 """Of a request, as the service has it by default; one that takes fewer says so, and lists are cut smaller."""
+CLOSED = "the client is closed"
 TOO_MUCH = (
     errors.TooManyItems,
     errors.BodyTooLarge,
