@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,13 @@ async def test_what_cannot_be_sent_is_its_items_fault(
         assert [one.pointer for one in answers.items[1].errors] == [f"#/sequences/1{pointer}"]
         alone = await call("predict", "visits", [wrong])
         assert (type(alone), alone.errors[0].pointer) == (fault, f"#/sequences/0{pointer}")
+
+
+async def test_a_sequence_may_be_any_mapping(both: Both, door: str, kind: Any) -> None:
+    """It need not be a dict."""
+    async with called(url(both.started, door), kind) as call:
+        first, second = (await call("predict", "visits", [GOOD, MappingProxyType(GOOD)])).items
+        assert first == second
 
 
 @pytest.mark.parametrize("wrong", [3, None, b"a", ["a"], HALF])

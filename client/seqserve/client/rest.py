@@ -185,11 +185,16 @@ class Awaiting:
 def _content(ask: Ask) -> bytes:
     """Return a body as JSON; raises ServiceError for what JSON cannot say."""
     try:
-        return json.dumps(ask.body, default=checking.plain, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(ask.body, default=_plain, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         fault = checking.fault_in(ask.body, "#") or checking.wrong("#", f"the request is no JSON: {error}")
     fault.left_out = len(ask.body[MEMBERS[ask.kind]]) - 1 if ask.kind in MEMBERS else 0
     raise fault from None
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has for a mapping that is no dict, or for a number of another library."""
+    return dict(value) if isinstance(value, Mapping) else checking.plain(value)
 
 
 def _path(ask: Ask) -> str:
