@@ -138,7 +138,7 @@ async def test_an_answer_that_does_not_come_in_time_is_given_up(kind: Any) -> No
     """Once, for there is no time left."""
     async with talking(kind, None, timeout=0.05) as (call, scripted, _):
         assert isinstance(await call("models"), errors.DeadlineExceeded)
-        assert len(scripted.asked) == 1
+        assert len(scripted.asked) <= 1  # none where a busy machine took all the time to connect
 
 
 @KINDS
