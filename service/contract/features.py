@@ -205,7 +205,7 @@ class SequenceEncoder:
             return ()
         table = values.reshape(len(values), -1)  # (time, columns)
         outside = (table < bounds[0]) | (table > bounds[1])
-        if not outside.any():
+        if not np.count_nonzero(outside):
             return ()
         steps = np.flatnonzero(outside.any(axis=1))[:MOST_DETAILS].tolist()
         natural = natural_values(self._manifest.features[name], table[steps])
@@ -257,15 +257,17 @@ class SequenceEncoder:
 
     def _check_collision(self, inputs: Mapping[str, Array]) -> None:
         pads = {name: self._inputs[name].pad_value for name in self._manifest.masking_inputs}
-        hits = {
-            name: (inputs[name].reshape(len(inputs[name]), -1) == pad).all(axis=1)
-            for name, pad in pads.items()
-        }
-        if self._manifest.mask_where == "all":
+        is_joint, hits = self._manifest.mask_where == "all", {}
+        for name, pad in pads.items():
+            cells = inputs[name] == pad
+            hits[name] = cells if cells.ndim == 1 else cells.reshape(len(cells), -1).all(axis=1)
+            if is_joint and not np.count_nonzero(hits[name]):
+                return  # no step is padding in all of them
+        if is_joint:
             hits = dict.fromkeys(hits, np.logical_and.reduce(list(hits.values())))
         for name, pad in pads.items():
             hit = hits[name]
-            if hit.any():
+            if np.count_nonzero(hit):
                 step = int(hit.argmax())
                 message = f"step {step} encodes to the pad value {pad}: the model would drop it"
                 raise errors.PadCollision(message, path=(name, step))

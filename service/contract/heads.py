@@ -75,7 +75,7 @@ def answers(head: Softmax | Sigmoid | Numeric, values: Array) -> Callable[[int, 
 
 def _classes(head: Softmax, scores: Array) -> Callable[[int, int], ClassAnswer]:
     probabilities = softmax_probabilities(head, _shaped(scores, scores.shape[:1], len(head.labels), ()))
-    order = np.argsort(-probabilities, axis=-1, kind="stable")  # (rows, labels)
+    order = (-probabilities).argsort(axis=-1, kind="stable")  # (rows, labels)
 
     def answer(row: int, top_k: int) -> ClassAnswer:
         best = order[row, :top_k]
@@ -92,13 +92,16 @@ def softmax_probabilities(head: Softmax, scores: Array) -> Array:
     Raises:
         ValueError: logits with NaN, +inf or nothing but -inf, or scores that are no probabilities.
     """
-    exact = scores.astype(np.float64)
+    exact = scores.astype(np.float64, copy=False)
     logits = exact if head.scores == "logits" else _log(exact)
     best = logits.max(axis=-1, keepdims=True)
-    if not np.isfinite(best).all():
+    if np.count_nonzero(np.isfinite(best)) < best.size:
         raise ValueError("the output has NaN or infinite scores")
-    with np.errstate(over="ignore"):  # a low temperature: the others end at -inf, which is probability 0
-        raised = np.exp((logits - best) / (head.temperature or 1.0))
+    below = logits - best
+    if head.temperature is not None:
+        with np.errstate(over="ignore"):  # a low one: the others end at -inf, which is probability 0
+            below /= head.temperature
+    raised = np.exp(below)
     probabilities: Array = raised / raised.sum(axis=-1, keepdims=True)
     return probabilities
 
@@ -174,13 +177,21 @@ def _natural(head: Numeric, values: Array, ahead: tuple[int, ...]) -> dict[float
 
 
 def _inverse(head: Numeric, values: Array) -> Array:
-    mean, scale = (np.array(column)[:, None] for column in (head.mean, head.scale))
+    mean, scale = _by_column(head.mean), _by_column(head.scale)
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled: Array = values * scale + mean  # (…, columns, levels)
-        natural: Array = np.expm1(scaled) if head.inverse == "expm1" else scaled
-    if not (np.isfinite(scaled) & np.isfinite(natural)).all():
+        natural: Array = values * scale + mean  # (…, columns, levels)
+        sound = natural
+        if head.inverse == "expm1":
+            natural = np.expm1(natural)
+            sound = sound + natural  # which neither leaves finite alone: of -inf comes -1
+    if np.count_nonzero(np.isfinite(sound)) < sound.size:
         raise ValueError("the output is NaN or infinite, or too large to be undone")
     return natural if head.minimum is None else np.maximum(natural, head.minimum)
+
+
+def _by_column(given: tuple[float, ...]) -> float | Array:
+    """Return numbers as (columns, 1); that of an only column as it is, which numpy takes sooner."""
+    return given[0] if len(given) == 1 else np.array(given)[:, None]
 
 
 def _intervals(head: Numeric, by_level: Mapping[float, Any]) -> tuple[Interval, ...]:

@@ -65,7 +65,7 @@ def cast(values: Array, tensor: Tensor) -> Array:
     largest, has_steps = LARGEST[tensor.dtype], "time" in tensor.axes
     flat = values.reshape(len(values), -1)
     fits = np.abs(flat) <= largest
-    if not fits.all():
+    if np.count_nonzero(fits) < fits.size:
         place = int(fits.all(axis=1).argmin())
         step, value = place if has_steps else None, flat[place][~fits[place]][0]
         message = f"{_named(step)} becomes {value:g}, too large for the model's {tensor.dtype}"
@@ -174,7 +174,7 @@ def _plain_column(values: Sequence[Any]) -> Array | None:
         column = np.array(values, np.float64)
     except OverflowError:
         return None
-    return column if np.isfinite(column).all() else None
+    return column if np.count_nonzero(np.isfinite(column)) == column.size else None
 
 
 def _array_table(values: Array, width: int) -> Array:
@@ -255,7 +255,7 @@ def _elapsed(values: Any, feature: Elapsed) -> Array:
     times = (
         _between(values["timestamps"], feature) if isinstance(values, Mapping) else _table(values, 1)[:, 0]
     )
-    if (times < 0).any():
+    if np.count_nonzero(times < 0):
         step = int((times < 0).argmax())
         raise errors.NegativeElapsed(f"step {step}: elapsed time {times[step]:g} is negative", path=(step,))
     with np.errstate(over="ignore"):

@@ -203,6 +203,8 @@ AT_FAULT: list[tuple[Head, Any]] = [
     (Numeric(minimum=0.0), [-INF]),
     (Numeric(inverse="expm1"), [-INF]),
     (Numeric(inverse="expm1"), [1000]),
+    (Numeric(inverse="expm1"), [-INF]),
+    (Numeric(inverse="expm1"), [NAN]),
     (Numeric(), [1, 2]),
     (Numeric(), [[1]]),
     (Numeric(quantiles=(0.25, 0.5, 0.75)), [1, NAN, 3]),
