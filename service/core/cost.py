@@ -4,6 +4,7 @@ One object a batch key, held by `service.core.queue`.
 """
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -14,6 +15,8 @@ from seqserve.service.contract.padding import Array
 
 MEMORY = 0.98
 """What an observation weighs when the next has come: about the last fifty count."""
+PENDING = 256
+"""Observations that are kept until somebody asks: those before them would count for a hundredth together."""
 SLACK = 0.01
 """Of the best batch's steps a second: more rows for so little would only make others wait."""
 SHORTEST = 1e-6
@@ -39,7 +42,8 @@ class Cost:
     weights: Array = field(default_factory=lambda: np.zeros(TERMS))
     _normal: Array = field(default_factory=lambda: np.zeros((TERMS, TERMS)))
     _target: Array = field(default_factory=lambda: np.zeros(TERMS))
-    _is_new: bool = False  # there are observations that the weights are not from
+    _seen: deque[tuple[int, int, int, float]] = field(default_factory=lambda: deque(maxlen=PENDING))
+    # batches that the weights are not from yet, as `observe` is told of them
     _chosen: int = 0
 
     def observe(self, rows: int, length: int, steps: int, seconds: float) -> None:
@@ -47,11 +51,7 @@ class Cost:
 
         What is learned is worked out once it is asked for: where rows come one by one, nobody does.
         """
-        seconds = max(seconds, SHORTEST)
-        terms = np.array([1.0, length, rows * length, steps]) / seconds
-        self._target = MEMORY * self._target + terms
-        self._normal = MEMORY * self._normal + np.outer(terms, terms)
-        self._is_new = True
+        self._seen.append((rows, length, steps, max(seconds, SHORTEST)))
 
     def seconds(self, lengths: Sequence[int]) -> float:
         """Return what a batch of rows will take; 0 while nothing is known."""
@@ -96,8 +96,15 @@ class Cost:
         return seconds
 
     def _learned(self) -> Array:
-        if self._is_new:
-            self.weights, self._is_new = _non_negative(self._normal, self._target), False
+        if self._seen:
+            rows, lengths, steps, seconds = np.array(self._seen, float).T
+            terms = np.stack([np.ones(len(rows)), lengths, rows * lengths, steps]) / seconds  # (terms, seen)
+            weigh = MEMORY ** np.arange(len(rows) - 1, -1, -1)
+            before = MEMORY ** len(rows)
+            self._target = before * self._target + terms @ weigh
+            self._normal = before * self._normal + (terms * weigh) @ terms.T
+            self._seen.clear()
+            self.weights = _non_negative(self._normal, self._target)
         return self.weights
 
 

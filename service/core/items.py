@@ -13,7 +13,7 @@ from time import perf_counter
 from seqserve.service.contract.items import Body
 from seqserve.service.contract.manifest import STEP_SIGNATURE
 from seqserve.service.contract.padding import Row
-from seqserve.service.core.entries import BatchKey, Entry, cells_of
+from seqserve.service.core.entries import BatchKey, Caller, Entry, cells_of
 from seqserve.service.core.limits import ANY_NUMBER
 from seqserve.service.core.scheduler import Scheduler
 from seqserve.service.core.turns import Turn
@@ -66,8 +66,13 @@ class ItemRunner:
         Raises:
             What `come` raises.
         """
-        groups = self.come(served, body, deadline, admission, principal, Order.FINISHED, is_paced=False)
-        outcomes = {place: outcome async for group in groups for place, outcome in group}
+        plan, key, outcomes = self._planned(served, body)
+        encoded, costs = await self._encoded(plan, key, outcomes)
+        if encoded:  # else there is nothing to refuse: how busy the service is would hide the items' faults
+            with admission(sum(costs)), self._scheduler.calling(key, deadline, principal) as caller:
+                self._scheduler.submit(caller, _rows(encoded), costs)
+                while encoded:
+                    outcomes |= await self._come(plan, encoded, caller)
         return [outcomes[place] for place in range(len(outcomes))]
 
     async def come(
@@ -78,42 +83,27 @@ class ItemRunner:
         admission: Admission,
         principal: str,
         order: Order,
-        *,
-        is_paced: bool = True,
     ) -> AsyncGenerator[Sequence[Placed]]:
         """Yield each item's answer or error as it comes, some at a time, until there is one of each.
 
         All items are encoded before any waits, so that what the request takes is known: it is let in, and
-        queued, whole or not at all.
-
-        Args:
-            is_paced: rows begin as what was yielded is taken: few answers wait for a slow reader.
+        queued, whole or not at all. Rows begin as what was yielded is taken: few answers wait for a slow
+        reader.
 
         Raises:
             InvalidArgument: the options, which all items share, do not fit the model; or RequestTooCostly.
             RateLimited, QueueFull, Draining.
         """
-        started = self._clock()
-        plan = served.codec.plan(body)
-        self._stage(served, "validate").observe(self._clock() - started)
-        faults: dict[int, Outcome] = {}
-        key = BatchKey(served, plan.signature, plan.batch_options)
+        plan, key, faults = self._planned(served, body)
         encoded, costs = await self._encoded(plan, key, faults)
         ready = _Ready(faults, order)
-        if not encoded:  # nothing to refuse: how busy the service is would hide the items' own faults
+        if not encoded:  # as in `run`
             yield ready.due({})
             return
         with admission(sum(costs)), self._scheduler.calling(key, deadline, principal) as caller:
-            rows = {place: item.row for place, item in encoded.items()}
-            self._scheduler.submit(caller, rows, costs, is_paced=is_paced)
-            del rows
+            self._scheduler.submit(caller, _rows(encoded), costs, is_paced=True)
             while encoded:
-                try:
-                    come = await self._decoded(plan, encoded, await caller.settled())
-                except DeadlineExceeded as error:
-                    come = {place: error.at() for place in encoded}
-                    encoded.clear()
-                if due := ready.due(come):
+                if due := ready.due(await self._come(plan, encoded, caller)):
                     yield due
                 if encoded:
                     self._scheduler.go_on(caller, (place for place, _ in due))
@@ -156,6 +146,17 @@ class ItemRunner:
         """Raise QueueFull if one more row, taken to be as long as the others, would be refused."""
         self._scheduler.check_room(model, deadline, principal)
 
+    def _planned(self, served: Served, body: Body) -> tuple[Plan, BatchKey, dict[int, Outcome]]:
+        """Return how a request's items are answered, what their rows may share a batch with, and no outcome.
+
+        Raises:
+            InvalidArgument: the options do not fit the model.
+        """
+        started = self._clock()
+        plan = served.codec.plan(body)
+        self._stage(served, "validate").observe(self._clock() - started)
+        return plan, BatchKey(served, plan.signature, plan.batch_options), {}
+
     async def _encoded(
         self, plan: Plan, key: BatchKey, faults: dict[int, Outcome]
     ) -> tuple[dict[int, Encoded], list[int]]:
@@ -183,6 +184,15 @@ class ItemRunner:
                 await turn.end()
         return encoded, costs
 
+    async def _come(self, plan: Plan, encoded: dict[int, Encoded], caller: Caller) -> dict[int, Outcome]:
+        """Wait for rows; return their items' outcomes by place, past the deadline of all that are left."""
+        try:
+            return await self._decoded(plan, encoded, await caller.settled())
+        except DeadlineExceeded as error:
+            late: dict[int, Outcome] = {place: error.at() for place in encoded}
+            encoded.clear()
+            return late
+
     async def _decoded(
         self, plan: Plan, encoded: dict[int, Encoded], settled: list[Entry]
     ) -> dict[int, Outcome]:
@@ -207,6 +217,10 @@ class ItemRunner:
 
     def _stage(self, served: Served, stage: str) -> Histogram:
         return self._metrics.of(self._metrics.stage_seconds, served.model, str(served.version), stage)
+
+
+def _rows(encoded: Mapping[int, Encoded]) -> dict[int, Row]:
+    return {place: item.row for place, item in encoded.items()}
 
 
 class _Ready:

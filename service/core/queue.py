@@ -224,16 +224,17 @@ class Queue:
         self._cost(batch[0].key).observe(len(batch), length, steps, seconds)
 
     def _batch(self, line: Line, lead: Entry, now: float, is_shared: bool) -> list[Entry]:
-        cost = self._cost(lead.key)
         is_single = lead.key.served.manifest.batching == "single"
         chosen, in_turn = ([lead], 1) if is_single else self._fitting(line, lead, now)
         lengths = [entry.row.length for entry in chosen]
         others, is_all = line.callers > 1, len(chosen) == line.size
         most_seconds = MOST_SECONDS if others else math.inf
-        chosen = chosen[: cost.best(lengths, in_turn, most_seconds, is_all and not others)]
+        if len(chosen) > 1:
+            best = self._cost(lead.key).best(lengths, in_turn, most_seconds, is_all and not others)
+            chosen = chosen[:best]
         self._used = line.used
         if is_shared:  # among models
-            line.used += cost.seconds(lengths[: len(chosen)])
+            line.used += self._cost(lead.key).seconds(lengths[: len(chosen)])
         line.charge(chosen, in_turn)
         for entry in chosen:
             self._remove(line, entry)

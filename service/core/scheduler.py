@@ -178,7 +178,8 @@ class Scheduler:
         if len(self._batches) == self._backend.slots and (rows > 1 or self._queue.cells):
             self._quiet, self._patience = 0, MOST
         self._batches.discard(task)
-        self._schedule()
+        if self._queue.cells or self._patience:
+            self._schedule()
 
     async def _answer(self, batch: list[Entry]) -> None:
         try:

@@ -59,11 +59,12 @@ class Handlers:
         ref = model_ref(request)
         self._gateway.check_room(task, ref, call)
         form = form_of(request)
-        async with AsyncExitStack() as held:
-            body = self._bodies.read(request, call, partial(read_asked, task))
-            asked = await held.enter_async_context(body)
-            if form is not None:
+        body = self._bodies.read(request, call, partial(read_asked, task))
+        if form is not None:
+            async with AsyncExitStack() as held:
+                asked = await held.enter_async_context(body)
                 return await streamed(form, held.pop_all(), self._gateway, task, ref, asked, call)
+        async with body as asked:
             answered = await self._gateway.answer(task, ref, asked, call)
         return await written(answered, task.answer_member)
 

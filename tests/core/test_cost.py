@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from seqserve.service.core.cost import TRIAL, Cost
+from seqserve.service.core.cost import PENDING, TRIAL, Cost
 from seqserve.service.core.queue import Budget, Queue
 from tests.core.test_queue import KEYS, asked, lengths
 
@@ -23,6 +23,18 @@ def test_the_cost_is_learned(truth: tuple[float, ...], seen: list[list[int]]) ->
         cost.observe(len(rows), max(rows), sum(rows), exact.seconds(rows))
     apart = [abs(cost.seconds(rows) / exact.seconds(rows) - 1) for rows in seen]
     assert np.median(apart) < 0.1
+
+
+def test_nothing_hangs_on_when_the_cost_is_asked_for() -> None:
+    """What was seen meanwhile counts as if somebody had asked after each batch, but for the very oldest."""
+    drawn, often, once = Random(7), Cost(), Cost()
+    for _ in range(3 * PENDING):
+        rows = [drawn.randint(1, 30) for _ in range(drawn.randint(1, 64))]
+        for cost in (often, once):
+            cost.observe(len(rows), max(rows), sum(rows), 0.01 + 1e-4 * len(rows) * max(rows))
+        often.seconds(rows)
+    assert once.seconds([5, 9, 20]) == pytest.approx(often.seconds([5, 9, 20]), rel=0.01)
+    assert once.weights == pytest.approx(often.weights, rel=0.05, abs=1e-6)
 
 
 def test_more_rows_are_taken_once_they_wait_and_a_slow_moment_is_forgotten() -> None:
