@@ -115,9 +115,9 @@ class SequenceEncoder:
                 inputs[name] = cast(values, self._inputs[name])
             except errors.InvalidArgument as error:
                 raise error.at(name) from None
-            found = {UNSEEN_EVENT_TYPE: unseen, OUT_OF_RANGE: self._outside(name, values)}
-            for warning, places in found.items():
-                seen[warning] += [WarningDetail(warning, name, *place) for place in places]
+            for warning, places in ((UNSEEN_EVENT_TYPE, unseen), (OUT_OF_RANGE, self._outside(name, values))):
+                if places:
+                    seen[warning] += [WarningDetail(warning, name, *place) for place in places]
         self._check_collision(inputs)
         details = [detail for each in seen.values() for detail in each[:MOST_DETAILS]]
         texts = {name: (text, len(pieces[name])) for name, text in said.items()}
@@ -203,10 +203,11 @@ class SequenceEncoder:
         bounds = self._usual.get(name)
         if bounds is None:
             return ()
-        table = values.reshape(len(values), -1)  # (time, columns)
-        outside = (table < bounds[0]) | (table > bounds[1])
-        if not np.count_nonzero(outside):
+        low, high = bounds  # (columns) each
+        if not np.count_nonzero((values < low) | (values > high)):
             return ()
+        table = values.reshape(len(values), -1)  # (time, columns)
+        outside = (table < low) | (table > high)
         steps = np.flatnonzero(outside.any(axis=1))[:MOST_DETAILS].tolist()
         natural = natural_values(self._manifest.features[name], table[steps])
         columns = outside[steps].argmax(axis=1).tolist()

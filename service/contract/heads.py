@@ -145,6 +145,9 @@ def sigmoid_probabilities(head: Sigmoid, scores: Array) -> Array:
 
 
 def _values(head: Numeric, values: Array) -> Callable[[int, int], ValueAnswer]:
+    if not (head.columns or head.quantiles):
+        single = _inverse(head, _shaped(values, values.shape[:1], 1, ())[:, 0]).tolist()  # (rows)
+        return lambda row, _: ValueAnswer(single[row], head.unit)
     natural = {level: rows.tolist() for level, rows in _natural(head, values, values.shape[:1]).items()}
 
     def answer(row: int, _: int) -> ValueAnswer:
@@ -177,9 +180,10 @@ def _natural(head: Numeric, values: Array, ahead: tuple[int, ...]) -> dict[float
 
 
 def _inverse(head: Numeric, values: Array) -> Array:
+    """Return values (…, columns, levels), or of one column (…), in the head's unit."""
     mean, scale = _by_column(head.mean), _by_column(head.scale)
     with np.errstate(over="ignore", invalid="ignore"):
-        natural: Array = values * scale + mean  # (…, columns, levels)
+        natural: Array = values * scale + mean
         sound = natural
         if head.inverse == "expm1":
             natural = np.expm1(natural)

@@ -63,15 +63,21 @@ def cast(values: Array, tensor: Tensor) -> Array:
     An input without a time axis gets the only entry of (1, …).
     """
     largest, has_steps = LARGEST[tensor.dtype], "time" in tensor.axes
+    if has_steps and len(tensor.axes) == 2 and values.ndim == 1 and _all_fit(values, largest):  # as most are
+        return values.astype(NUMPY_TYPES[tensor.dtype])
     flat = values.reshape(len(values), -1)
     fits = np.abs(flat) <= largest
-    if np.count_nonzero(fits) < fits.size:
+    if not fits.all():
         place = int(fits.all(axis=1).argmin())
         step, value = place if has_steps else None, flat[place][~fits[place]][0]
         message = f"{_named(step)} becomes {value:g}, too large for the model's {tensor.dtype}"
         raise errors.NotFinite(message, path=_path(step))
     shape = (*flat.shape[:has_steps], *flat.shape[1:][: len(tensor.axes) - 1 - has_steps])
     return flat.astype(NUMPY_TYPES[tensor.dtype]).reshape(shape)
+
+
+def _all_fit(values: Array, largest: float) -> bool:
+    return bool(np.count_nonzero(np.abs(values) <= largest) == values.size)
 
 
 def _named(step: Step) -> str:
@@ -171,10 +177,9 @@ def _plain_column(values: Sequence[Any]) -> Array | None:
     if not PLAIN.issuperset(map(type, values)):
         return None
     try:
-        column = np.array(values, np.float64)
+        return np.array(values, np.float64) if all(map(math.isfinite, values)) else None
     except OverflowError:
         return None
-    return column if np.count_nonzero(np.isfinite(column)) == column.size else None
 
 
 def _array_table(values: Array, width: int) -> Array:
