@@ -18,10 +18,11 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from starlette.types import ASGIApp
 
 from seqserve.service.backend.base import Backend
-from seqserve.service.backend.embedded import EmbeddedBackend, cores
+from seqserve.service.backend.embedded import EmbeddedBackend
 from seqserve.service.backend.failed_loads import FailedLoads
 from seqserve.service.backend.model_config import ModelConfigFile
 from seqserve.service.backend.tfserving import TfServingBackend, Tls as BackendTls
+from seqserve.service.backend.threads import cores
 from seqserve.service.core.catalog import Catalog
 from seqserve.service.core.gateway import Gateway
 from seqserve.service.core.items import ItemRunner

@@ -56,11 +56,6 @@ class Failed:
     stamp: bytes | str
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class EmbeddedBackend:
     """Serves ROOT/MODEL/VERSION directories; looks at them anew at each call of `versions`.
 

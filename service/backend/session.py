@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from seqserve.service import errors
 from seqserve.service.backend.base import Spec, Tensors
 from seqserve.service.backend.graph_ops import check_graph
+from seqserve.service.backend.threads import cores
 from seqserve.service.contract.padding import Array
 from seqserve.service.errors import UnsafeOp
 
@@ -53,16 +55,16 @@ class SavedModel:
             BackendFailed: other inputs than the signature's, or the model failed on them.
             DeadlineExceeded, BackendUnavailable: as named.
         """
-        tf, handles = _tensorflow(), self.signatures[spec.signature]
+        handles = self.signatures[spec.signature]
         if inputs.keys() != handles.inputs.keys():
             message = f"{spec.signature!r} takes {sorted(handles.inputs)}, not {sorted(inputs)}"
             raise errors.BackendFailed(message)
         feeds = {handles.inputs[name]: value for name, value in inputs.items()}
-        options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000)))
+        options = _options(max(1, int(seconds * 1000)))
         try:
-            values = self._run(feeds, list(handles.outputs.values()), options.SerializeToString())
+            values = self._run(feeds, list(handles.outputs.values()), options)
         except Exception as error:
-            raise _translated(tf, error, spec) from error
+            raise _translated(_tensorflow(), error, spec) from error
         return {name: np.asarray(value) for name, value in zip(handles.outputs, values, strict=True)}
 
     def _run(self, feeds: Mapping[Any, Array], fetches: list[Any], options: bytes) -> list[Any]:
@@ -75,6 +77,13 @@ class SavedModel:
             return values
         finally:
             pywrap_tf_session.TF_DeleteBuffer(buffer)
+
+
+@lru_cache(256)
+def _options(milliseconds: int) -> bytes:
+    """Return the RunOptions that end a run after so many."""
+    options: bytes = _tensorflow().compat.v1.RunOptions(timeout_in_ms=milliseconds).SerializeToString()
+    return options
 
 
 def load(folder: Path) -> SavedModel:
@@ -119,8 +128,7 @@ def _import_text(folder: Path, op: str) -> None:
 def _load(folder: Path) -> SavedModel:
     tf = _tensorflow()
     tf.get_logger().setLevel("ERROR")  # else it advises against the loader that we need
-    config = tf.compat.v1.ConfigProto(operation_timeout_in_ms=int(LOAD_SECONDS * 1000))
-    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=_config(tf))
     try:
         loader = _loader(folder)
         check_graph(loader.saved_model)  # the very message that is loaded: the file may be another by now
@@ -138,6 +146,17 @@ def _load(folder: Path) -> SavedModel:
     session._extend_graph()  # what `Session.run` does first
     called = {key: signature for key, signature in meta.signature_def.items() if _has_tensors(signature)}
     return SavedModel(session, {key: _handles(session.graph, called[key]) for key in called})
+
+
+def _config(tf: Any) -> Any:
+    """Return how a Session is to run.
+
+    Threads of TensorFlow's that have nothing to do look for more for a while before they sleep. On one core
+    that keeps those from running who could give them any: a tenth of a small model's run.
+    """
+    config = tf.compat.v1.ConfigProto(operation_timeout_in_ms=int(LOAD_SECONDS * 1000))
+    config.experimental.disable_thread_spinning = cores() == 1
+    return config
 
 
 def _loader(folder: Path) -> Any:

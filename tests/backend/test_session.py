@@ -73,3 +73,17 @@ def test_a_load_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(errors.BackendFailed, match="the SavedModel cannot be loaded") as caught:
         session.load(tmp_path / "1")
     assert isinstance(caught.value.__cause__, tf.errors.DeadlineExceededError)
+
+
+@pytest.mark.parametrize(("cores", "spins"), [(1, False), (2, True)])
+def test_on_one_core_no_thread_looks_for_work_before_it_sleeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, spins: bool
+) -> None:
+    """There it would keep those from running who could give it any."""
+    module = tf.Module()
+    lower = tf.function(tf.strings.lower, input_signature=[tf.TensorSpec([None], tf.string)])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": lower})
+    monkeypatch.setattr(session, "cores", lambda: cores)
+    config = session.load(tmp_path / "1").session._config
+    assert config.experimental.disable_thread_spinning is not spins
+    assert config.operation_timeout_in_ms > 0
