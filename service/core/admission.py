@@ -3,15 +3,11 @@
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from random import uniform
 
 from seqserve.service import errors
 from seqserve.service.core.queue import Line
+from seqserve.service.core.returns import Returns
 
-RETRY_SECONDS = 1.0
-LONGEST_RETRY = 60.0
-SPREAD = 3.0
-"""Who is refused is told to come back after one to so many times the wait, so that not all come at once."""
 HOPELESS = 0.5
 """Share of its time that a row may be expected to wait; past it, it is refused at once."""
 RECENT = 10
@@ -30,6 +26,7 @@ class _Pace:
     ends: int = 0  # of the line, by then
     seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     # seconds from one such end to the next, and cells
+    returns: Returns = field(default_factory=Returns)  # of those who are refused
 
     def observe(self, cells: int, seconds: float, now: float, line: Line) -> None:
         """Learn from the end of a batch, if others have waited since the one before.
@@ -46,6 +43,15 @@ class _Pace:
         elif seconds < self.seconds * cells:
             self.seconds, self.interval = seconds / cells, min(seconds, self.interval)
         self.since, self.ends = now if line.size else None, line.ends
+
+    def refusal(
+        self, message: str, principal: str, cells: int, wait: float, now: float, limit: str = ""
+    ) -> errors.QueueFull:
+        """Return what a principal is told whose request of so many cells would wait so many seconds."""
+        after, held = self.returns.give(principal, cells * self.seconds, wait, now)
+        error = errors.QueueFull(message, retry_after=after, limit=limit)
+        error.told_after = held
+        return error
 
 
 class Admission:
@@ -69,6 +75,7 @@ class Admission:
         model: str,
         principal: str,
         left: float,
+        now: float,
         rows: int = 1,
         cells: int | None = None,
     ) -> None:
@@ -79,6 +86,7 @@ class Admission:
         Args:
             line: those who wait for the model.
             left: seconds to its deadline.
+            now: on the clock of `observe`.
             cells: of its rows together; None: they are taken to be as long as those that wait.
 
         Raises:
@@ -87,21 +95,14 @@ class Admission:
         if not line.size:
             return
         more = math.ceil(rows * line.cells / line.size) if cells is None else cells
-        pace = self._paces.get(model) or _Pace()
+        pace = self._paces.setdefault(model, _Pace())
         if line.cells + more > self._limit:
             message = (
                 f"{line.cells} cells wait for {model!r} and {more} more would pass the limit of {self._limit}"
             )
-            raise errors.QueueFull(
-                message, retry_after=_retry(line.cells * pace.seconds), limit="max_queue_cells"
-            )
+            raise pace.refusal(message, principal, more, line.cells * pace.seconds, now, "max_queue_cells")
         # half a batch that is under way, and on average half of its own last one
         wait = line.ahead(principal, rows, more) * pace.seconds + pace.interval
         if 0 < HOPELESS * left < wait:
             message = f"{wait:.1f} s of waiting are ahead, and the deadline is in {left:.1f} s"
-            raise errors.QueueFull(message, retry_after=_retry(wait))
-
-
-def _retry(seconds: float) -> float:
-    shortest = min(max(seconds, RETRY_SECONDS), LONGEST_RETRY)
-    return uniform(shortest, min(SPREAD * shortest, LONGEST_RETRY))
+            raise pace.refusal(message, principal, more, wait, now)

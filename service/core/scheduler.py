@@ -147,7 +147,8 @@ class Scheduler:
         self, model: str, principal: str, deadline: float, rows: int = 1, cells: int | None = None
     ) -> None:
         left = deadline - asyncio.get_running_loop().time()
-        self._admission.check(self._queue.line(model), model, principal, left, rows, cells)
+        line = self._queue.line(model)
+        self._admission.check(line, model, principal, left, self._clock(), rows, cells)
 
     def _schedule(self) -> None:
         """Look for batches when this turn of the loop is over: by then, all who come now have come."""

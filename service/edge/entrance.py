@@ -14,7 +14,7 @@ from seqserve.service.core.recorder import ending
 from seqserve.service.core.types import Call, Principal, Visit
 from seqserve.service.edge.access_log import AccessLog
 from seqserve.service.edge.recognizer import Credentials, Recognizer
-from seqserve.service.errors import RateLimited, SeqserveError
+from seqserve.service.errors import ResourceExhausted, SeqserveError
 from seqserve.service.metrics import Metrics
 
 NO_PLACE = nullcontext()
@@ -73,7 +73,7 @@ class Entrance:
 
     async def held(self, error: BaseException) -> None:
         """Wait for as long as a refusal is told later, unless the service leaves, or as many wait as may."""
-        if not isinstance(error, RateLimited) or not error.told_after or self._held == MOST_HELD:
+        if not isinstance(error, ResourceExhausted) or not error.told_after or self._held == MOST_HELD:
             return
         self._held += 1
         try:

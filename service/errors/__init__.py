@@ -146,7 +146,6 @@ class RateLimited(ResourceExhausted):
     """The caller asks for more than its share, or too many calls are open; retry after the hint."""
 
     reason = "RATE_LIMITED"
-    told_after: float = 0.0  # seconds by which a door tells it later
 
 
 class RequestTimeout(SeqserveError):

@@ -119,6 +119,7 @@ class ResourceExhausted(SeqserveError):
     """The service is full."""
 
     code = Code.RESOURCE_EXHAUSTED
+    told_after: float = 0.0  # seconds by which a door tells it later
 
 
 class Unavailable(SeqserveError):

@@ -78,6 +78,7 @@ class Simulation:
 
     Args:
         timeout: seconds that each request has.
+        refusal: seconds that one takes, which the batch under way ends later by.
     """
 
     queue: type[Queue] = Queue
@@ -90,10 +91,12 @@ class Simulation:
         streams: Sequence[Stream],
         *,
         timeout: float = FOR_EVER,
+        refusal: float = 0.0,
         seed: int = 1,
     ) -> None:
         self._table = table
         self._timeout = timeout
+        self._refusal, self._lost = refusal, 0.0
         self._random, self._noise = Random(seed), Random(seed + 1)
         self._queue, self._admission = self.queue(BUDGET), Admission(BUDGET.queue_cells)
         self._events: list[tuple[float, int, Stream | list[Entry]]] = []
@@ -112,6 +115,10 @@ class Simulation:
             self._now, _, event = heappop(self._events)
             if isinstance(event, Stream):
                 self._ask(event)
+            elif self._lost:
+                self._at(self._now + self._lost, event)
+                self._lost = 0.0
+                continue
             else:
                 self._end(event)
                 is_busy = False
@@ -132,9 +139,12 @@ class Simulation:
         cells = sum(entry.cells for entry in entries)
         line = self._queue.line(MODEL)
         try:
-            self._admission.check(line, MODEL, stream.principal, self._timeout, len(entries), cells)
+            self._admission.check(
+                line, MODEL, stream.principal, self._timeout, self._now, len(entries), cells
+            )
         except errors.QueueFull as error:
             self.results[stream.name].refused += 1
+            self._lost += self._refusal
             return self._at(self._now + (error.retry_after or 0.0), stream)
         for entry in entries:
             self._queue.append(entry)
@@ -208,11 +218,20 @@ def single(beside: Stream | None = None, table: str = "core", seconds: float = 3
 
 
 def pace(
-    callers: int, table: str = "core", timeout: float = FOR_EVER, seconds: float = 30.0, rows: int = 1
+    callers: int,
+    table: str = "core",
+    timeout: float = FOR_EVER,
+    seconds: float = 30.0,
+    rows: int = 1,
+    principals: int = 1,
+    refusal: float = 0.0,
 ) -> float:
     """Return the rows a second that so many callers of one row, or of more, are answered in time."""
-    simulation = Simulation(TABLES[table], [Stream("all", callers, rows)], timeout=timeout)
-    return simulation.run(seconds)["all"].rows / (seconds * (1 - WARM))
+    names = [str(number) for number in range(principals)]
+    streams = [Stream(name, callers // principals, rows, name) for name in names]
+    simulation = Simulation(TABLES[table], streams, timeout=timeout, refusal=refusal)
+    results = simulation.run(seconds).values()
+    return sum(result.rows for result in results) / (seconds * (1 - WARM))
 
 
 COLUMNS: dict[str, Callable[[], float]] = {

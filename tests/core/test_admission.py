@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from seqserve.service import errors
-from seqserve.service.core.admission import LONGEST_RETRY, RETRY_SECONDS, SPREAD, Admission
+from seqserve.service.core.admission import Admission
 from seqserve.service.core.queue import Budget, Queue
+from seqserve.service.core.returns import FIRST, LAST, SPREAD
 from tests.core.test_queue import KEYS, asked
 
 MODEL = KEYS[0].served.model
@@ -15,6 +16,8 @@ MODEL = KEYS[0].served.model
 
 class Door:
     """A queue of batches of one row and its admission."""
+
+    now = 0.0
 
     def __init__(self, queue_cells: int = 99_999) -> None:
         self.queue, self.admission = Queue(Budget(1, 99, queue_cells)), Admission(queue_cells)
@@ -26,11 +29,13 @@ class Door:
 
     def check(self, left: float, rows: int = 1, principal: str = "", cells: int | None = None) -> None:
         line = self.queue.line(MODEL)
-        self.admission.check(line, MODEL, principal, left, rows, None if cells is None else rows * cells)
+        cells = None if cells is None else rows * cells
+        self.admission.check(line, MODEL, principal, left, self.now, rows, cells)
 
     def run(self, ends: Sequence[float], seconds: float = 1.0) -> None:
         """Run batches that end then."""
         for now in ends:
+            self.now = now
             self.queue.take(now)
             self.admission.observe(self.queue.line(MODEL), MODEL, 10, seconds, now)
 
@@ -40,8 +45,7 @@ def refused(door: Door, left: float, rows: int = 1, principal: str = "", cells: 
     with pytest.raises(errors.QueueFull, match="of waiting are ahead") as caught:
         door.check(left, rows, principal, cells)
     wait = float(caught.value.message.split(" s ")[0])
-    least = min(max(wait, RETRY_SECONDS), LONGEST_RETRY)
-    assert least <= (caught.value.retry_after or 0.0) <= min(SPREAD * least, LONGEST_RETRY)
+    assert min(max(wait, FIRST), LAST) <= (caught.value.retry_after or 0.0) <= LAST
     return wait
 
 

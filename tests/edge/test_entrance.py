@@ -146,10 +146,13 @@ async def test_who_is_turned_away_is_counted_and_written_down(caplog: pytest.Log
     assert series(door.metrics, "limit_hits_total") == {("principal_requests",): 1}
 
 
-async def test_a_refusal_is_told_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [errors.RateLimited, errors.QueueFull])
+async def test_a_refusal_is_told_when_it_is_due(
+    kind: type[errors.ResourceExhausted], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unless the service leaves, as many wait as may, or it is another kind of error."""
     monkeypatch.setattr(module, "MOST_HELD", 2)
-    loop, entrance, error = asyncio.get_running_loop(), open_entrance(), errors.RateLimited("too often")
+    loop, entrance, error = asyncio.get_running_loop(), open_entrance(), kind("too often")
     error.told_after, began = 0.05, loop.time()
     await entrance.held(error)
     assert 0.045 < loop.time() - began < 5
