@@ -36,8 +36,10 @@ serve: demo  ## serve them: REST on 8000, gRPC on 9000
 	$(BIN)/seqserve serve --root $(ROOT)
 
 # As many test processes as cores; a module's tests stay in one, for they share fixtures. FAST=1: without lint and
-# without the tests that train or export a model or start a program.
-test: setup $(if $(FAST),,lint $(CLIENTS_VENV)/.done $(OLDER_PROTOC))  ## lint, types, import rules, then every test; FAST=1: the quick tests alone
+# without the tests that train or export a model or start a program. What comes first runs two at a time: each
+# keeps one core busy.
+test:  ## lint, types, import rules, then every test; FAST=1: the quick tests alone
+	$(MAKE) --jobs 2 setup $(if $(FAST),,$(CLIENTS_VENV)/.done $(OLDER_PROTOC) lint)
 	$(BIN)/pytest --numprocesses $$(nproc) --dist loadscope --no-loadscope-reorder --durations 10 \
 	    $(if $(FAST),-m "not slow")
 
@@ -51,10 +53,10 @@ $(FUZZ_VENV)/.done: requirements/fuzz.txt
 	$(FUZZ_VENV)/bin/pip install --quiet --require-hashes -r requirements/fuzz.txt
 	touch $@
 
-# other protocols' clients, by which the tests call the service, likewise
+# other protocols' clients, by which the tests call the service, likewise; compiled as far as they are imported
 $(CLIENTS_VENV)/.done: requirements/clients.txt
 	$(PYTHON) -m venv --clear $(CLIENTS_VENV)
-	$(CLIENTS_VENV)/bin/pip install --quiet --require-hashes -r requirements/clients.txt
+	$(CLIENTS_VENV)/bin/pip install --quiet --no-compile --require-hashes -r requirements/clients.txt
 	touch $@
 
 # FUZZ="--in-process 100000 --seed 7": options; FUZZ=--help lists them.
