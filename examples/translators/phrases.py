@@ -8,10 +8,11 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from seqserve.models.data.phrases import phrase_pairs
+from seqserve.models.data.phrases import drawn_pairs
 
 HELD_OUT = 200
 SEED = 1
@@ -43,13 +44,9 @@ class Options(NamedTuple):
 
 def read_phrases(split: Literal["train", "validation"], count: int, longest: int = 100) -> list[Phrase]:
     """Return `count` phrases; `longest`: characters that a source may have."""
-    drawn = 5 * count
-    while True:
-        pairs = (Phrase(pair.source, pair.target) for pair in phrase_pairs(split, drawn, SEED))
-        wanted = [pair for pair in pairs if _DATE.fullmatch(pair.source) and len(pair.source) <= longest]
-        if len(wanted) >= count:
-            return wanted[:count]
-        drawn *= 2
+    pairs = (Phrase(pair.source, pair.target) for pair in drawn_pairs(split, SEED))
+    wanted = (pair for pair in pairs if _DATE.fullmatch(pair.source) and len(pair.source) <= longest)
+    return list(islice(wanted, count))
 
 
 def read_options(page: str, arguments: Sequence[str] | None, out: str, pairs: int, epochs: int) -> Options:

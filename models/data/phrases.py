@@ -17,8 +17,9 @@ import datetime
 import hashlib
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from itertools import islice
 from typing import Literal, NamedTuple, TypeVar
 
 from babel import Locale
@@ -95,15 +96,18 @@ def phrase_pairs(split: Split, count: int, seed: int) -> list[Pair]:
     Training pairs may repeat, as short numbers are likelier than long ones; in validation and test all
     phrases are distinct.
     """
+    return list(islice(drawn_pairs(split, seed), count))
+
+
+def drawn_pairs(split: Split, seed: int) -> Iterator[Pair]:
+    """Draw such pairs without an end: dates with times are too many to run out."""
     draw = _Draw(split, seed)
-    pairs: list[Pair] = []
     seen: set[Pair] = set()
-    while len(pairs) < count:  # ends: dates with times are too many to run out
+    while True:
         pair = draw.pair()
         if split == "train" or pair not in seen:
             seen.add(pair)
-            pairs.append(pair)
-    return pairs
+            yield pair
 
 
 def split_of(value: Value) -> Split:
