@@ -1,5 +1,6 @@
 """What only the gRPC door can get wrong, and what both say of a fault of ours."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,16 @@ async def readyz(both: Both, model: str | None = None) -> tuple[int, str, str]:
     return answered.status_code, content.get("reason", ""), content.get("detail", "")
 
 
-async def test_both_doors_say_who_is_ready(refused_too: Path) -> None:
+def some(root: Path, names: Iterable[str], folder: Path) -> Path:
+    """Return a root with some models of another."""
+    for name in names:
+        (folder / name).symlink_to(root / name)
+    return folder
+
+
+async def test_both_doors_say_who_is_ready(refused_too: Path, tmp_path: Path) -> None:
     """The whole is not while a model is missing, which REST names; each model is by itself."""
-    async with both_doors(refused_too) as both:
+    async with both_doors(some(refused_too, (*GOOD, *BAD), tmp_path)) as both:
         status, reason, detail = await readyz(both)
         assert (status, reason) == (503, "NOT_READY")
         assert [name for name in (*GOOD, *BAD) if f"'{name}'" in detail] == list(BAD)
@@ -100,9 +108,10 @@ async def test_both_doors_say_who_is_ready(refused_too: Path) -> None:
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_both_doors_say_that_the_backend_is_out_of_reach(refused_too: Path) -> None:
+async def test_both_doors_say_that_the_backend_is_out_of_reach(refused_too: Path, tmp_path: Path) -> None:
     """Ready by one model of several; not once no address has answered for the grace; ready when one does."""
-    async with both_doors(refused_too, ready_models="one", ready_grace_seconds=1e-9) as both:
+    root = some(refused_too, ("en-de", "bare"), tmp_path)
+    async with both_doors(root, ready_models="one", ready_grace_seconds=1e-9) as both:
         for reachable, expected in (
             (True, (200, "")),
             (False, (503, "BACKEND_UNAVAILABLE")),

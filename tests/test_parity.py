@@ -6,11 +6,13 @@ failing backend, a refused version) put it into that state first.
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 
 from seqserve.service import errors
@@ -232,31 +234,29 @@ ELSEWHERE = {
 }
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    """The file of both keys."""
-    path = tmp_path / "keys"
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def services(
+    refused_too: Path, model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, Both]]:
+    """A service that knows both keys, by its backend: one of each, as loading so many models takes long."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
     for line in (key_line("all", KEY), key_line("narrow", NARROW, "translate:en-de")):
-        add(path, line)
-    return path
-
-
-async def test_two_doors_and_two_backends_agree(
-    refused_too: Path, model_server: ModelServer, keys: Path
-) -> None:
-    """Every row of the table, as a list and as a stream, and each service goes on after each."""
-    wrong = []
+        add(keys, line)
     asked = {"key": KEY, "keys": keys}
     async with (
         both_doors(refused_too, **asked) as embedded,
         both_doors(refused_too, model_server, **asked) as served,
     ):
-        for row in ROWS:
-            faults = await disagreements([embedded, served], row)
-            wrong += [f"{row}: {fault}"[:600] for fault in faults]
-            wrong += [
-                f"after {row}: {fault}" for fault in await disagreements([embedded, served], translate())
-            ]
+        yield {"embedded": embedded, "tfserving": served}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_two_doors_and_two_backends_agree(services: dict[str, Both]) -> None:
+    """Every row of the table, as a list and as a stream, and each service goes on after each."""
+    wrong, asked = [], list(services.values())
+    for row in ROWS:
+        wrong += [f"{row}: {fault}"[:600] for fault in await disagreements(asked, row)]
+        wrong += [f"after {row}: {fault}" for fault in await disagreements(asked, translate())]
     assert not wrong, "\n".join(wrong)
 
 
@@ -303,44 +303,46 @@ async def test_a_session_whose_version_has_gone(root: Path, successor: Path, tmp
         assert await disagreements([both], more) == []
 
 
-async def test_a_failed_request_points_at_every_item(refused_too: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_failed_request_points_at_every_item(services: dict[str, Both]) -> None:
     """Where all items fail the first one's reason is the request's, with a pointer for each."""
-    async with both_doors(refused_too) as both:
-        row = translate("TEXT_TOO_LONG", texts=["x" * 201, ""])
-        url = "/v1/models/en-de:translate"
-        problem = (await both.rest.post(url, json=row.body)).json()
-        assert [(e["pointer"], e["reason"]) for e in problem["errors"]] == [
-            ("#/texts/0", "TEXT_TOO_LONG"),
-            ("#/texts/1", "EMPTY_TEXT"),
-        ]
-        assert "201" in problem["detail"]
-        assert "200" in problem["detail"]
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await translation_pb2_grpc.TranslationServiceStub(both.channel).Translate(translate_message(row))
-        details = dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
-        bad = error_details_pb2.BadRequest()
-        assert any(detail.Unpack(bad) for detail in status_pb2.Status.FromString(details).details)
-        assert [v.field for v in bad.field_violations] == ["texts[0]", "texts[1]"]
+    both, row = services["embedded"], translate("TEXT_TOO_LONG", texts=["x" * 201, ""])
+    url, who = "/v1/models/en-de:translate", both.naming(row)
+    problem = (await both.rest.post(url, json=row.body, headers=who)).json()
+    assert [(e["pointer"], e["reason"]) for e in problem["errors"]] == [
+        ("#/texts/0", "TEXT_TOO_LONG"),
+        ("#/texts/1", "EMPTY_TEXT"),
+    ]
+    assert "201" in problem["detail"]
+    assert "200" in problem["detail"]
+    stub = translation_pb2_grpc.TranslationServiceStub(both.channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Translate(translate_message(row), metadata=tuple(who.items()))
+    details = dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    bad = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad) for detail in status_pb2.Status.FromString(details).details)
+    assert [v.field for v in bad.field_violations] == ["texts[0]", "texts[1]"]
 
 
 @pytest.mark.parametrize("kind", ["embedded", "tfserving"])
-async def test_models_are_shown_alike(kind: str, refused_too: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_models_are_shown_alike(kind: str, services: dict[str, Both]) -> None:
     """Both doors list the same models, with the same standings, reasons and description."""
-    model_server = request.getfixturevalue("model_server") if kind == "tfserving" else None
     from seqserve.v1 import model_pb2, model_pb2_grpc
 
-    async with both_doors(refused_too, model_server) as both:
-        by_rest = (await both.rest.get("/v1/models")).json()["models"]
-        stub = model_pb2_grpc.ModelServiceStub(both.channel)
-        listed = await stub.ListModels(model_pb2.ListModelsRequest())
-        assert [model["name"] for model in by_rest] == [model.name for model in listed.models]
-        for shown, message in zip(by_rest, listed.models, strict=True):
-            assert [
-                (v["version"], v.get("reason", ""), v.get("exported_name", "")) for v in shown["versions"]
-            ] == [(v.version, v.reason, v.exported_name) for v in message.versions]
-            assert set(shown.get("features", ())) == set(message.features)
-            assert set(shown.get("heads", ())) == set(message.heads)
-        renamed = {(model["name"], v.get("exported_name")) for model in by_rest for v in model["versions"]}
-        assert {pair for pair in renamed if pair[1]} == {("copied", "shop")}
-        assert (await both.rest.get("/readyz")).json()["reason"] == "NOT_READY"
-        assert (await both.rest.get("/healthz")).status_code == 200
+    both = services[kind]
+    who = both.naming(translate())
+    by_rest = (await both.rest.get("/v1/models", headers=who)).json()["models"]
+    stub = model_pb2_grpc.ModelServiceStub(both.channel)
+    listed = await stub.ListModels(model_pb2.ListModelsRequest(), metadata=tuple(who.items()))
+    assert [model["name"] for model in by_rest] == [model.name for model in listed.models]
+    for shown, message in zip(by_rest, listed.models, strict=True):
+        assert [
+            (v["version"], v.get("reason", ""), v.get("exported_name", "")) for v in shown["versions"]
+        ] == [(v.version, v.reason, v.exported_name) for v in message.versions]
+        assert set(shown.get("features", ())) == set(message.features)
+        assert set(shown.get("heads", ())) == set(message.heads)
+    renamed = {(model["name"], v.get("exported_name")) for model in by_rest for v in model["versions"]}
+    assert {pair for pair in renamed if pair[1]} == {("copied", "shop")}
+    assert (await both.rest.get("/readyz")).json()["reason"] == "NOT_READY"
+    assert (await both.rest.get("/healthz")).status_code == 200
