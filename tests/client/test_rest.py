@@ -136,9 +136,9 @@ async def test_where_nobody_listens_nothing_was_sent(kind: Any) -> None:
 @KINDS
 async def test_an_answer_that_does_not_come_in_time_is_given_up(kind: Any) -> None:
     """Once, for there is no time left."""
-    async with talking(kind, None, timeout=0.05) as (call, scripted, _):
+    async with talking(kind, None, timeout=0.5) as (call, scripted, _):  # a busy one takes 0.1
         assert isinstance(await call("models"), errors.DeadlineExceeded)
-        assert len(scripted.asked) <= 1  # none where a busy machine took all the time to connect
+        assert len(scripted.asked) == 1
 
 
 @KINDS
