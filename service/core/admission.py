@@ -1,7 +1,7 @@
 """Who is refused for the waiting ahead: judged by room, and by the pace at which batches end. No tasks."""
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from seqserve.service import errors
@@ -63,11 +63,11 @@ class Admission:
 
     def __init__(self, queue_cells: int) -> None:
         self._limit = queue_cells
-        self._paces: dict[str, _Pace] = {}
+        self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
 
     def observe(self, line: Line, model: str, cells: int, seconds: float, now: float) -> None:
         """Learn from a batch of a model, of so many cells, that took so long and has ended now."""
-        self._paces.setdefault(model, _Pace()).observe(cells, seconds, now, line)
+        self._paces[model].observe(cells, seconds, now, line)
 
     def check(
         self,
@@ -95,7 +95,7 @@ class Admission:
         if not line.size:
             return
         more = math.ceil(rows * line.cells / line.size) if cells is None else cells
-        pace = self._paces.setdefault(model, _Pace())
+        pace = self._paces[model]
         if line.cells + more > self._limit:
             message = (
                 f"{line.cells} cells wait for {model!r} and {more} more would pass the limit of {self._limit}"
