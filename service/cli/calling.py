@@ -23,8 +23,6 @@ if TYPE_CHECKING:  # `seqserve --help` imports this module, and is to be quick
 app = typer.Typer(rich_markup_mode="rich")
 HTTPS = "https://"
 REST_ADDRESS, GRPC_ADDRESS = "127.0.0.1:8000", "127.0.0.1:9000"
-PART, PARALLEL = 64, 4
-"""Lines of stdin in a request, and how many such are asked for at once."""
 
 GrpcOption = Annotated[bool, typer.Option("--grpc", help="use the gRPC door instead of REST")]
 AddressOption = Annotated[
@@ -43,7 +41,7 @@ LinesOption = Annotated[
     typer.Option(
         "--line-buffered",
         help="answer each line of stdin before the next is read; so it is at a terminal. "
-        f"If absent, {PART} lines are sent at once, while others are read",
+        "If absent, some dozens are sent together, while others are read",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print whole answers, one JSON object a line")]
@@ -136,6 +134,8 @@ def predict(
 
 def _pace(line_buffered: bool) -> tuple[int, int]:
     """Return how many lines of stdin are of a request, and how many requests are open at once."""
+    from seqserve.client.core import PARALLEL, PART
+
     return (1, 1) if line_buffered or sys.stdin.isatty() else (PART, PARALLEL)
 
 
@@ -150,7 +150,7 @@ def _sequence(text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _client(grpc: bool, address: str | None, parallel: int = PARALLEL) -> "Iterator[Client]":
+def _client(grpc: bool, address: str | None, parallel: int = 1) -> "Iterator[Client]":
     """Call by one of the doors; what fails ends the program with a line."""
     from seqserve.client import Client, ServiceError
 
