@@ -157,4 +157,6 @@ def _validate(task: Task) -> dict[str, float]:
 
 def _dataset(rows: Callable[[], Iterator[Batch]], signature: Any, batches: int) -> tf.data.Dataset:
     data = tf.data.Dataset.from_generator(rows, output_signature=signature).prefetch(4)
-    return data.apply(tf.data.experimental.assert_cardinality(batches))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing is there to tune, and its thread may sleep 60 s at the end
+    return data.apply(tf.data.experimental.assert_cardinality(batches)).with_options(options)
