@@ -219,8 +219,10 @@ class Folded(tf.Module):
         """Advance by a piece; returns what the next one is scored by, (batch * beam, embedding), first."""
         recurrent, query = self._parts(state.products)  # (batch, beam, …)
         compared = tf.tanh(tf.expand_dims(query, 2) + memory.keys)  # (batch, beam, source, units + MARKS)
-        scores = tf.squeeze(tf.matmul(compared, self._compare), axis=-1)  # (batch, beam, source)
-        attention = tf.nn.softmax(scores)
+        # as rows of a matrix: TensorFlow up to 2.21 reads beyond tensors of unlike rank, on some processors
+        # (https://github.com/tensorflow/tensorflow/issues/117700)
+        scores = tf.matmul(tf.reshape(compared, [-1, self._units + MARKS]), self._compare)
+        attention = tf.nn.softmax(tf.reshape(scores, tf.shape(compared)[:-1]))  # (batch, beam, source)
         inputs = tf.matmul(attention, memory.values) + tf.gather(self._target, ids)
         gates, outer = self._parts(inputs)
         cell = self._gates.advance(gates, recurrent, state.cell)

@@ -220,6 +220,23 @@ def test_a_network_is_decoded_as_the_reference_does(cell: Literal["gru", "lstm"]
         np.testing.assert_allclose(beamed.attention[row, 0, 0].sum(), 1, atol=1e-5)
 
 
+def test_no_product_is_one_that_tensorflow_takes_beyond_its_tensors_ends() -> None:
+    """A tensor of four dimensions by one without its batch: by processor wrong numbers, or the process's end.
+
+    https://github.com/tensorflow/tensorflow/issues/117700; mended after 2.21.
+    """
+    folded = Folded(Translator(24, 8, 6, 0.0, SPECIAL.model_dump()))
+
+    def step(source_ids: tf.Tensor) -> Any:
+        state, memory = folded.encode(source_ids)
+        return folded.advance(source_ids[:, :1], for_beams(state, 1), memory)
+
+    graph = tf.function(step).get_concrete_function(open_spec("int32", None, None)).graph
+    products = [op for op in graph.get_operations() if op.type.startswith("BatchMatMul")]
+    ranks = [tuple(tensor.shape.rank for tensor in op.inputs) for op in products]
+    assert ranks == [(3, 3)]
+
+
 @given(st.lists(st.integers(1, LONGEST), min_size=1, max_size=12), st.integers(1, 4), PENALTIES, SEEDS)
 @settings(max_examples=15)
 def test_dropping_finished_rows_changes_nothing(limits: list[int], k: int, penalty: float, seed: int) -> None:
