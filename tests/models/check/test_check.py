@@ -149,3 +149,38 @@ def test_a_graph_for_one_device_is_refused(tmp_path: Path) -> None:
     saved.save()
     with pytest.raises(DeviceOnlyOp, match="CudnnRNN"):
         check_ops(tmp_path / "cudnn")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "is_refused"),
+    [
+        ((None, 2, None, 3), (3, 4), True),
+        ((None, 2, None, 3), (2, 3, 4), True),
+        ((None, 2, None, 3), (1, 2, 3, 4), True),
+        ((None, 2, None, 3), (None, 1, 3, 4), False),
+        ((1, 2, None, 3), (1, 2, 3, 4), False),
+        ((None, None, 3), (3, 4), False),
+        ((2, 3), (None, 2, 3, 4), False),
+    ],
+)
+def test_a_product_that_tensorflow_reads_too_far_for_is_refused(
+    left: tuple[int, ...], right: tuple[int, ...], is_refused: bool, tmp_path: Path
+) -> None:
+    """In a signature and in a loop of it: https://github.com/tensorflow/tensorflow/issues/117700."""
+
+    def looped(a: Any, b: Any) -> Any:
+        def step(i: Any, _: Any) -> tuple[Any, Any]:
+            return i + 1, tf.reduce_sum(tf.matmul(a, b))
+
+        return tf.while_loop(lambda i, _: i < 1, step, [0, 0.0])[1]
+
+    specs = [tf.TensorSpec(left), tf.TensorSpec(right)]
+    for name, function in (("once", tf.matmul), ("looped", looped)):
+        folder = tmp_path / name
+        module = tf.Module()
+        tf.saved_model.save(module, str(folder), {"serve": tf.function(function, input_signature=specs)})
+        if is_refused:
+            with pytest.raises(DeviceOnlyOp, match="issue 117700"):
+                check_ops(folder)
+        else:
+            check_ops(folder)
