@@ -2,8 +2,8 @@
 
 One run, one table; every ratio is to something measured in the same run, in turns within seconds of each
 other: its median, with the lowest and the highest turn's. Where the machine's speed changed by more than a
-tenth meanwhile, turns go on, up to as many again, and are marked "drift" if it went on changing. Callers have
-one core, all that serves has another. Rows:
+tenth meanwhile, turns go on, up to half as many again, and are marked "drift" if it went on changing.
+Callers have one core, all that serves has another. Rows:
 
 a  what a call costs more than the backend's, through each door\n
 b  texts a second by callers, beside the model's own pace (ideal) and a perfect scheduler's (ceiling)\n

@@ -52,7 +52,7 @@ class Plan:
     is_whole: bool = True
 
 
-QUICK = Plan(0.6, 3, (1, 64), 192, 1.6, False)
+QUICK = Plan(0.6, 2, (1, 64), 192, 1.6, False)
 
 
 @dataclass(slots=True)

@@ -232,11 +232,14 @@ async def closed_loop(
             status, _ = await ask(next(following))
             load.add(sent, status)
             if comes and status != OK:
-                left = start + 1.2 * seconds - perf_counter()  # all may be away when the span ends
-                await asyncio.wait([over], timeout=min(_told(ask), max(left, LITTLE)))
+                await asyncio.wait([over], timeout=_told(ask))
+
+    async def watch() -> None:  # all may be away when the span ends
+        while goes_on(perf_counter()):
+            await asyncio.wait([over], timeout=LITTLE)
 
     with _uncollected():
-        await asyncio.gather(*map(call, asks))
+        await asyncio.gather(*map(call, asks), *([watch()] if comes else ()))
     return load
 
 

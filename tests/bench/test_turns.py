@@ -52,7 +52,7 @@ def test_what_drifts_goes_on_and_is_marked_if_it_never_is_steady() -> None:
     machine = Machine(slowing(by=DRIFT / 4))
     turns = in_turns({"a": machine.side("a", 1), "b": machine.side("b", 2)}, 3, machine.probed)
     assert turns.drifted
-    assert machine.did[-4:] == [f"a{3 * TRIES - 1}", "probe", f"b{3 * TRIES - 1}", "probe"]
+    assert machine.did[-4:] == [f"a{int(3 * TRIES) - 1}", "probe", f"b{int(3 * TRIES) - 1}", "probe"]
     assert turns.ratios("b", "a") == pytest.approx([2.0] * 3, rel=DRIFT)  # all the same: neighbours in time
 
 

@@ -2,7 +2,7 @@
 
 A machine's speed drifts within minutes, so a ratio is taken of slices within seconds of each other, turn by
 turn, and told as the median with its spread. A probe of fixed work before and after each slice tells whether
-the machine itself drifted meanwhile: where it did, turns go on until the last ones were steady, twice as many
+the machine itself drifted meanwhile: where it did, turns go on until the last ones were steady, half as many
 at most, and are marked where they never were.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 T = TypeVar("T")
 U = TypeVar("U")
-DRIFT, TRIES = 0.10, 2
+DRIFT, TRIES = 0.10, 1.5
 """By how much the slowest probe may exceed the quickest; and how many times as many turns drift may take."""
 PIECES, LOOPS, SIDE = 9, 25_000, 160
 """Of a probe: parts, of which the median counts, for one interruption is no drift; and the work of each."""
@@ -77,7 +77,7 @@ def in_turns(
     """
     took: dict[str, list[T]] = {side: [] for side in sides}
     probes, lasting = [probed()], turns * len(sides) + 1
-    for turn in range(TRIES * turns):
+    for turn in range(int(TRIES * turns)):
         for side, measured in sides.items():
             took[side].append(measured(turn))
             probes.append(probed())
