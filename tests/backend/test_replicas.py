@@ -103,7 +103,8 @@ async def test_one_of_two_addresses_dies_and_no_call_fails() -> None:
             under_way = [asyncio.create_task(dead.predict(spec(), X, soon())) for _ in range(8)]
             await until_calls(dying, 2)
         assert all("y" in outputs for outputs in await asyncio.gather(*under_way))
-        assert samples(dead, "backend_retries_total") == {(): 2}
+        # those that waited may still have been sent there, before its end was noticed
+        assert 2 <= samples(dead, "backend_retries_total")[()] <= 8
         assert "y" in await dead.predict(spec(), X, soon())
         await until(dead, state=State.AVAILABLE)
         assert dead.slots == 2

@@ -60,7 +60,7 @@ async def live_sessions(world: World, successor: Path, sessions: int, kills: int
         shutil.copytree(world.root / MODEL / "1", root / MODEL / "1")
         own = replace(world, root=root)
         async with AsyncExitStack() as stack:
-            redis = await stack.enter_async_context(serving(Path(folder), "--appendfsync", "always"))
+            redis = await stack.enter_async_context(serving(Path(folder)))
             server = await stack.enter_async_context(own.model_server())
 
             async def start() -> Gateway:

@@ -67,6 +67,7 @@ async def serving(
         files = [part for pair in zip(names, map(str, tls), strict=True) for part in pair]
         listening = ("--port", "0", "--tls-port", port, "--tls-auth-clients", "no", *files)
     own = ("--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes")
+    own += ("--appendfsync", "always")  # by the second, what was acknowledged may be lost: it is written late
     scheme = "redis" if tls is None else "rediss"
     server = Server(f"{scheme}://localhost:{port}", (*own, *listening, *options))
     await server.start()
