@@ -133,7 +133,7 @@ class Folded(tf.Module):
         self._state_bias = _kept("state_bias", bias)
         compare = _marked(network.attention.V.kernel.numpy().T)
         compare[:, self._units] = -NEVER  # the mark is 0 where a step is real, and tanh -1 elsewhere
-        self._compare = _kept("compare", compare.T)  # (units + MARKS, 1)
+        self._compare = _kept("compare", compare[0])  # (units + MARKS)
         self._bridge = _kept("bridge", network.bridge.kernel.numpy())
         self._bridge_bias = _kept("bridge_bias", network.bridge.bias.numpy())
         gap = int(gap_of(len(pieces)))
@@ -219,10 +219,10 @@ class Folded(tf.Module):
         """Advance by a piece; returns what the next one is scored by, (batch * beam, embedding), first."""
         recurrent, query = self._parts(state.products)  # (batch, beam, …)
         compared = tf.tanh(tf.expand_dims(query, 2) + memory.keys)  # (batch, beam, source, units + MARKS)
-        # as rows of a matrix: TensorFlow up to 2.21 reads beyond tensors of unlike rank, on some processors
+        # not by matmul: of tensors of unlike rank TensorFlow up to 2.21 reads too much, on some processors
         # (https://github.com/tensorflow/tensorflow/issues/117700)
-        scores = tf.matmul(tf.reshape(compared, [-1, self._units + MARKS]), self._compare)
-        attention = tf.nn.softmax(tf.reshape(scores, tf.shape(compared)[:-1]))  # (batch, beam, source)
+        scores = tf.einsum("bksu,u->bks", compared, self._compare)  # (batch, beam, source)
+        attention = tf.nn.softmax(scores)
         inputs = tf.matmul(attention, memory.values) + tf.gather(self._target, ids)
         gates, outer = self._parts(inputs)
         cell = self._gates.advance(gates, recurrent, state.cell)
